@@ -1,33 +1,92 @@
-"""Reading COCO keypoint JSON as this program, CVAT, Label Studio and other labelling tools write it."""
+"""COCO keypoint JSON: written, and read as this program, CVAT, Label Studio and other tools write it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import KeypointError
 
+if TYPE_CHECKING:
+    from .keypoints import Keypoints
+
+
+def write_coco(keypoints: Keypoints, threshold: float) -> dict[str, Any]:
+    """See `Keypoints.to_coco`; images are numbered from 1 by their image_index."""
+    first_row = {int(image): row for row, image in reversed(list(enumerate(keypoints.image_index)))}
+    images = [
+        {
+            "id": image + 1,
+            "file_name": keypoints.images[row],
+            "width": int(keypoints.sizes[row, 0]),
+            "height": int(keypoints.sizes[row, 1]),
+        }
+        for image, row in sorted(first_row.items())
+    ]
+    category = {
+        "id": 1,
+        "name": "object",
+        "supercategory": "object",
+        "keypoints": list(keypoints.names),
+        "skeleton": [[a + 1, b + 1] for a, b in keypoints.skeleton],
+    }
+    if keypoints.colors:
+        category["keypoint_colors"] = [list(color) for color in keypoints.colors]
+    annotations = [_annotation(keypoints, row, threshold) for row in range(len(keypoints))]
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def _annotation(keypoints: Keypoints, row: int, threshold: float) -> dict[str, Any]:
+    from .keypoints import short_float
+
+    xy, confidence = keypoints.xy[row], keypoints.confidence[row]  # [K, 2], [K]
+    v = np.where(confidence >= threshold, 2, 1) * (confidence > 0)
+    points = [(short_float(x), short_float(y), int(seen)) for (x, y), seen in zip(xy, v, strict=True)]
+    box = [0.0, 0.0, 0.0, 0.0]
+    if v.any():
+        low, high = xy[v > 0].min(axis=0), xy[v > 0].max(axis=0)
+        box = [short_float(value) for value in (*low, *(high - low))]
+    return {
+        "id": row + 1,
+        "image_id": int(keypoints.image_index[row]) + 1,
+        "category_id": 1,
+        "keypoints": [value for point in points for value in point],
+        "num_keypoints": int((v > 0).sum()),
+        "scores": [short_float(c) for c in confidence],
+        "bbox": box,
+        "area": box[2] * box[3],
+        "iscrowd": 0,
+    }
+
 
 def read_coco(data: Any, category: str | None = None) -> dict[str, Any]:
     """The fields of `Keypoints` from a parsed COCO file; see `Keypoints.from_coco` for what is accepted.
 
-    Skeletons are 1-based in COCO; one that mentions a 0 can only be 0-based and is read so. Annotations without
-    keypoints (boxes, polygons) are left out.
+    Skeletons are 1-based in COCO; one that mentions a 0 can only be 0-based and is read so. Annotations
+    without keypoints (boxes, polygons) are left out.
     """
     images, annotations, categories = _sections(data)
     chosen, annotations = _choose_category(annotations, categories, category)
     order = {image["id"]: index for index, image in enumerate(images)}
     for annotation in annotations:
         if annotation.get("image_id") not in order:
-            raise KeypointError(f"annotation {annotation.get('id')!r} belongs to image {annotation.get('image_id')!r}, "
-                                f"which the file does not list; export the labels again.")
-    annotations.sort(key=lambda annotation: order[annotation["image_id"]])  # stable: the file's order within an image
+            raise KeypointError(
+                f"annotation {annotation.get('id')!r} belongs to image "
+                f"{annotation.get('image_id')!r}, which the file does not list; export the "
+                "labels again."
+            )
+    annotations.sort(
+        key=lambda annotation: order[annotation["image_id"]]
+    )  # stable: the file's order within an image
     names = _names(chosen, annotations)
     xy, confidence = _points(annotations, len(names))
     index = [order[annotation["image_id"]] for annotation in annotations]
     return {
-        "xy": xy, "confidence": confidence, "names": names, "skeleton": _skeleton(chosen),
+        "xy": xy,
+        "confidence": confidence,
+        "names": names,
+        "skeleton": _skeleton(chosen),
         "sizes": np.array([_size(images[i]) for i in index], dtype=np.int64).reshape(-1, 2),
         "images": tuple(str(images[i].get("file_name", "")) for i in index),
         "colors": tuple(tuple(color) for color in chosen.get("keypoint_colors") or ()),
@@ -40,8 +99,10 @@ def _sections(data: Any) -> tuple[list[dict], list[dict], list[dict]]:
     for key in ("images", "annotations", "categories"):
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise KeypointError(f"the file has no list of {key}, so it is not COCO keypoint JSON; export the labels "
-                                f"as COCO Keypoints.")
+            raise KeypointError(
+                f"the file has no list of {key}, so it is not COCO keypoint JSON; export the "
+                f"labels as COCO Keypoints."
+            )
         sections.append(entries)
     for key, entries in (("images", sections[0]), ("categories", sections[2])):
         ids = [entry.get("id") for entry in entries]
@@ -50,8 +111,9 @@ def _sections(data: Any) -> tuple[list[dict], list[dict], list[dict]]:
     return sections[0], sections[1], sections[2]
 
 
-def _choose_category(annotations: list[dict], categories: list[dict],
-                     name: str | None) -> tuple[dict, list[dict]]:
+def _choose_category(
+    annotations: list[dict], categories: list[dict], name: str | None
+) -> tuple[dict, list[dict]]:
     """The category whose keypoints are read, and its annotations that have keypoints."""
     if name is not None:
         categories = [c for c in categories if c.get("name") == name]
@@ -65,7 +127,9 @@ def _choose_category(annotations: list[dict], categories: list[dict],
         raise KeypointError("the labels hold no keypoints; draw points and export them as COCO Keypoints.")
     if len(candidates) > 1:
         names = ", ".join(str(c.get("name")) for c in candidates)
-        raise KeypointError(f"the labels hold keypoints of several categories ({names}); say which one to read.")
+        raise KeypointError(
+            f"the labels hold keypoints of several categories ({names}); say which one to read."
+        )
     return candidates[0], [a for a in with_points if a.get("category_id") == candidates[0]["id"]]
 
 
@@ -81,7 +145,9 @@ def _skeleton(category: dict) -> tuple[tuple[int, int], ...]:
     try:
         pairs = [(int(a), int(b)) for a, b in edges]
     except (TypeError, ValueError) as error:
-        raise KeypointError(f"the skeleton {edges!r} is not a list of pairs of numbers; export it again.") from error
+        raise KeypointError(
+            f"the skeleton {edges!r} is not a list of pairs of numbers; export it again."
+        ) from error
     base = 0 if any(0 in pair for pair in pairs) else 1
     return tuple((a - base, b - base) for a, b in pairs)
 
@@ -108,7 +174,9 @@ def _numbers(values: Any, length: int, what: str) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise KeypointError(f"{what} are not numbers ({error}); export the labels again.") from error
     if array.shape != (length,):
-        raise KeypointError(f"{what} has {array.size} numbers, but {length} are needed; export the labels again.")
+        raise KeypointError(
+            f"{what} has {array.size} numbers, but {length} are needed; export the labels again."
+        )
     return array
 
 
@@ -116,5 +184,7 @@ def _size(image: dict) -> tuple[int, int]:
     try:
         return int(image["width"]), int(image["height"])
     except (KeyError, TypeError, ValueError) as error:
-        raise KeypointError(f"image {image.get('file_name', image['id'])!r} has no width and height in the labels; "
-                            f"export them again.") from error
+        raise KeypointError(
+            f"image {image.get('file_name', image['id'])!r} has no width and height in the "
+            f"labels; export them again."
+        ) from error

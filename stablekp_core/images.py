@@ -1,167 +1,69 @@
-"""Image folders, files and in-memory batches, read one at a time as RGB.
+"""Sets of images, from folders, files or memory, read one at a time as RGB.
 
 Nothing here holds more than one decoded picture, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
-import re
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from .errors import KeypointError
+from .image_files import (
+    IMAGE_SUFFIXES,
+    MIN_SIDE,
+    BrokenImage,
+    SmallImage,
+    check_header,
+    fingerprint,
+    list_images,
+    load_image,
+    scan_folder,
+)
 from .square import RESIZE_MODES, SquareMap, square_map, to_square
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MIN_SIDE = 16
-
-__all__ = ["IMAGE_SUFFIXES", "MIN_SIDE", "RESIZE_MODES", "BrokenImage", "ImageSet", "SmallImage", "SquareMap",
-           "fingerprint", "list_images", "load_files", "load_folder", "load_image", "square_map", "to_square"]
-
-# What Pillow is known to raise on damaged or unsupported files, apart from which nothing may be swallowed.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError,
-                  Image.DecompressionBombError)
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MIN_SIDE",
+    "RESIZE_MODES",
+    "BrokenImage",
+    "ImageSet",
+    "SmallImage",
+    "SquareMap",
+    "fingerprint",
+    "list_images",
+    "load_files",
+    "load_folder",
+    "load_image",
+    "square_map",
+    "to_square",
+]
 
 SkipCallback = Callable[[str, str], None]
-
-
-class BrokenImage(KeypointError):
-    """One file that cannot be read as a picture; `reason` says why, without the file's name."""
-
-    def __init__(self, name: str, reason: str):
-        super().__init__(f"{name} cannot be read as an image ({reason}); replace the file or take it out.")
-        self.name, self.reason = name, reason
-
-
-class SmallImage(KeypointError):
-    """One picture with a side under `MIN_SIDE` pixels."""
-
-    def __init__(self, name: str, width: int, height: int):
-        super().__init__(f"{name} is {width}x{height} pixels, but images need at least {MIN_SIDE} pixels on "
-                         f"each side; use a larger picture or take it out.")
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Reading
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """Picture files directly inside `folder`, in natural order (frame2 before frame10); hidden files are left out.
-
-    Raises KeypointError when `folder` is not a folder. The list may be empty.
-    """
-    images, _ = _scan(folder)
-    return images
-
-
-def load_image(path: str | Path) -> np.ndarray:
-    """Read one picture as RGB, uint8 [H, W, 3].
-
-    EXIF orientation is applied, transparency is laid over white, palettes and grey become RGB, 16-bit grey is
-    scaled to 8 bits, and of an animation or a multi-page file the first picture is taken.
-    Raises BrokenImage or SmallImage (both KeypointError).
-    """
-    path = Path(path)
-    try:
-        with Image.open(path) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
-    except _DECODE_ERRORS as error:
-        raise BrokenImage(path.name, _reason(error)) from error
-    if min(rgb.shape[:2]) < MIN_SIDE:
-        raise SmallImage(path.name, rgb.shape[1], rgb.shape[0])
-    return rgb
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey_to_rgb(np.asarray(image).astype(np.float64), image.mode)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-    return np.array(image.convert("RGB"))  # a copy: the caller may write into it
-
-
-def _deep_grey_to_rgb(grey: np.ndarray, mode: str) -> np.ndarray:
-    """Grey of more than 8 bits [H, W] -> uint8 [H, W, 3]; Pillow's own conversion would clip at 255."""
-    peak = float(grey.max(initial=0.0))
-    if mode == "F" and peak <= 1.0:
-        scale = 255.0
-    elif mode.startswith("I;16") or peak > 255.0:
-        scale = 255.0 / 65535.0
-    else:
-        scale = 1.0
-    eight_bit = np.clip(np.rint(grey * scale), 0, 255).astype(np.uint8)
-    return np.repeat(eight_bit[:, :, None], 3, axis=2)
-
-
-def _check_header(path: Path) -> None:
-    """Look at the file's header only (no pixel is decoded); raises BrokenImage or SmallImage."""
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-    except _DECODE_ERRORS as error:
-        raise BrokenImage(path.name, _reason(error)) from error
-    if min(width, height) < MIN_SIDE:
-        raise SmallImage(path.name, width, height)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture in any known format"
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-
-
-def _scan(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """Picture files and stray files of `folder`, both in natural order."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise KeypointError(f"{folder} {what}, but a folder of images is needed; give the folder's path.")
-    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
-    images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-    strays = [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES]
-    return images, strays
-
-
-def _natural(path: Path) -> tuple:
-    parts = re.split(r"([0-9]+)", path.name.lower())
-    return [(int(p), "") if i % 2 else (0, p) for i, p in enumerate(parts)], path.name
-
-
-def fingerprint(folder: str | Path) -> str:
-    """Hash of the names, sizes and modification times of the pictures in `folder`; changes when any of them does."""
-    digest = hashlib.sha256()
-    for path in list_images(folder):
-        stat = path.stat()
-        digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Sets of images
 
 
 class ImageSet:
     """Named pictures that are decoded when asked for, one at a time, and never kept.
 
     `len(s)`, `s.names`; iteration yields `(name, uint8 [H, W, 3] RGB)`; `s[i]` gives the array of picture i.
-    Iteration leaves out a file that turns out to be broken and records it in `skipped`, a list of (name, reason);
-    `s[i]` raises BrokenImage for it. When a full iteration finds fewer than `minimum` readable pictures it ends
-    in a KeypointError, because header checks cannot see damage further inside a file.
+    Iteration leaves out a file that turns out to be broken and records it in `skipped`, a list of (name,
+    reason); `s[i]` raises BrokenImage for it. When a full iteration finds fewer than `minimum` readable
+    pictures it ends in a KeypointError, because header checks cannot see damage further inside a file.
     """
 
-    def __init__(self, sources: Sequence[Any], names: Sequence[str], *, minimum: int = 1,
-                 skipped: Iterable[tuple[str, str]] = (), on_skip: SkipCallback | None = None):
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        names: Sequence[str],
+        *,
+        minimum: int = 1,
+        skipped: Iterable[tuple[str, str]] = (),
+        on_skip: SkipCallback | None = None,
+    ):
         self._sources = list(sources)
         self.names = tuple(names)
         self.skipped: list[tuple[str, str]] = list(skipped)
@@ -169,16 +71,21 @@ class ImageSet:
         self._on_skip = on_skip
         self._broken: set[int] = set()
         if len(self.names) != len(self._sources):
-            raise KeypointError(f"{len(self.names)} names were given for {len(self._sources)} images; "
-                                f"give one name for each image.")
+            raise KeypointError(
+                f"{len(self.names)} names were given for {len(self._sources)} images; "
+                f"give one name for each image."
+            )
         self._check_count(len(self._sources))
 
     @classmethod
-    def from_arrays(cls, images: Sequence[Any], names: Sequence[str] | None = None, *, minimum: int = 1) -> ImageSet:
+    def from_arrays(
+        cls, images: Sequence[Any], names: Sequence[str] | None = None, *, minimum: int = 1
+    ) -> ImageSet:
         """Pictures already in memory: a list of [H, W, C] arrays or tensors, or one batch [B, H, W, C].
 
-        C is 1, 3 or 4 (alpha over white); uint8 in 0..255 or float in [0, 1]. Each is converted when it is used.
-        Raises KeypointError for other shapes (a mask, a latent) and for pictures under `MIN_SIDE` pixels.
+        C is 1, 3 or 4 (alpha over white); uint8 in 0..255 or float in [0, 1]. Each is converted when it is
+        used. Raises KeypointError for other shapes (a mask, a latent) and for pictures under `MIN_SIDE`
+        pixels.
         """
         if hasattr(images, "ndim") and images.ndim == 3:
             images = [images]
@@ -218,30 +125,49 @@ class ImageSet:
 
     def _check_count(self, count: int) -> None:
         if count < self.minimum:
-            dropped = f" ({len(self.skipped)} skipped, the first: {self.skipped[0][0]})" if self.skipped else ""
-            raise KeypointError(f"{count} readable image{'' if count == 1 else 's'} found{dropped}, but at least "
-                                f"{self.minimum} {'is' if self.minimum == 1 else 'are'} needed; add images "
-                                f"({', '.join(s[1:] for s in IMAGE_SUFFIXES)}).")
+            dropped = (
+                f" ({len(self.skipped)} skipped, the first: {self.skipped[0][0]})" if self.skipped else ""
+            )
+            raise KeypointError(
+                f"{count} readable image{'' if count == 1 else 's'} found{dropped}, but at "
+                f"least {self.minimum} {'is' if self.minimum == 1 else 'are'} needed; add "
+                f"images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})."
+            )
 
 
-def load_folder(folder: str | Path, limit: int | None = None, seed: int | None = None, *, minimum: int = 1,
-                on_skip: SkipCallback | None = None) -> ImageSet:
-    """The pictures of a folder as an ImageSet, in natural order, or shuffled by `seed`; at most `limit` of them.
+def load_folder(
+    folder: str | Path,
+    limit: int | None = None,
+    seed: int | None = None,
+    *,
+    minimum: int = 1,
+    on_skip: SkipCallback | None = None,
+) -> ImageSet:
+    """The pictures of a folder as an ImageSet, in natural order, or shuffled by `seed`; at most `limit` of
+    them.
 
     Only headers are read. Files that are no pictures are skipped and named (`on_skip(name, reason)`).
     Raises KeypointError for a missing or empty folder, a picture under 16 pixels, or fewer than `minimum`.
     """
-    images, strays = _scan(folder)
+    images, strays = scan_folder(folder)
     if not images:
-        raise KeypointError(f"{folder} has no images; put {', '.join(s[1:] for s in IMAGE_SUFFIXES)} files into it.")
+        raise KeypointError(
+            f"{folder} has no images; put {', '.join(s[1:] for s in IMAGE_SUFFIXES)} files into it."
+        )
     if seed is not None:
         random.Random(seed).shuffle(images)
     return load_files(images, limit, minimum=minimum, on_skip=on_skip, strays=strays)
 
 
-def load_files(paths: Iterable[str | Path], limit: int | None = None, *, minimum: int = 1,
-               on_skip: SkipCallback | None = None, strays: Sequence[Path] = ()) -> ImageSet:
-    """Given files, in the given order, as an ImageSet of at most `limit`; checks and errors as `load_folder`."""
+def load_files(
+    paths: Iterable[str | Path],
+    limit: int | None = None,
+    *,
+    minimum: int = 1,
+    on_skip: SkipCallback | None = None,
+    strays: Sequence[Path] = (),
+) -> ImageSet:
+    """Files in the given order as an ImageSet of at most `limit`; checks as `load_folder`."""
     if limit is not None and limit < 1:
         raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every image.")
     kept: list[Path] = []
@@ -250,7 +176,7 @@ def load_files(paths: Iterable[str | Path], limit: int | None = None, *, minimum
         if limit is not None and len(kept) == limit:
             break
         try:
-            _check_header(path)
+            check_header(path)
         except BrokenImage as error:
             skipped.append((path.name, error.reason))
         else:
@@ -264,8 +190,10 @@ def load_files(paths: Iterable[str | Path], limit: int | None = None, *, minimum
 def _check_array(image: Any, name: str) -> None:
     shape = tuple(getattr(image, "shape", ()))
     if len(shape) != 3 or shape[2] not in (1, 3, 4):
-        raise KeypointError(f"{name} has shape {list(shape)}, but an image is [height, width, 3]; a mask or a latent "
-                            f"cannot be used here, connect an image.")
+        raise KeypointError(
+            f"{name} has shape {list(shape)}, but an image is [height, width, 3]; a mask or "
+            f"a latent cannot be used here, connect an image."
+        )
     if min(shape[:2]) < MIN_SIDE:
         raise SmallImage(name, shape[1], shape[0])
 

@@ -20,8 +20,8 @@ RESIZE_MODES = ("squash", "pad")
 class SquareMap:
     """Where a `width` x `height` picture lies in the model's unit square, [0, 1] x [0, 1], x right, y down.
 
-    The picture fills the rectangle from (`left`, `top`) of size (`span_x`, `span_y`) in unit coordinates. Both
-    directions are one scale and shift per axis in float64, so that they are each other's inverse.
+    The picture fills the rectangle from (`left`, `top`) of size (`span_x`, `span_y`) in unit coordinates.
+    Both directions are one scale and shift per axis in float64, so that they are each other's inverse.
     """
 
     width: int
@@ -51,21 +51,23 @@ def square_map(width: int, height: int, size: int, mode: str = "squash") -> Squa
 def to_square(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch.Tensor, SquareMap]:
     """Antialiased resize of uint8 RGB [H, W, 3] to the model's square.
 
-    mode "squash" stretches both axes to `size`; "pad" keeps the aspect ratio, centres the picture and fills the
-    two bars with the mean colour of the picture's edges that touch them (a black bar would be a strong edge that
-    tokens can lock on to). Returns (float32 [3, size, size] in [0, 1], SquareMap).
+    mode "squash" stretches both axes to `size`; "pad" keeps the aspect ratio, centres the picture and fills
+    the two bars with the mean colour of the picture's edges that touch them (a black bar would be a strong
+    edge that tokens can lock on to). Returns (float32 [3, size, size] in [0, 1], SquareMap).
     """
     import torch
 
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise KeypointError(f"an image of shape {list(image.shape)} and type {image.dtype} was given, but RGB uint8 "
-                            f"[height, width, 3] is needed; read it with load_image.")
+        raise KeypointError(
+            f"an image of shape {list(image.shape)} and type {image.dtype} was given, but "
+            f"RGB uint8 [height, width, 3] is needed; read it with load_image."
+        )
     height, width = image.shape[:2]
     left, top, inner_w, inner_h = _inner_box(width, height, size, mode)
     inner = Image.fromarray(image).resize((inner_w, inner_h), Image.Resampling.LANCZOS)
     square = np.empty((size, size, 3), dtype=np.uint8)
     square[:] = _edge_colour(image)
-    square[top:top + inner_h, left:left + inner_w] = np.asarray(inner)
+    square[top : top + inner_h, left : left + inner_w] = np.asarray(inner)
     tensor = torch.from_numpy(square).permute(2, 0, 1).contiguous().float().div_(255.0)  # [3, S, S]
     return tensor, square_map(width, height, size, mode)
 
@@ -73,7 +75,9 @@ def to_square(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch
 def _inner_box(width: int, height: int, size: int, mode: str) -> tuple[int, int, int, int]:
     """(left, top, width, height) of the picture inside the square, in whole pixels of the square."""
     if mode not in RESIZE_MODES:
-        raise KeypointError(f"resize mode {mode!r} was given, but it must be one of {', '.join(RESIZE_MODES)}.")
+        raise KeypointError(
+            f"resize mode {mode!r} was given, but it must be one of {', '.join(RESIZE_MODES)}."
+        )
     if mode == "squash":
         return 0, 0, size, size
     longest = max(width, height)

@@ -6,8 +6,7 @@ The file holds all N embeddings, because the softmax over tokens needs the uncho
 from __future__ import annotations
 
 import json
-import os
-import re
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,15 @@ from typing import Any
 import torch
 
 from .errors import KeypointError
+from .files import sanitize_name, write_atomically
+from .labels import check_length, check_subset, clean_labels, edges_of_subset, pick
+
+__all__ = ["FORMAT", "VERSION", "KeypointTokens", "sanitize_name"]
 
 FORMAT = "stable-keypoints-tokens"
 VERSION = 1
 _METADATA_KEY = "stable_keypoints"
+_TENSORS = ("embeddings", "scores", "losses")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
@@ -29,11 +33,11 @@ class KeypointTokens:
     """What training leaves behind.
 
     embeddings: float32 [N, D] on the CPU, all N tokens.
-    chosen: K token indices in keypoint order; votes: how often each was selected, for the K chosen, for all N,
-    or empty. config: the training configuration as a plain dict (JSON types). model_hash: hash of the weights the
-    tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty) describe the K
-    keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each step, or empty.
-    Raises KeypointError when the parts do not fit together.
+    chosen: K token indices in keypoint order; votes: how often each was selected, for the K chosen, for all
+    N, or empty. config: the training configuration as a plain dict (JSON types). model_hash: hash of the
+    weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty)
+    describe the K keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each
+    step, or empty. Raises KeypointError when the parts do not fit together.
     """
 
     embeddings: torch.Tensor
@@ -50,19 +54,22 @@ class KeypointTokens:
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
-        # A copy: training goes on writing into its own tensor after it has handed tokens out.
-        self._set("embeddings", self.embeddings.detach().to("cpu").clone().contiguous())
-        self._set("chosen", tuple(int(i) for i in self.chosen))
-        self._set("votes", tuple(_whole(v) for v in self.votes))
-        self._set("names", tuple(str(n) for n in self.names) or tuple(f"kp{i}" for i in range(len(self.chosen))))
-        self._set("skeleton", tuple((int(a), int(b)) for a, b in self.skeleton))
-        self._set("colors", tuple((int(r), int(g), int(b)) for r, g, b in self.colors))
-        self._set("scores", tuple(float(s) for s in self.scores))
-        self._set("losses", tuple(float(v) for v in self.losses))
-        self._check()
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+        count = len(self.chosen)
+        names, skeleton, colors = clean_labels(count, self.names, self.skeleton, self.colors)
+        values = {
+            # A copy: training goes on writing into its own tensor after it has handed tokens out.
+            "embeddings": self.embeddings.detach().to("cpu", copy=True).contiguous(),
+            "chosen": tuple(int(i) for i in self.chosen),
+            "votes": tuple(_whole(v) for v in self.votes),
+            "names": names,
+            "skeleton": skeleton,
+            "colors": colors,
+            "scores": tuple(float(s) for s in self.scores),
+            "losses": tuple(float(v) for v in self.losses),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._check_choice(count, self.embeddings.shape[0])
 
     @property
     def width(self) -> int:
@@ -74,83 +81,85 @@ class KeypointTokens:
         """K, the number of chosen tokens."""
         return len(self.chosen)
 
-    def _check(self) -> None:
-        tokens, count = self.embeddings.shape[0], len(self.chosen)
+    def _check_choice(self, count: int, tokens: int) -> None:
         if not count:
             raise KeypointError("no token is chosen, but at least 1 keypoint is needed; choose some.")
         if len(set(self.chosen)) != count or min(self.chosen) < 0 or max(self.chosen) >= tokens:
-            raise KeypointError(f"the chosen tokens {list(self.chosen)} must be different numbers from 0 to "
-                                f"{tokens - 1}.")
-        for what, values, allowed in (("votes", self.votes, {0, count, tokens}), ("names", self.names, {count}),
-                                      ("colors", self.colors, {0, count}), ("scores", self.scores, {0, count})):
-            if len(values) not in allowed:
-                raise KeypointError(f"{len(values)} {what} were given for {count} keypoints; give one each.")
-        if len(set(self.names)) != count:
-            raise KeypointError(f"two keypoints have the same name in {list(self.names)}; names must differ.")
-        if any(not (0 <= a < count and 0 <= b < count and a != b) for a, b in self.skeleton):
-            raise KeypointError(f"a skeleton edge joins a keypoint that does not exist, or itself; use pairs of "
-                                f"different numbers from 0 to {count - 1}.")
-        if any(not 0 <= value <= 255 for color in self.colors for value in color):
-            raise KeypointError("a keypoint colour lies outside 0..255; give red, green and blue from 0 to 255.")
+            raise KeypointError(
+                f"the chosen tokens {list(self.chosen)} must be different numbers from 0 to {tokens - 1}."
+            )
+        check_length("votes", self.votes, {0, count, tokens}, count)
+        check_length("scores", self.scores, {0, count}, count)
+        if not all(math.isfinite(value) for value in (*self.votes, *self.scores)):
+            raise KeypointError("a vote or score is not finite; train again or use another tokens file.")
 
     # Editing: each returns new tokens and leaves the embeddings alone
 
     def reorder(self, indices: Sequence[int]) -> KeypointTokens:
         """Keep keypoints `indices` (0-based, each at most once) in this order; edges to dropped ones go."""
-        indices = [int(i) for i in indices]
-        if not indices or len(set(indices)) != len(indices) or not all(0 <= i < len(self.chosen) for i in indices):
-            raise KeypointError(f"keypoints {indices} were asked for, but they must be different numbers from 0 to "
-                                f"{len(self.chosen) - 1}.")
-        new_index = {old: new for new, old in enumerate(indices)}
-        edges = tuple((new_index[a], new_index[b]) for a, b in self.skeleton if a in new_index and b in new_index)
-        per_token = len(self.votes) != len(self.chosen)
-        return replace(self, chosen=_pick(self.chosen, indices), names=_pick(self.names, indices), skeleton=edges,
-                       votes=self.votes if per_token else _pick(self.votes, indices),
-                       colors=_pick(self.colors, indices), scores=_pick(self.scores, indices))
+        indices = check_subset(indices, len(self.chosen))
+        votes_of_all_tokens = len(self.votes) != len(self.chosen)
+        return replace(
+            self,
+            chosen=pick(self.chosen, indices),
+            names=pick(self.names, indices),
+            skeleton=edges_of_subset(self.skeleton, indices),
+            votes=self.votes if votes_of_all_tokens else pick(self.votes, indices),
+            colors=pick(self.colors, indices),
+            scores=pick(self.scores, indices),
+        )
 
     def drop(self, indices: Sequence[int]) -> KeypointTokens:
         """Leave out keypoints `indices`; at least one must remain."""
-        unknown = [int(i) for i in indices if not 0 <= int(i) < len(self.chosen)]
-        if unknown:
-            raise KeypointError(f"keypoints {unknown} do not exist; give numbers from 0 to {len(self.chosen) - 1}.")
-        return self.reorder([i for i in range(len(self.chosen)) if i not in set(map(int, indices))])
+        gone = set(check_subset(indices, len(self.chosen)))
+        return self.reorder([i for i in range(len(self.chosen)) if i not in gone])
 
     def rename(self, names: Sequence[str] | Mapping[str, str]) -> KeypointTokens:
         """New names: K of them in order, or a mapping from some old names to new ones."""
         if isinstance(names, Mapping):
             unknown = sorted(set(names) - set(self.names))
             if unknown:
-                raise KeypointError(f"no keypoint is named {unknown[0]!r}; the names are {', '.join(self.names)}.")
+                raise KeypointError(
+                    f"no keypoint is named {unknown[0]!r}; the names are {', '.join(self.names)}."
+                )
             names = [names.get(name, name) for name in self.names]
         if len(names) != len(self.chosen):
-            raise KeypointError(f"{len(names)} names were given for {len(self.chosen)} keypoints; give one each.")
+            raise KeypointError(
+                f"{len(names)} names were given for {len(self.chosen)} keypoints; give one each."
+            )
         return replace(self, names=tuple(names))
 
     def with_skeleton(self, edges: Sequence[tuple[int, int]]) -> KeypointTokens:
         """The same tokens with these edges, 0-based keypoint pairs."""
-        return replace(self, skeleton=tuple(tuple(edge) for edge in edges))
+        return replace(self, skeleton=tuple(edges))
 
     def with_colors(self, colors: Sequence[tuple[int, int, int]]) -> KeypointTokens:
         """The same tokens with K RGB colours (0..255), or none for the palette's."""
-        return replace(self, colors=tuple(tuple(color) for color in colors))
+        return replace(self, colors=tuple(colors))
 
     def check_model(self, model_hash: str, width: int) -> None:
         """Say whether these tokens fit a model whose cross-attention is `width` wide.
 
-        Raises KeypointError for another width; warns when only the weights differ, since tokens often still work.
+        Raises KeypointError for another width; warns when only the weights differ, since tokens often still
+        work.
         """
         if width != self.width:
-            raise KeypointError(f"these tokens are {self.width} wide but the model takes {width}; use the kind of "
-                                f"model they were trained with ({self.model_name or 'unknown'}).")
+            raise KeypointError(
+                f"these tokens are {self.width} wide but the model takes {width}; use the "
+                f"kind of model they were trained with ({self.model_name or 'unknown'})."
+            )
         if self.model_hash and model_hash and model_hash != self.model_hash:
-            warnings.warn(f"these tokens were trained with other weights ({self.model_name or 'unknown'}, "
-                          f"{self.model_hash[:12]}) than the model in use ({model_hash[:12]}); keypoints may be "
-                          f"worse.", stacklevel=2)
+            warnings.warn(
+                f"these tokens were trained with other weights ({self.model_name or 'unknown'}, "
+                f"{self.model_hash[:12]}) than the model in use ({model_hash[:12]}); keypoints may "
+                f"be worse.",
+                stacklevel=2,
+            )
 
     # The file
 
     def save(self, path: str | Path) -> Path:
-        """Write one .safetensors file, complete or not at all; returns its path (the suffix is added when absent)."""
+        """Write one .safetensors file (suffix added when absent), whole or not at all; returns its path."""
         from safetensors.torch import save
 
         path = Path(path)
@@ -163,60 +172,75 @@ class KeypointTokens:
             tensors["scores"] = torch.tensor(self.scores, dtype=torch.float64)
         if self.losses:
             tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        header = {"format": FORMAT, "version": VERSION, "chosen": self.chosen, "votes": self.votes,
-                  "config": self.config, "model_name": self.model_name, "model_hash": self.model_hash,
-                  "names": self.names, "skeleton": self.skeleton, "colors": self.colors}
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "chosen": self.chosen,
+            "votes": self.votes,
+            "config": self.config,
+            "model_name": self.model_name,
+            "model_hash": self.model_hash,
+            "names": self.names,
+            "skeleton": self.skeleton,
+            "colors": self.colors,
+        }
         data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, data)
+        write_atomically(path, data)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> KeypointTokens:
-        """Read and check a tokens file; raises KeypointError for anything that is not one, naming what it is."""
+        """Read and check a tokens file; raises KeypointError for anything that is not one."""
         from safetensors import SafetensorError, safe_open
 
         path = Path(path)
         if path.suffix.lower() in _PICKLE_SUFFIXES:
-            raise KeypointError(f"{path.name} is a pickle file, which can run code when opened; only .safetensors "
-                                f"token files are read.")
+            raise KeypointError(
+                f"{path.name} is a pickle file, which can run code when opened; only "
+                f".safetensors token files are read."
+            )
         if not path.is_file():
-            raise KeypointError(f"{path} does not exist; give the path of a keypoint tokens file (.safetensors).")
+            raise KeypointError(
+                f"{path} does not exist; give the path of a keypoint tokens file (.safetensors)."
+            )
         try:
             with safe_open(str(path), framework="pt", device="cpu") as file:
                 header = _read_header(path.name, file.metadata())
-                tensors = {key: file.get_tensor(key) for key in file.keys()
-                           if key in ("embeddings", "scores", "losses")}
+                stored = set(file.keys())
+                tensors = {key: file.get_tensor(key) for key in _TENSORS if key in stored}
         except SafetensorError as error:
-            raise KeypointError(f"{path.name} is not a complete safetensors file ({error}); save it again.") from error
+            raise KeypointError(
+                f"{path.name} is not a complete safetensors file ({error}); save it again."
+            ) from error
         return cls._from_parts(path.name, header, tensors)
 
     @classmethod
-    def _from_parts(cls, name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> KeypointTokens:
+    def _from_parts(
+        cls, name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]
+    ) -> KeypointTokens:
         if "embeddings" not in tensors:
             raise KeypointError(f"{name} has no embeddings; it is damaged, use another tokens file.")
         try:
-            return cls(embeddings=tensors["embeddings"], chosen=tuple(header["chosen"]), votes=tuple(header["votes"]),
-                       config=dict(header["config"]), model_name=str(header["model_name"]),
-                       model_hash=str(header["model_hash"]), names=tuple(header["names"]),
-                       skeleton=tuple(header["skeleton"]), colors=tuple(header["colors"]),
-                       scores=_vector(tensors, "scores"), losses=_vector(tensors, "losses"))
+            return cls(
+                embeddings=tensors["embeddings"],
+                chosen=tuple(header["chosen"]),
+                votes=tuple(header["votes"]),
+                config=dict(header["config"]),
+                model_name=str(header["model_name"]),
+                model_hash=str(header["model_hash"]),
+                names=tuple(header["names"]),
+                skeleton=tuple(header["skeleton"]),
+                colors=tuple(header["colors"]),
+                scores=_vector(tensors, "scores"),
+                losses=_vector(tensors, "losses"),
+            )
         except KeypointError as error:
             raise KeypointError(f"{name}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise KeypointError(f"{name} has a damaged header ({error!r}); use another tokens file.") from error
-
-
-def sanitize_name(name: str, default: str = "keypoints") -> str:
-    """A file name made of `name` that cannot leave its folder: letters, digits, space and `._-` of the last part.
-
-    Works for names typed on any system (both kinds of slash, drive letters, reserved device names).
-    """
-    last = re.split(r"[\\/]", str(name))[-1]
-    clean = re.sub(r"[^\w .-]", "_", last).strip(" .")[:100].strip(" .")
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", clean):
-        clean = f"_{clean}"
-    return clean or default
+            raise KeypointError(
+                f"{name} has a damaged header ({error!r}); use another tokens file."
+            ) from error
 
 
 def _check_embeddings(embeddings: Any) -> None:
@@ -226,13 +250,17 @@ def _check_embeddings(embeddings: Any) -> None:
     if embeddings.dtype != torch.float32:
         raise KeypointError(f"the token embeddings are {embeddings.dtype}, but float32 is needed.")
     if not bool(torch.isfinite(embeddings).all()):
-        raise KeypointError("the token embeddings hold values that are not finite; train again or use another file.")
+        raise KeypointError(
+            "the token embeddings hold values that are not finite; train again or use another file."
+        )
 
 
 def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
     if not metadata or _METADATA_KEY not in metadata:
-        raise KeypointError(f"{name} is a safetensors file but not a keypoint tokens file; use one that Save Keypoint "
-                            f"Tokens or the train command wrote.")
+        raise KeypointError(
+            f"{name} is a safetensors file but not a keypoint tokens file; use one that Save "
+            f"Keypoint Tokens or the train command wrote."
+        )
     try:
         header = json.loads(metadata[_METADATA_KEY])
     except json.JSONDecodeError as error:
@@ -240,29 +268,15 @@ def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise KeypointError(f"{name} does not have the format {FORMAT}; use a keypoint tokens file.")
     if header.get("version") != VERSION:
-        raise KeypointError(f"{name} has tokens format version {header.get('version')!r}, but this program reads "
-                            f"version {VERSION}; update it.")
+        raise KeypointError(
+            f"{name} has tokens format version {header.get('version')!r}, but this program "
+            f"reads version {VERSION}; update it."
+        )
     return header
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:
     return tuple(tensors[key].flatten().tolist()) if key in tensors else ()
-
-
-def _pick(values: Sequence[Any], indices: Sequence[int]) -> tuple:
-    return tuple(values[i] for i in indices) if values else ()
 
 
 def _whole(value: Any) -> int | float:
