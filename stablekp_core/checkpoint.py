@@ -1,7 +1,7 @@
-"""Opening models: a single-file Stable Diffusion 1.5 checkpoint, a diffusers folder, the built-in demo, a hub id.
+"""Opening models: a single-file Stable Diffusion 1.5 checkpoint, a diffusers folder, the demo, a hub id.
 
-Only the UNet and the VAE are read, only from safetensors, and only the tensors needed. Files and folders never
-touch the network. Any other kind of file is refused by a sentence that names it.
+Only the UNet and the VAE are read, only from safetensors, and only the tensors needed. Files and folders
+never touch the network. Any other kind of file is refused by a sentence that names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .ldm import unet_from_ldm, vae_from_ldm
 __all__ = ["DEMO_FOLDER", "LoadedModel", "load_model", "unet_from_ldm", "vae_from_ldm", "weights_hash"]
 
 DEMO_FOLDER = Path(__file__).parent / "assets" / "tiny_sd"
-_USE = "use a Stable Diffusion 1.4 or 1.5 checkpoint (.safetensors, UNet and VAE in one file) or a diffusers folder"
+_USE = ("use a Stable Diffusion 1.4 or 1.5 checkpoint (.safetensors, UNet and VAE in one file) "
+        "or a diffusers folder")
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _WEIGHTS = "diffusion_pytorch_model"
 _SAMPLES = 256  # values per tensor that enter the hash
@@ -34,8 +35,9 @@ _SAMPLES = 256  # values per tensor that enter the hash
 class LoadedModel:
     """A UNet and a VAE, frozen, on the CPU, in evaluation mode.
 
-    `name`: file stem, folder name, hub id or `demo`. `hash`: see `weights_hash`; taken of the weights as stored, so
-    it does not depend on the dtype asked for. `dtype`: of the UNet; the VAE may be stored in another one.
+    `name`: file stem, folder name, hub id or `demo`. `hash`: see `weights_hash`; taken of the weights as
+    stored, so it does not depend on the dtype asked for. `dtype`: of the UNet; the VAE may be stored in
+    another one.
     """
 
     unet: Any
@@ -48,14 +50,16 @@ class LoadedModel:
 def load_model(model: str | Path, dtype: torch.dtype | None = None) -> LoadedModel:
     """Load the UNet and the VAE of a Stable Diffusion 1.x model.
 
-    `model`: a `.safetensors` file in the original (LDM) layout; a diffusers folder with `unet/` and `vae/`; `demo`,
-    the model that comes with this package; or a hub id `organisation/name`, taken as such only when no such path
-    exists, downloaded once and then read from the hub's cache. `dtype`: None keeps each part in the dtype of its
-    file (float8 becomes float16). Raises KeypointError naming what was given and what is needed.
+    `model`: a `.safetensors` file in the original (LDM) layout; a diffusers folder with `unet/` and `vae/`;
+    `demo`, the model that comes with this package; or a hub id `organisation/name`, taken as such only when
+    no such path exists, downloaded once and then read from the hub's cache. `dtype`: None keeps each part
+    in the dtype of its file (float8 becomes float16). Raises KeypointError naming what was given and what
+    is needed.
     """
     if str(model) == "demo":
         if not DEMO_FOLDER.is_dir():
-            raise KeypointError(f"The demo model is missing from this installation ({DEMO_FOLDER}); install again.")
+            raise KeypointError(f"The demo model is missing from this installation ({DEMO_FOLDER}); "
+                                "install the package again.")
         return _load_folder(DEMO_FOLDER, "demo", dtype)
     path = Path(model).expanduser()
     if path.is_dir():
@@ -72,9 +76,10 @@ def load_model(model: str | Path, dtype: torch.dtype | None = None) -> LoadedMod
 def weights_hash(unet: torch.nn.Module) -> str:
     """A SHA-256 (64 hex digits) that tells one UNet's weights from another's, in well under a second.
 
-    Over the sorted parameter names in diffusers' naming, their shapes, and up to 256 evenly spaced values of each,
-    rounded to float16. So the file layout does not matter, a float32 model and its float16 copy agree, and any
-    fine-tuning or merged LoRA differs. A bfloat16 copy has lost bits that float16 keeps, and differs.
+    Over the sorted parameter names in diffusers' naming, their shapes, and up to 256 evenly spaced values
+    of each, rounded to float16. So the file layout does not matter, a float32 model and its float16 copy
+    agree, and any fine-tuning or merged LoRA differs. A bfloat16 copy has lost bits that float16 keeps, and
+    differs.
     """
     return _hash_state(unet.state_dict())
 
@@ -123,9 +128,7 @@ def _load_folder(folder: Path, name: str, dtype: torch.dtype | None) -> LoadedMo
     for part, model_class in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
         config = _read_config(folder / part, model_class.__name__)
         if part == "unet":
-            context = config.get("cross_attention_dim", 1280)
-            problem = ldm.unsupported_sizes(config.get("in_channels", 4), context if isinstance(context, int) else 0,
-                                            bool(config.get("addition_embed_type")))
+            problem = _unsupported_config(config)
             if problem:
                 raise KeypointError(f"The folder {folder} holds {problem}; {_USE}.")
         parts.append((model_class, config, ldm.modern_vae_names(_read_weights(folder / part))))
@@ -144,12 +147,16 @@ def _assemble(unet_part: tuple, vae_part: tuple, name: str, dtype: torch.dtype |
 
 
 def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """All tensors in one dtype: the one asked for, else the one most of the weights have."""
+    """All tensors in memory of their own, in one dtype: the one asked for, else the one most weights have.
+
+    Tensors are read as windows into the file; left so, a file written over while in use would change the
+    model.
+    """
     if dtype is None:
         dtype = Counter(value.dtype for value in state.values()).most_common(1)[0][0]
         if dtype.itemsize == 1:
             dtype = torch.float16  # float8 is a storage format: no layer computes in it
-    return {key: value.to(dtype) for key, value in state.items()}
+    return {key: value.to(dtype, copy=True) for key, value in state.items()}
 
 
 def _open(path: Path):
@@ -158,12 +165,12 @@ def _open(path: Path):
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
-        raise KeypointError(f"{path.name} is not a complete safetensors file ({error}): it may be cut short or of "
-                            f"another type; download it again, or {_USE}.") from None
+        raise KeypointError(f"{path.name} is not a complete safetensors file ({error}): it may be cut short "
+                            f"or of another type; download it again, or {_USE}.") from None
 
 
 def _unsupported_file(shapes: ldm.Shapes) -> str | None:
-    """What a safetensors file holds, from its names and shapes, when it is no SD 1.x checkpoint; else None."""
+    """What a safetensors file holds, by its names and shapes, if not an SD 1.x checkpoint; else None."""
     def has(*starts: str) -> bool:
         return any(key.startswith(starts) for key in shapes)
 
@@ -184,36 +191,57 @@ def _unsupported_file(shapes: ldm.Shapes) -> str | None:
     return "not a Stable Diffusion checkpoint (none of its tensors belongs to a UNet)"
 
 
+def _unsupported_config(config: dict) -> str | None:
+    """What model a diffusers UNet config describes, when it is not Stable Diffusion 1.x; else None."""
+    widths = config.get("cross_attention_dim") or 1280  # diffusers' default
+    context = max(widths) if isinstance(widths, list) else widths
+    extra_condition = bool(config.get("addition_embed_type"))
+    return ldm.unsupported_sizes(config.get("in_channels", 4), context, extra_condition)
+
+
 def _read_config(folder: Path, wanted: str) -> dict:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise KeypointError(f"{folder / 'config.json'} cannot be read ({error}); {_USE}.") from None
-    found = config.get("_class_name", wanted) if isinstance(config, dict) else type(config).__name__
+    config = _read_json(folder / "config.json")
+    found = config.get("_class_name", wanted)
     if found != wanted:
         raise KeypointError(f"The folder {folder} holds a {found} where a {wanted} is needed; {_USE}.")
     return config
 
 
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise KeypointError(f"{path} cannot be read ({error}); {_USE}.") from None
+    if not isinstance(content, dict):
+        raise KeypointError(f"{path} is not a JSON object; {_USE}.")
+    return content
+
+
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of a model's folder: the plain file, its fp16 variant, or the shards of either."""
-    for variant in ("", ".fp16"):
-        files = [folder / f"{_WEIGHTS}{variant}.safetensors"]
-        for index in (f"{_WEIGHTS}.safetensors.index{variant}.json", f"{_WEIGHTS}{variant}.safetensors.index.json"):
-            if not files[0].is_file() and (folder / index).is_file():
-                names = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
-                files = [folder / Path(name).name for name in sorted(set(names))]
-        if all(file.is_file() for file in files):
-            break
-    else:
-        pickled = any(folder.glob("*.bin"))
-        raise KeypointError(f"The folder {folder} holds {'only pickled weights' if pickled else 'no weights'} "
+    files = _weight_files(folder, "") or _weight_files(folder, ".fp16")
+    if not files:
+        found = "only pickled weights" if any(folder.glob("*.bin")) else "no weights"
+        raise KeypointError(f"The folder {folder} holds {found} "
                             f"({_WEIGHTS}.safetensors is needed); {_USE}.")
     state = {}
     for file in files:
         with _open(file) as opened:
             state.update({key: opened.get_tensor(key) for key in opened.keys()})
     return state
+
+
+def _weight_files(folder: Path, variant: str) -> list[Path]:
+    """The file of a variant, or its shards by their index, whose name changed twice in diffusers."""
+    single = folder / f"{_WEIGHTS}{variant}.safetensors"
+    if single.is_file():
+        return [single]
+    for name in (f"{_WEIGHTS}.safetensors.index{variant}.json", f"{_WEIGHTS}.safetensors{variant}.index.json",
+                 f"{_WEIGHTS}{variant}.safetensors.index.json"):
+        if (folder / name).is_file():
+            shards = _read_json(folder / name).get("weight_map", {}).values()
+            return [folder / Path(shard).name for shard in sorted(set(shards))]
+    return []
 
 
 def _is_hub_id(model: str) -> bool:
@@ -224,13 +252,13 @@ def _is_hub_id(model: str) -> bool:
 
 
 def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import errors, snapshot_download
 
-    patterns = [f"{part}/{name}" for part in ("unet", "vae")
-                for name in ("config.json", f"{_WEIGHTS}.safetensors", f"{_WEIGHTS}-*.safetensors", "*.index.json")]
+    names = ("config.json", f"{_WEIGHTS}.safetensors", f"{_WEIGHTS}-*-of-?????.safetensors",
+             f"{_WEIGHTS}.safetensors.index.json")
+    patterns = [f"{part}/{name}" for part in ("unet", "vae") for name in names]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (errors.HTTPError, OSError, ValueError) as error:
         raise KeypointError(f"There is no file or folder {hub_id}, and the model of that name could not be "
                             f"downloaded ({type(error).__name__}); {_USE}.") from None

@@ -1,9 +1,9 @@
 """Stable Diffusion 1.x weights in the original (LDM) layout, as diffusers modules.
 
-The architecture is read off the tensor shapes, so reduced models load by the same code as the real one. What
-shapes cannot tell is fixed to Stable Diffusion 1.x: 8 attention heads, 32 normalisation groups, latents scaled
-by 0.18215. Modules are built on the meta device and given the tensors themselves, so nothing is copied: a view
-on weights that another program holds in memory costs a few megabytes.
+The architecture is read off the tensor shapes, so reduced models load by the same code as the real one.
+What shapes cannot tell is fixed to Stable Diffusion 1.x: 8 attention heads, 32 normalisation groups,
+latents scaled by 0.18215. Modules are built on the meta device and given the tensors themselves, so nothing
+is copied: a view on weights that another program holds in memory costs a few megabytes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def without_prefix(state: Mapping, prefix: str) -> dict:
 
 
 def unsupported_unet(shapes: Shapes) -> str | None:
-    """What model a UNet's bare LDM tensor shapes belong to, when it is not Stable Diffusion 1.x; else None."""
+    """What model a UNet's bare LDM tensor shapes belong to, if not Stable Diffusion 1.x; else None."""
     if any(key.startswith("joint_blocks.") for key in shapes):
         return "a Stable Diffusion 3 model"
     if any(key.startswith("double_blocks.") for key in shapes):
@@ -93,6 +93,9 @@ def unet_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
         raise KeypointError(f"This is {problem}; {WANTED}.")
     down, channels, depths, attention = _down_path(shapes)
     up, up_attention = _up_path(shapes)
+    if len(up_attention) != len(channels):
+        raise KeypointError(f"This is not a Stable Diffusion UNet: {len(channels)} levels go down and "
+                            f"{len(up_attention)} go up; {WANTED}.")
     modules = {**_UNET_FIXED, **down, **up}
     projection = shapes.get("middle_block.1.proj_in.weight", (0, 0, 1, 1))
     config = {
@@ -113,8 +116,8 @@ def unet_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
 def vae_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
     """The diffusers config of a VAE and the new name of each of its tensors.
 
-    `shapes`: bare LDM names (no `first_stage_model.`) to shapes. Leftovers of the VAE's own training (loss, EMA)
-    get no new name. Returns keyword arguments for `AutoencoderKL` and {LDM name: diffusers name}.
+    `shapes`: bare LDM names (no `first_stage_model.`) to shapes. Leftovers of the VAE's own training (loss,
+    EMA) get no new name. Returns keyword arguments for `AutoencoderKL` and {LDM name: diffusers name}.
     """
     needed = ("encoder.conv_out.weight", "encoder.down.0.block.0.conv2.weight", "decoder.conv_in.weight")
     if any(key not in shapes for key in needed):
@@ -137,12 +140,12 @@ def vae_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
 
 
 def unet_from_ldm(state: Mapping[str, torch.Tensor], share: bool = True):
-    """A frozen `UNet2DConditionModel` made of LDM tensors, with or without the `model.diffusion_model.` prefix.
+    """A frozen `UNet2DConditionModel` of LDM tensors, with or without the `model.diffusion_model.` prefix.
 
     With `share` the module's parameters use the given tensors' storage (same dtype, same device, no copy);
-    without it they are copies. Tensors made in inference mode are wrapped so that autograd accepts them, still
-    without a copy. The tensors given are never changed. Raises KeypointError when the tensors are not those of a
-    Stable Diffusion 1.x UNet.
+    without it they are copies. Tensors made in inference mode are wrapped so that autograd accepts them,
+    still without a copy. The tensors given are never changed. Raises KeypointError when the tensors are not
+    those of a Stable Diffusion 1.x UNet.
     """
     from diffusers import UNet2DConditionModel
 
@@ -209,8 +212,8 @@ def _check_fit(wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tenso
                           ("has the wrong shape", wrong)):
         if keys:
             more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-            raise KeypointError(f"The weights do not fit a Stable Diffusion 1.x model: {keys[0]}{more} {problem}; "
-                                f"{WANTED}.")
+            raise KeypointError("The weights do not fit a Stable Diffusion 1.x model: "
+                                f"{keys[0]}{more} {problem}; {WANTED}.")
 
 
 def _count(shapes: Shapes, stem: str) -> int:
