@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import KeypointError
+from .strokes import opencv
 
 OPENPOSE_POINTS = 18
 AP10K_POINTS = 17
@@ -67,11 +68,11 @@ AP10K_LIMBS = (
 def draw_openpose(people: Any, width: int, height: int) -> np.ndarray:
     """OpenPose-18 hint image, uint8 RGB [height, width, 3] on black.
 
-    people: one [18, 3] of (x, y, c) for each person, or [P, 18, 3], or flat lists of 54 numbers; x, y in pixels
-    of the canvas, c > 0 for points that exist. Limbs are filled ellipses of half-width 4 at 0.6 of their colour,
-    points are dots of radius 4 over all limbs of their person.
+    people: one [18, 3] of (x, y, c) for each person, or [P, 18, 3], or flat lists of 54 numbers; x, y in
+    pixels of the canvas, c > 0 for points that exist. Limbs are filled ellipses of half-width 4 at 0.6 of
+    their colour, points are dots of radius 4 over all limbs of their person.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     canvas = _black(width, height)
     for person in _people(people, OPENPOSE_POINTS):
         xy, there = person[:, :2], person[:, 2] > 0
@@ -88,9 +89,10 @@ def draw_openpose(people: Any, width: int, height: int) -> np.ndarray:
 def draw_ap10k(animals: Any, width: int, height: int) -> np.ndarray:
     """AP-10K hint image for the animal ControlNet, uint8 RGB [height, width, 3] on black.
 
-    animals: as `people` of `draw_openpose`, with 17 points each (or 51 numbers). Lines of thickness 5, no dots.
+    animals: as `people` of `draw_openpose`, with 17 points each (or 51 numbers). Lines of thickness 5, no
+    dots.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     canvas = _black(width, height)
     for animal in _people(animals, AP10K_POINTS):
         xy, there = animal[:, :2], animal[:, 2] > 0
@@ -112,8 +114,8 @@ def draw_scribble(
 ) -> np.ndarray:
     """White anti-aliased skeleton lines on black for scribble, soft edge and line art ControlNets.
 
-    xy: [K, 2] or [P, K, 2] (several figures), pixels of the canvas. skeleton: 0-based pairs. Lines to points with
-    confidence (of the shape of xy without its last axis) under `threshold`, or exactly 0, are left out.
+    xy: [K, 2] or [P, K, 2] (several figures), pixels of the canvas. skeleton: 0-based pairs. Lines to points
+    with confidence (of the shape of xy without its last axis) under `threshold`, or exactly 0, are left out.
     Returns uint8 RGB [height, width, 3]. Raises KeypointError without a skeleton.
     """
     from .drawing import draw_keypoints
@@ -140,12 +142,6 @@ def draw_scribble(
         colors=white,
         size=(width, height),
     )
-
-
-def _opencv() -> Any:
-    from .drawing import _cv2
-
-    return _cv2()
 
 
 def _black(width: int, height: int) -> np.ndarray:
@@ -188,7 +184,7 @@ def _pixel(xy: np.ndarray) -> tuple[int, int]:
 
 
 def _limb_outline(cv2: Any, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
-    """Polygon [M, 2] of the ellipse between two pixels, in whole pixels and degrees as in the training pictures."""
+    """Polygon [M, 2] of a limb's ellipse, in whole pixels and degrees as in the training pictures."""
     centre = (int((a[0] + b[0]) / 2), int((a[1] + b[1]) / 2))
     half_length = int(math.hypot(a[0] - b[0], a[1] - b[1]) / 2)
     angle = int(math.degrees(math.atan2(a[1] - b[1], a[0] - b[0])))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .errors import KeypointError
 
-# How these were chosen. Candidates: the sRGB grid in steps of 17 with CIELAB lightness 32..94 (visible on black and
-# on white with the thin outline that dots have) and chroma of at least 25 (48 for the first ten). The distance of
-# two colours is the smallest CIEDE2000 difference over normal vision and full protanopia and deuteranopia, simulated
-# by the matrices of Machado, Oliveira and Fernandes (2009). Farthest-point picking with swaps maximised the
-# smallest distance of the first 10, then of the first 20 with those ten kept, then of all 32. Each block is in
-# farthest-point order, so that every prefix is spread out too. Smallest distances: 16.4 (10), 10.1 (20), 7.9 (32).
+# How these were chosen. Candidates: the sRGB grid in steps of 17 with CIELAB lightness 32..94 (visible on
+# black and on white with the thin outline that dots have) and chroma of at least 25 (48 for the first ten).
+# The distance of two colours is the smallest CIEDE2000 difference over normal vision and full protanopia
+# and deuteranopia, simulated by the matrices of Machado, Oliveira and Fernandes (2009). Farthest-point
+# picking with swaps maximised the smallest distance of the first 10, then of the first 20 with those ten
+# kept, then of all 32. Each block is in farthest-point order, so that every prefix is spread out too.
+# Smallest distances: 16.4 (10), 10.1 (20), 7.9 (32).
 _COLORS = (
     (170, 255, 17),
     (170, 0, 170),
@@ -47,7 +48,7 @@ _COLORS = (
 
 
 def palette(k: int) -> tuple[tuple[int, int, int], ...]:
-    """k RGB colours (0..255). The first 32 differ from each other; after that they repeat (numbers still differ)."""
+    """k RGB colours (0..255), the first 32 all different; after that they repeat."""
     if k < 0:
         raise KeypointError(f"{k} colours were asked for, but the number must not be negative.")
     return tuple(_COLORS[i % len(_COLORS)] for i in range(k))

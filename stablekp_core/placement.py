@@ -20,11 +20,11 @@ def place_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Top left corners [M, 2] of M labels of `sizes` (width, height) [M, 2] around points `anchors` [M, 2].
 
-    Each label tries places around its point, nearest first, right above preferred, and takes the one that covers
-    least of the other labels, of the dots (radius `clearance`), of what lies outside the canvas (width, height), and
-    of the points `avoid` (x, y), such as samples of lines.
-    A few sweeps let early labels give way to later ones. Also returns bool [M]: moved so far that it needs a line
-    to its point. Deterministic.
+    Each label tries places around its point, nearest first, right above preferred, and takes the one that
+    covers least of the other labels, of the dots (radius `clearance`), of what lies outside the canvas
+    (width, height), and of the points `avoid` (x, y), such as samples of lines.
+    A few sweeps let early labels give way to later ones. Also returns bool [M]: moved so far that it needs a
+    line to its point. Deterministic.
     """
     count = len(anchors)
     offsets = [_candidates(size, clearance) for size in sizes]  # each [C, 2], from the point to the corner

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from . import drawing
+from . import strokes
 from .errors import KeypointError
 
 _PAPER, _INK, _GRID = 255, (60, 60, 60), (225, 225, 225)
@@ -20,9 +20,10 @@ def loss_plot(
 ) -> np.ndarray:
     """One panel for each series, side by side, since losses differ by orders of magnitude; uint8 RGB.
 
-    losses: name -> one value per step, from `first_step` on. The pale line has every step (values that are not
-    finite leave a gap), the strong one their running mean over about a thirtieth of the steps. width, height:
-    size of one panel in pixels, at least 160 x 120. Raises KeypointError for no series or a panel too small.
+    losses: name -> one value per step, from `first_step` on. The pale line has every step (values that are
+    not finite leave a gap), the strong one their running mean over about a thirtieth of the steps. width,
+    height: size of one panel in pixels, at least 160 x 120. Raises KeypointError for no series or a panel too
+    small.
     """
     if not losses:
         raise KeypointError("there are no losses to plot; give at least one named series.")
@@ -41,15 +42,15 @@ def loss_plot(
 
 def _panel(name: str, values: np.ndarray, width: int, height: int, first_step: int) -> np.ndarray:
     canvas = np.full((height, width, 3), _PAPER, dtype=np.uint8)
-    drawing.put_text(canvas, name, (14, 10), _TEXT + 1, _INK)
+    strokes.put_text(canvas, name, (14, 10), _TEXT + 1, _INK)
     finite = values[np.isfinite(values)]
     if not len(finite):
-        drawing.put_text(canvas, "no steps yet", (width / 2 - 40, height / 2), _TEXT, _INK)
+        strokes.put_text(canvas, "no steps yet", (width / 2 - 40, height / 2), _TEXT, _INK)
         return canvas
     low, high = _limits(finite)
     y_ticks = _ticks(low, high, 5)
     labels = _tick_labels(y_ticks)
-    left = 18 + max(drawing.text_size(label, _TEXT)[0] for label in labels)
+    left = 18 + max(strokes.text_size(label, _TEXT)[0] for label in labels)
     x0, x1, y0, y1 = left, width - 28, 42, height - 44  # the plotting area
     last_step = first_step + len(values) - 1
     span = max(1, last_step - first_step)
@@ -61,17 +62,17 @@ def _panel(name: str, values: np.ndarray, width: int, height: int, first_step: i
 
     for tick, label in zip(y_ticks, labels, strict=True):
         y = at(first_step, tick)[1]
-        drawing.line(canvas, (x0, y), (x1, y), _GRID, 1)
-        drawing.put_text(
-            canvas, label, (x0 - 8 - drawing.text_size(label, _TEXT)[0], y - 0.75 * _TEXT), _TEXT, _INK
+        strokes.line(canvas, (x0, y), (x1, y), _GRID, 1)
+        strokes.put_text(
+            canvas, label, (x0 - 8 - strokes.text_size(label, _TEXT)[0], y - 0.75 * _TEXT), _TEXT, _INK
         )
     x_ticks = [tick for tick in _ticks(first_step, last_step, max(2, (x1 - x0) // 80)) if tick == int(tick)]
     for tick in x_ticks or [first_step]:
         label, x = str(int(tick)), at(tick, low)[0]
-        drawing.line(canvas, (x, y1), (x, y1 + 4), _INK, 1)
-        drawing.put_text(canvas, label, (x - drawing.text_size(label, _TEXT)[0] / 2, y1 + 6), _TEXT, _INK)
-    drawing.put_text(canvas, "step", ((x0 + x1) / 2 - 12, y1 + 24), _TEXT, _INK)
-    drawing.line(canvas, (x0, y1), (x1, y1), _INK, 1)
+        strokes.line(canvas, (x, y1), (x, y1 + 4), _INK, 1)
+        strokes.put_text(canvas, label, (x - strokes.text_size(label, _TEXT)[0] / 2, y1 + 6), _TEXT, _INK)
+    strokes.put_text(canvas, "step", ((x0 + x1) / 2 - 12, y1 + 24), _TEXT, _INK)
+    strokes.line(canvas, (x0, y1), (x1, y1), _INK, 1)
     steps = np.arange(first_step, last_step + 1, dtype=np.float64)
     pale = tuple(round(255 - 0.3 * (255 - c)) for c in _CURVE)
     clipped = np.clip(values, low, high)  # also for the mean: one wild step would lift it for a whole window
@@ -84,11 +85,11 @@ def _curve(canvas: np.ndarray, points: np.ndarray, color: tuple[int, int, int], 
     there = np.isfinite(points).all(axis=1)
     for i in range(len(points)):
         if there[i] and i + 1 < len(points) and there[i + 1]:
-            drawing.line(canvas, points[i], points[i + 1], color, width)
+            strokes.line(canvas, points[i], points[i + 1], color, width)
         elif there[i] and (
             i == 0 or not there[i - 1]
         ):  # alone between gaps: a line of no length would not show
-            drawing.disc(canvas, points[i], 1.0 + width, color)
+            strokes.disc(canvas, points[i], 1.0 + width, color)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -105,7 +106,7 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Range of the y axis: all values but the most extreme percent, which one bad step would otherwise fill."""
+    """Range of the y axis without the most extreme percent, so that one bad step cannot fill it."""
     low, high = np.quantile(values, [0.005, 0.995]) if len(values) > 100 else (values.min(), values.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-12):
         half = 0.5 * max(abs(low), 1e-6)
@@ -128,7 +129,7 @@ def _ticks(low: float, high: float, at_most: int) -> list[float]:
 def _tick_labels(ticks: Sequence[float]) -> list[str]:
     """The same number of decimals for all, enough to tell them apart; powers of ten outside 1e-4..1e5."""
     largest = max(abs(tick) for tick in ticks)
-    step = min((b - a for a, b in zip(ticks, ticks[1:])), default=largest or 1.0)
+    step = min((b - a for a, b in zip(ticks[:-1], ticks[1:], strict=True)), default=largest or 1.0)
     if largest and not 1e-3 <= largest < 1e5:
         digits = max(0, math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-9))
         return [f"{tick:.{digits}e}" if tick else "0" for tick in ticks]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import drawing
+from . import drawing, strokes
 from .errors import KeypointError
 
 _PAPER, _INK = 250, (40, 40, 40)
@@ -27,10 +27,10 @@ def contact_sheet(
 ) -> np.ndarray:
     """Pictures in a grid, each with its keypoints; uint8 RGB on light paper.
 
-    images: B uint8 RGB pictures of any sizes. xy: for each its [K, 2] (or [P, K, 2]) pixels, or None. confidence:
-    for each [K] (or [P, K]), or None. titles: a line of text under each cell. columns: None for about as many as
-    rows. cell: side in pixels of a cell; pictures keep their aspect ratio. `how`: options of `draw_keypoints`, but
-    for `size`. Raises KeypointError when the numbers disagree or there is no picture.
+    images: B uint8 RGB pictures of any sizes. xy: for each its [K, 2] (or [P, K, 2]) pixels, or None.
+    confidence: for each [K] (or [P, K]), or None. titles: a line of text under each cell. columns: None for
+    about as many as rows. cell: side in pixels of a cell; pictures keep their aspect ratio. `how`: options of
+    `draw_keypoints`, but for `size`. Raises KeypointError when the numbers disagree or there is no picture.
     """
     count = len(images)
     if not count:
@@ -53,7 +53,7 @@ def contact_sheet(
     )
     if heading:
         fitted = _fit_text(heading, round(1.3 * text), sheet.shape[1] - 2 * gap)
-        drawing.put_text(sheet, fitted, (gap, gap), round(1.3 * text), _INK)
+        strokes.put_text(sheet, fitted, (gap, gap), round(1.3 * text), _INK)
     for index, image in enumerate(images):
         picture = _cell_picture(
             image,
@@ -72,19 +72,19 @@ def contact_sheet(
 
 
 def _cell_picture(image: np.ndarray, xy: Any, confidence: Any, cell: int, how: dict[str, Any]) -> np.ndarray:
-    drawing.check_image(image)
+    strokes.check_image(image)
     height, width = image.shape[:2]
     factor = cell / max(width, height)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     if xy is None:
-        return drawing.resized(image, *size)
+        return strokes.resized(image, *size)
     return drawing.draw_keypoints(image, xy, confidence, size=size, **how)
 
 
 def _fit_text(text: str, height: int, width: int) -> str:
     """`text`, cut in the middle when it is wider than `width`: file names differ at both ends."""
     short, keep = text, len(text)
-    while keep > 2 and drawing.text_size(short, height)[0] > width:
+    while keep > 2 and strokes.text_size(short, height)[0] > width:
         keep -= 1
         short = text[: (keep + 1) // 2] + ".." + text[len(text) - keep // 2 :]
     return short
@@ -93,8 +93,8 @@ def _fit_text(text: str, height: int, width: int) -> str:
 def _centred_text(sheet: np.ndarray, text: str, x: int, y: int, width: int, height: int) -> None:
     text = _fit_text(text, height, width)
     if text:
-        extent = drawing.text_size(text, height)[0]
-        drawing.put_text(sheet, text, (x + (width - extent) / 2, y + 0.2 * height), height, _INK)
+        extent = strokes.text_size(text, height)[0]
+        strokes.put_text(sheet, text, (x + (width - extent) / 2, y + 0.2 * height), height, _INK)
 
 
 def heat_overlay(image: np.ndarray, heat: np.ndarray, *, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -103,15 +103,15 @@ def heat_overlay(image: np.ndarray, heat: np.ndarray, *, size: tuple[int, int] |
     The map covers the whole picture. Its largest value is brightest; the picture is dimmed and grey where the
     map is low, so that the heat is told by brightness and not by hue alone.
     """
-    drawing.check_image(image)
+    strokes.check_image(image)
     heat = np.asarray(heat, dtype=np.float32)
     if heat.ndim != 2 or not np.isfinite(heat).all():
         raise KeypointError(
             f"a heat map of shape {list(heat.shape)} was given, but finite values [R, R] are needed."
         )
-    cv2 = drawing._cv2()
+    cv2 = strokes.opencv()
     width, height = size or (image.shape[1], image.shape[0])
-    base = drawing.resized(image, width, height).astype(np.float32)
+    base = strokes.resized(image, width, height).astype(np.float32)
     grey = base @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     base = 0.55 * (0.5 * base + 0.5 * grey[:, :, None])
     level = np.clip(heat / max(float(heat.max()), 1e-12), 0.0, 1.0)
@@ -134,8 +134,9 @@ def heat_maps(
 ) -> np.ndarray:
     """Heat maps of keypoints over one picture, a cell each; uint8 RGB sheet.
 
-    maps: [K, R, R], at least 0, each scaled by its own largest value. which: keypoints to show, None for all. xy:
-    [K, 2] pixels of the picture; marks each keypoint in its cell. titles: K texts, by default "keypoint i".
+    maps: [K, R, R], at least 0, each scaled by its own largest value. which: keypoints to show, None for all.
+    xy: [K, 2] pixels of the picture; marks each keypoint in its cell. titles: K texts, by default "keypoint
+    i".
     """
     maps = np.asarray(maps)
     if maps.ndim != 3 or not len(maps):
@@ -145,7 +146,7 @@ def heat_maps(
     which = list(range(len(maps))) if which is None else [int(i) for i in which]
     if any(not 0 <= i < len(maps) for i in which):
         raise KeypointError(f"keypoints {which} were asked for, but there are {len(maps)}, counted from 0.")
-    drawing.check_image(image)
+    strokes.check_image(image)
     factor = cell / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     overlays = [heat_overlay(image, maps[i], size=size) for i in which]
