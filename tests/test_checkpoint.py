@@ -138,17 +138,17 @@ def test_modules_share_the_given_storage_and_leave_the_givers_alone():
         assert not set(storages(make(tensors, share=False).parameters())) & set(storages(mine.values()))
 
 
-def test_weights_of_inference_mode_carry_gradients_without_a_copy():
+def test_weights_of_inference_mode_carry_gradients_without_a_copy(small_file):
     with torch.inference_mode():
         weights = random_tensors(unet_shapes(**SMALL_UNET))
-        weights = {key: value.clone() for key, value in weights.items()}
-        unet = unet_from_ldm(weights)
-    assert next(iter(weights.values())).is_inference()
+        unet, from_file = unet_from_ldm(weights), load_model(small_file).unet
+    assert all(value.is_inference() for value in weights.values())
     assert storages(unet.parameters()) == storages(weights.values())
-    latents, steps, tokens = unet_inputs(48)
-    tokens.requires_grad_(True)
-    unet(latents, steps, tokens).sample.square().mean().backward()
-    assert tokens.grad.abs().sum() > 0
+    for module in (unet, from_file):
+        latents, steps, tokens = unet_inputs(48)
+        tokens.requires_grad_(True)
+        module(latents, steps, tokens).sample.square().mean().backward()
+        assert tokens.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("names", [("query", "key", "value", "proj_attn"), ("q", "k", "v", "proj_out")])
