@@ -118,6 +118,11 @@ class ImageSet:
             yield name, image
         self._check_count(read)
 
+    def skip(self, index: int, reason: str) -> None:
+        """Leave picture `index` out of later iterations and record why; for those who read by index."""
+        self._broken.add(index)
+        self._skip(self.names[index], reason)
+
     def _skip(self, name: str, reason: str) -> None:
         self.skipped.append((name, reason))
         if self._on_skip is not None:

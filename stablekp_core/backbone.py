@@ -1,0 +1,240 @@
+"""The frozen diffusion model: pictures to latents, latents and tokens to cross-attention queries and keys.
+
+A `Backbone` wraps a UNet2DConditionModel and an AutoencoderKL of diffusers. It knows which cross-attention layers the
+method reads (the first four on the way up: up_blocks.1.attentions.0-2 and up_blocks.2.attentions.0 in Stable Diffusion
+1.5), captures their queries with attention processors that a context manager always restores, and stops the UNet right
+after the last one: nothing behind it is computed, in the forward or the backward pass. It knows nothing of losses,
+keypoints or files.
+"""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .errors import KeypointError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def alphas_cumprod() -> torch.Tensor:
+    """float32 [1000]: share of signal variance at each timestep of Stable Diffusion's scaled-linear schedule."""
+    betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0).float()
+
+
+def captured_layers(unet) -> tuple[str, ...]:
+    """Names of the first four cross-attentions of the up path (Eq. 3's layers 7 to 10)."""
+    names = [name for name, _ in unet.named_modules() if name.startswith("up_blocks.") and name.endswith(".attn2")]
+    return tuple(names[:4])
+
+
+class _LastQuery(Exception):
+    """Raised by the last captured layer to end the UNet's forward pass."""
+
+
+class _TokenAttention:
+    """Cross-attention processor: keys and values of shared tokens are projected once for the whole batch."""
+
+    def __init__(self, name: str, found: dict | None, stop: bool):
+        self.name, self.found, self.stop = name, found, stop
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, mask=None):
+        b = hidden_states.shape[0]
+        q = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)             # [B, h, P, d]
+        if self.found is not None:
+            self.found[self.name] = q
+        if self.stop:
+            raise _LastQuery
+        k = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)     # [1|B, h, N, d]
+        v = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        if mask is not None:
+            mask = mask[:, None].to(q.dtype)                                                     # [B, 1, 1, N]
+        out = F.scaled_dot_product_attention(q, k.expand(b, -1, -1, -1), v.expand(b, -1, -1, -1), attn_mask=mask)
+        out = out.transpose(1, 2).flatten(2)                                                     # [B, P, C]
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+class _SelfAttention:
+    """Self-attention processor that ignores the extra argument of the cross-attentions."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, mask=None):
+        q, k, v = (f(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+                   for f in (attn.to_q, attn.to_k, attn.to_v))
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+@contextmanager
+def queries(unet, layers, stop: bool = True):
+    """Within the context, UNet calls fill the yielded dict: layer name -> queries [B, heads, P, d].
+
+    With `stop`, a call ends at the last layer by raising `_LastQuery`. The processors that were there before come back
+    whatever happens.
+    """
+    before = dict(unet.attn_processors)
+    found: dict[str, torch.Tensor] = {}
+    processors = {}
+    for key in before:
+        name = key.removesuffix(".processor")
+        if name.endswith(".attn2"):
+            processors[key] = _TokenAttention(name, found if name in layers else None, stop and name == layers[-1])
+        else:
+            processors[key] = _SelfAttention()
+    unet.set_attn_processor(processors)
+    try:
+        yield found
+    finally:
+        unet.set_attn_processor(before)
+
+
+def keys(unet, layer: str, tokens: torch.Tensor) -> torch.Tensor:
+    """Keys [..., heads, N, d] of tokens [..., N, D] in one layer, in fp32."""
+    attn = unet.get_submodule(layer)
+    k = F.linear(tokens.float(), attn.to_k.weight.float())
+    return k.unflatten(-1, (attn.heads, -1)).transpose(-3, -2)
+
+
+@dataclass
+class Backbone:
+    """A frozen UNet and VAE, ready to be asked for latents, queries and logits.
+
+    `hash` tells the UNet's weights (see checkpoint.weights_hash), `dtype` is what UNet and VAE compute in; logits are
+    always fp32. The modules' own parameters are only read.
+    """
+
+    unet: Any
+    vae: Any
+    name: str = ""
+    hash: str = ""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self.unet.requires_grad_(False).eval()
+        self.vae.requires_grad_(False).eval()
+        self.layers = captured_layers(self.unet)
+        if len(self.layers) < 4:
+            raise KeypointError(f"The model {self.name or 'given'} has {len(self.layers)} cross-attentions on the way up, "
+                                "but 4 are needed; use a Stable Diffusion 1.4 or 1.5 model.")
+        self._alphas = alphas_cumprod()
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return self.unet.config.cross_attention_dim
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along a side (8 for Stable Diffusion 1.5)."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def picture_side(self, image_size: int = 0) -> int:
+        """Side in pixels of the square the model sees: `image_size`, or what the model was made for when it is 0.
+
+        Raises KeypointError when the UNet cannot halve the latents that often.
+        """
+        size = image_size or int(self.unet.config.sample_size or 64) * self.factor
+        step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if size % step:
+            raise KeypointError(f"image_size is {size}, but {self.name or 'this model'} needs a multiple of {step}; "
+                                f"use {max(step, round(size / step) * step)}.")
+        return size
+
+    def _autocast(self):
+        weights = next(self.unet.parameters()).dtype
+        return torch.autocast(self.device.type, dtype=self.dtype if self.dtype != torch.float32 else torch.bfloat16,
+                              enabled=self.dtype != weights and self.dtype != torch.float32)
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor, slice_size: int = 8) -> torch.Tensor:
+        """Pictures [B, 3, S, S] in [0, 1] -> latents [B, 4, S/f, S/f] fp32: mean of the posterior times the VAE's
+        scaling factor. `slice_size` pictures at a time."""
+        parameter = next(self.vae.parameters())
+        out = []
+        for part in images.split(slice_size):
+            x = (part.to(self.device) * 2 - 1).to(parameter.dtype)
+            out.append(self.vae.encode(x).latent_dist.mean.float() * self.vae.config.scaling_factor)
+        return torch.cat(out)
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+        """Latents as they are at `timestep` of 1000 of the forward process."""
+        a = self._alphas[timestep].item()
+        return a ** 0.5 * latents + (1 - a) ** 0.5 * noise
+
+    def queries(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
+        every picture of the batch shares. The UNet stops after the last one."""
+        dtype = next(self.unet.parameters()).dtype
+        with queries(self.unet, self.layers) as found, self._autocast():
+            try:
+                self.unet(noisy.to(self.device, dtype), timestep, tokens[None].to(self.device, dtype))
+            except _LastQuery:
+                pass
+        return [found[name] for name in self.layers]
+
+    def logits(self, found: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Scaled attention logits [B, heads, s*s, N] fp32 of queries with the keys of tokens [N, D], per layer."""
+        out = []
+        for name, q in zip(self.layers, found):
+            k = keys(self.unet, name, tokens.to(self.device))                     # [h, N, d]
+            scale = self.unet.get_submodule(name).scale
+            out.append(torch.matmul(q.float() * scale, k.transpose(-1, -2)))
+        return out
+
+    def token_logits(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor,
+                     gradient: str = "exact") -> list[torch.Tensor]:
+        """Logits of tokens [N, D] on noisy latents. gradient: "exact" through queries and keys; "direct" through the
+        keys alone, the features are constants; "cached" likewise, and the features are those of a fixed zero prompt, so
+        that they do not depend on the tokens at all."""
+        if gradient == "exact":
+            return self.logits(self.queries(noisy, timestep, tokens), tokens)
+        prompt = tokens.detach() if gradient == "direct" else torch.zeros_like(tokens[:1])
+        with torch.no_grad():
+            found = self.queries(noisy, timestep, prompt)
+        return self.logits(found, tokens)
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    if device != "auto":
+        try:
+            chosen = torch.device(device)
+            torch.empty(1, device=chosen)
+            return chosen
+        except (RuntimeError, AssertionError) as error:
+            raise KeypointError(f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
+                                "use auto, cpu or cuda.") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is fp32 on the CPU; elsewhere bf16 where the device has it, else fp16."""
+    if dtype != "auto":
+        if dtype not in DTYPES:
+            raise KeypointError(f"There is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}.")
+        return DTYPES[dtype]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
+
+
+def load_backbone(model: str = "demo", dtype: str = "auto", device: str = "auto") -> Backbone:
+    """Open a model (see checkpoint.load_model for what `model` may be) and put it on a device.
+
+    dtype: auto, fp32, bf16 or fp16; the weights are held in it, once.
+    """
+    from .checkpoint import load_model
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
+    loaded = load_model(model, kind)
+    unet, vae = loaded.unet.to(place), loaded.vae.to(place)
+    if place.type == "cuda":
+        unet = unet.to(memory_format=torch.channels_last)
+        vae = vae.to(memory_format=torch.channels_last)
+    return Backbone(unet, vae, loaded.name, loaded.hash, place, kind)

@@ -1,0 +1,138 @@
+"""Every knob of training and detection, with its unit, its default and the three presets.
+
+Presets: `default` (the combination that measured best, docs/results.md), `reference` (what the authors' code does) and
+`paper` (what the paper's text says where the two differ).
+"""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .errors import KeypointError
+
+PRESETS = ("default", "reference", "paper")
+
+
+class _Config:
+    """Reading, checking and changing shared by both configurations."""
+
+    _choices: dict[str, tuple[str, ...]] = {}
+    _presets: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def preset(cls, name: str = "default", **changes):
+        """The preset `name`, with some fields changed. Raises KeypointError for unknown presets and fields."""
+        if name not in PRESETS:
+            raise KeypointError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+        return cls.from_dict({**cls._presets.get(name, {}), **changes})
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """A configuration from plain values; lists become tuples. Raises KeypointError for an unknown key."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise KeypointError(f"{cls.__name__} has no setting {unknown[0]!r}; its settings are "
+                                f"{', '.join(sorted(known))}.")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def replace(self, **changes):
+        """A copy with some fields changed."""
+        return type(self).from_dict({**self.to_dict(), **changes})
+
+    def _check(self, rules: dict[str, tuple[float, float]]) -> None:
+        for name, allowed in self._choices.items():
+            if getattr(self, name) not in allowed:
+                raise KeypointError(f"{name} is {getattr(self, name)!r}, but it must be one of {', '.join(allowed)}.")
+        for name, (low, high) in rules.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+                raise KeypointError(f"{name} is {value!r}, but it must be a number from {low:g} to {high:g}.")
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Config):
+    """How tokens are learned. Symbols are the paper's; lengths on the map are pixels of the R x R grid."""
+
+    keypoints: int = 10               #: K, keypoints kept
+    tokens: int = 500                 #: N, learned tokens
+    candidates: int = 25              #: kappa, most Gaussian-like tokens per image
+    steps: int = 500                  #: optimiser steps
+    learning_rate: float = 5e-3       #: Adam, no schedule
+    batch_size: int = 4               #: images per step
+    micro_batch: int = 0              #: images per pass, gradients added up; 0 = the whole batch at once
+    seed: int = 0                     #: of tokens, image order, views and noise
+    image_size: int = 0               #: side of the square the model sees, pixels; 0 = what the model was made for
+    resize: str = "squash"            #: how a picture becomes square: squash, or pad (aspect ratio kept)
+    timestep: int = 0                 #: of 1000; how much noise the model sees
+    map_size: int = 128               #: R, side of the token maps
+    sigma: float = 2.0                #: of the target Gaussian
+    equivariance_weight: float = 1000.0
+    localization_weight: float = 100.0
+    rotation: float = 15.0            #: views: degrees, uniform in +-
+    scale: tuple[float, float] = (0.8, 1.0)   #: views: side of the visible window, share of the picture's
+    translation: float = 0.25         #: views: uniform in +-, in half picture sides
+    loss_tokens: str = "spread"       #: spread = K of the kappa by farthest points in the view; all = all kappa
+    closeness: str = "softmax"        #: KL of the Gaussian to the map's spatial softmax, or to the normalized map
+    border: str = "neutral"           #: penalized = a Gaussian cut off by the border ranks lower (reference)
+    coverage_mask: bool = True        #: equivariance only where the view shows the picture
+    upsample: str = "logits"          #: where resolution is raised: logits (= queries, exact), or finished maps
+    selection: str = "consistency"    #: how the K tokens are picked: votes (reference) or consistency over views
+    selection_images: int = 100       #: training images used to pick them
+    selection_views: int = 4          #: views per image for consistency
+    gradient: str = "exact"           #: exact, direct (features constant) or cached (features of a fixed prompt)
+    view_pool: int = 0                #: views kept per image as latents; 0 = fresh ones every step
+
+    _choices = {"resize": ("squash", "pad"), "loss_tokens": ("spread", "all"),
+                "closeness": ("softmax", "normalized"), "border": ("neutral", "penalized"),
+                "upsample": ("logits", "maps"), "selection": ("votes", "consistency"),
+                "gradient": ("exact", "direct", "cached")}
+    _presets = {
+        "reference": dict(border="penalized", coverage_mask=False, selection="votes"),
+        "paper": dict(loss_tokens="all", coverage_mask=False, selection="votes", scale=(1 / 1.2, 1.0),
+                      translation=0.5),
+    }
+
+    def __post_init__(self) -> None:
+        self._check({
+            "keypoints": (2, 1000), "tokens": (2, 100_000), "candidates": (2, 100_000), "steps": (0, 10_000_000),
+            "learning_rate": (0, 100), "batch_size": (1, 4096), "micro_batch": (0, 4096), "seed": (0, 2 ** 31 - 1),
+            "image_size": (0, 2048), "timestep": (0, 999), "map_size": (8, 1024), "sigma": (0.1, 100),
+            "equivariance_weight": (0, 1e9), "localization_weight": (0, 1e9), "rotation": (0, 180),
+            "translation": (0, 1), "selection_images": (1, 1_000_000), "selection_views": (1, 100),
+            "view_pool": (0, 1000)})
+        if len(self.scale) != 2 or not 0.1 <= self.scale[0] <= self.scale[1] <= 4:
+            raise KeypointError(f"scale is {self.scale}, but it must be two numbers, low and high, from 0.1 to 4.")
+        if not self.keypoints <= self.candidates <= self.tokens:
+            raise KeypointError(f"{self.keypoints} keypoints out of {self.candidates} candidates out of {self.tokens} "
+                                "tokens cannot be: it takes keypoints <= candidates <= tokens, so raise the latter.")
+
+
+@dataclass(frozen=True)
+class DetectConfig(_Config):
+    """How keypoints are found on a picture."""
+
+    views: int = 10                   #: random affine views averaged (test-time augmentation); 0 = the picture alone
+    identity: bool = True             #: the picture itself is one more view
+    readout: str = "soft"             #: argmax = centre of the highest pixel; soft = mean of a window around it
+    window: float = 2.0               #: soft read-out: half side of the window, in sigma of the training
+    noise_draws: int = 1              #: noise samples averaged per view
+    map_size: int = 0                 #: side of the averaged maps; 0 = R of the training
+    batch_size: int = 8               #: views per pass
+    seed: int = 0                     #: of views and noise; the same for every picture
+
+    _choices = {"readout": ("argmax", "soft")}
+    _presets = {"reference": dict(identity=False, readout="argmax", map_size=512),
+                "paper": dict(identity=False, readout="argmax")}
+
+    def __post_init__(self) -> None:
+        self._check({"views": (0, 1000), "window": (0.5, 50), "noise_draws": (1, 100), "map_size": (0, 2048),
+                     "batch_size": (1, 4096), "seed": (0, 2 ** 31 - 1)})
+        if not self.views and not self.identity:
+            raise KeypointError("0 views without the picture itself leave nothing to look at; raise views or set "
+                                "identity.")

@@ -1,0 +1,169 @@
+"""Finding the learned keypoints on pictures: averaged views (test-time augmentation), read-out, confidence."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from . import attention, selection, transforms
+from .backbone import Backbone
+from .config import DetectConfig, TrainConfig
+from .images import ImageSet, to_square
+from .keypoints import Keypoints
+from .randomness import generator_for
+from .square import SquareMap
+from .tokens import KeypointTokens
+
+
+@dataclass(frozen=True)
+class Detection:
+    """keypoints: in pixels of each picture. spread: float32 [B, K], mean distance of single views' peaks from the
+    result, share of the square's side. maps: float32 [B, K, R, R] in [0, 1] on the model's square, or None."""
+
+    keypoints: Keypoints
+    spread: np.ndarray
+    maps: torch.Tensor | None = None
+
+
+def average_views(maps: torch.Tensor, theta: torch.Tensor, images: int) -> torch.Tensor:
+    """Mean over views, each pixel over the views that saw it: maps [I*V, K, R, R] seen through theta [I*V, 2, 3] ->
+    [I, K, R, R] in the pictures' frame. What no view saw is 0."""
+    back = transforms.unwarp(maps, theta).unflatten(0, (images, -1)).sum(1)               # [I, K, R, R]
+    seen = transforms.coverage(theta, maps.shape[-1]).unflatten(0, (images, -1)).sum(1)   # [I, 1, R, R]
+    return torch.where(seen > 1e-6, back / seen.clamp(min=1e-6), torch.zeros_like(back))
+
+
+def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions [..., 2] (x, y) in the unit square and peak heights [...] of maps [..., R, R].
+
+    "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map within a square window of
+    half side `radius` pixels around it (sub-pixel).
+    """
+    size = maps.shape[-1]
+    height = maps.flatten(-2).amax(-1)
+    peak = selection.peaks(maps)                                                          # [..., 2] row, column
+    if method == "argmax":
+        return (peak.flip(-1) + 0.5) / size, height
+    along = torch.arange(size, device=maps.device)
+    near = ((along - peak[..., None]).abs() <= radius).float()                            # [..., 2, R]
+    window = maps * near[..., 0, :, None] * near[..., 1, None, :]
+    mass = window.sum((-2, -1)).clamp(min=1e-12)
+    y = (window.sum(-1) * (along + 0.5)).sum(-1) / mass
+    x = (window.sum(-2) * (along + 0.5)).sum(-1) / mass
+    return torch.stack([x, y], -1) / size, height
+
+
+class Detector:
+    """A backbone, tokens and settings, ready for any number of pictures; holds no picture between calls."""
+
+    def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
+        tokens.check_model(backbone.hash, backbone.width)
+        self.backbone, self.tokens, self.config = backbone, tokens, config or DetectConfig()
+        self.training = TrainConfig.from_dict(tokens.config) if tokens.config else TrainConfig(
+            keypoints=tokens.num_keypoints, tokens=len(tokens.embeddings),
+            candidates=max(tokens.num_keypoints, min(25, len(tokens.embeddings))))
+        self.side = backbone.picture_side(self.training.image_size)
+        self.size = self.config.map_size or self.training.map_size
+        self.embeddings = tokens.embeddings.to(backbone.device)
+        self.chosen = torch.tensor(tokens.chosen, device=backbone.device)
+        t, seed = self.training, self.config.seed
+        theta = transforms.random_affine(self.config.views, t.rotation, t.scale, t.translation,
+                                         generator_for(seed, "detection views"))
+        if self.config.identity:
+            theta = torch.cat([transforms.identity_affine(1), theta])
+        self.theta = theta                                                                # [V, 2, 3]
+
+    @torch.no_grad()
+    def maps(self, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """squares [I, 3, S, S] in [0, 1] -> (averaged maps [I, K, R, R], each view's peaks [I, V, K, 2] in the pictures'
+        unit squares)."""
+        images, views = len(squares), len(self.theta)
+        theta = self.theta.repeat(images, 1, 1)                                           # [I*V, 2, 3]
+        parts = []
+        for start in range(0, images * views, self.config.batch_size):
+            some = slice(start, start + self.config.batch_size)
+            picture = torch.arange(images).repeat_interleave(views)[some]
+            parts.append(self._view_maps(squares[picture], theta[some], start))
+        maps, theta = torch.cat(parts), theta.to(self.backbone.device)
+        xy = (selection.peaks(maps).flip(-1) + 0.5) / self.size                           # [I*V, K, 2]
+        peaks = transforms.view_to_picture(xy, theta).unflatten(0, (images, views))
+        return average_views(maps, theta, images), peaks
+
+    def _view_maps(self, pictures: torch.Tensor, theta: torch.Tensor, start: int) -> torch.Tensor:
+        """[b, K, R, R]: maps of the chosen tokens, in the views' frames, averaged over noise draws."""
+        latents = self.backbone.encode(transforms.warp(pictures, theta))
+        total = 0.0
+        for draw in range(self.config.noise_draws):
+            noise = torch.stack([torch.randn(latents.shape[1:], generator=generator_for(
+                self.config.seed, "detection noise", (start + i) % len(self.theta), draw)) for i in range(len(latents))])
+            t = self.training
+            noisy = self.backbone.add_noise(latents, noise.to(latents.device), t.timestep)
+            logits = self.backbone.token_logits(noisy, t.timestep, self.embeddings, t.gradient)
+            if t.upsample == "maps":
+                maps = attention.coarse_maps(logits, t.map_size)[:, self.chosen]
+            else:
+                maps = attention.token_maps(logits, t.map_size, self.chosen)
+            total = total + maps / self.config.noise_draws
+        if self.size != t.map_size:
+            total = torch.nn.functional.interpolate(total, size=(self.size,) * 2, mode="bilinear", align_corners=False)
+        return total
+
+    def unit_points(self, maps: torch.Tensor, peaks: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).
+
+        Confidence is the height of the averaged peak against the height this keypoint had on the training pictures
+        (1 when it is as high, at most 1); disagreeing views flatten the average, so it falls with them too.
+        """
+        radius = self.config.window * self.training.sigma * self.size / self.training.map_size
+        xy, height = read_out(maps, self.config.readout, radius)
+        usual = torch.tensor(self.tokens.scores or (1.0,) * len(self.chosen), device=maps.device).clamp(min=1e-6)
+        spread = (peaks - xy[:, None]).norm(dim=-1).mean(1)                               # [I, K]
+        confidence = (height / usual).clamp(0, 1)
+        return xy.cpu().numpy(), confidence.float().cpu().numpy(), spread.float().cpu().numpy()
+
+    def square(self, image: np.ndarray) -> tuple[torch.Tensor, SquareMap]:
+        """The model's square of one picture and the way back."""
+        return to_square(image, self.side, self.training.resize)
+
+    def stream(self, images: Iterable[tuple[str, np.ndarray]], keep_maps: bool = False) -> Iterator[Detection]:
+        """One Detection per picture of (name, uint8 [H, W, 3]) pairs, in order; pictures share passes."""
+        group: list[tuple[str, np.ndarray]] = []
+        room = max(1, self.config.batch_size // len(self.theta))
+        for item in images:
+            group.append(item)
+            if len(group) == room:
+                yield from self._group(group, keep_maps)
+                group = []
+        if group:
+            yield from self._group(group, keep_maps)
+
+    def _group(self, group: list[tuple[str, np.ndarray]], keep_maps: bool) -> Iterator[Detection]:
+        squares = [self.square(image) for _, image in group]
+        maps, peaks = self.maps(torch.stack([s for s, _ in squares]))
+        xy, confidence, spread = self.unit_points(maps, peaks)
+        for i, (name, _) in enumerate(group):
+            way = squares[i][1]
+            points = Keypoints(xy=way.to_original(xy[i]).astype(np.float32)[None], confidence=confidence[i][None],
+                               sizes=np.array([[way.width, way.height]]), names=self.tokens.names,
+                               skeleton=self.tokens.skeleton, images=(name,), colors=self.tokens.colors)
+            yield Detection(points, spread[i][None], maps[i:i + 1].cpu() if keep_maps else None)
+
+
+def detect(backbone: Backbone, tokens: KeypointTokens, images: ImageSet | Iterable[tuple[str, np.ndarray]],
+           config: DetectConfig | None = None, *, keep_maps: bool = False,
+           on_progress: Callable[[int], None] | None = None) -> Detection:
+    """Find the keypoints of `tokens` on pictures ((name, uint8 RGB) pairs, or an ImageSet).
+
+    on_progress is called with the number of pictures done and may raise to stop. Maps are kept only when asked for:
+    they grow with the number of pictures. Raises KeypointError for tokens of another width and when no picture can be
+    read.
+    """
+    parts: list[Detection] = []
+    for part in Detector(backbone, tokens, config).stream(images, keep_maps):
+        parts.append(part)
+        if on_progress is not None:
+            on_progress(len(parts))
+    return Detection(Keypoints.concat([p.keypoints for p in parts]), np.concatenate([p.spread for p in parts]),
+                     torch.cat([p.maps for p in parts]) if keep_maps else None)

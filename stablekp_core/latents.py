@@ -1,0 +1,95 @@
+"""Pictures as the model wants them: decoded, made square, encoded to latents, with bounded caches.
+
+Whatever the number of pictures, at most `CACHE_BYTES` of decoded squares and as much of latents are kept; pictures that
+turn out to be broken are left out and named by the image set.
+"""
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from . import transforms
+from .backbone import Backbone
+from .image_files import BrokenImage
+from .images import ImageSet, to_square
+
+CACHE_BYTES = 256 << 20
+
+
+class _Recent:
+    """A dictionary of tensors that forgets the least recently used ones beyond a number of bytes."""
+
+    def __init__(self, limit: int):
+        self.limit, self.size, self.items = limit, 0, OrderedDict()
+
+    def get(self, key):
+        if key in self.items:
+            self.items.move_to_end(key)
+        return self.items.get(key)
+
+    def put(self, key, value: torch.Tensor) -> torch.Tensor:
+        self.items[key] = value
+        self.size += value.nbytes
+        while self.size > self.limit and len(self.items) > 1:
+            self.size -= self.items.popitem(last=False)[1].nbytes
+        return value
+
+
+class LatentSource:
+    """Random access to an image set as squares, latents and latents of affine views."""
+
+    def __init__(self, backbone: Backbone, images: ImageSet, image_size: int = 0, resize: str = "squash"):
+        self.backbone, self.images, self.resize = backbone, images, resize
+        self.side = backbone.picture_side(image_size)
+        self._squares, self._latents = _Recent(CACHE_BYTES), _Recent(CACHE_BYTES)
+        self._broken: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def usable(self, index: int) -> int:
+        """`index`, or the next picture that can be read."""
+        for offset in range(len(self)):
+            candidate = (index + offset) % len(self)
+            if candidate in self._broken:
+                continue
+            try:
+                self.square(candidate)
+                return candidate
+            except BrokenImage as error:
+                self._broken.add(candidate)
+                self.images.skip(candidate, error.reason)
+        raise BrokenImage(self.images.names[index], "no picture of the set can be read")
+
+    def square(self, index: int) -> torch.Tensor:
+        """uint8 [3, S, S]."""
+        found = self._squares.get(index)
+        if found is None:
+            square, _ = to_square(self.images[index], self.side, self.resize)
+            found = self._squares.put(index, square.mul(255).round().to(torch.uint8))
+        return found
+
+    def batch(self, indices: list[int]) -> torch.Tensor:
+        """float32 [B, 3, S, S] in [0, 1]."""
+        return torch.stack([self.square(i) for i in indices]).float() / 255
+
+    def latents(self, indices: list[int]) -> torch.Tensor:
+        """Latents [B, 4, h, w] of whole pictures, each encoded once."""
+        return self._cached([(i, None) for i in indices], indices, transforms.identity_affine(len(indices)), False)
+
+    def view_latents(self, indices: list[int], theta: torch.Tensor, slots: list[int] | None = None) -> torch.Tensor:
+        """Latents of the pictures seen through theta [B, 2, 3]; with `slots` they are kept under (picture, slot)."""
+        if slots is None:
+            return self.backbone.encode(transforms.warp(self.batch(indices), theta))
+        return self._cached(list(zip(indices, slots)), indices, theta, True)
+
+    def _cached(self, names: list[tuple], indices: list[int], theta: torch.Tensor, turned: bool) -> torch.Tensor:
+        found = {j: self._latents.get(name) for j, name in enumerate(names)}
+        missing = [j for j, value in found.items() if value is None]
+        if missing:
+            pictures = self.batch([indices[j] for j in missing])
+            pictures = transforms.warp(pictures, theta[missing]) if turned else pictures
+            for j, value in zip(missing, self.backbone.encode(pictures).cpu()):
+                found[j] = self._latents.put(names[j], value.clone())
+        return torch.stack([found[j] for j in range(len(names))]).to(self.backbone.device)

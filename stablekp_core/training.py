@@ -1,0 +1,268 @@
+"""Learning the tokens: the step as a pure function, and the loop around it.
+
+`training_step` draws nothing at random: pictures, tokens, views and noise come from outside, so that it can be compared
+number by number with any other implementation. The loop draws them from the seed and the step's number alone; a run
+that was stopped therefore goes on bit for bit, and any number of processes sees the same data.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from . import attention, losses, selection, transforms
+from .backbone import Backbone
+from .choosing import choose_tokens
+from .config import TrainConfig
+from .distributed import Ranks
+from .errors import KeypointError
+from .images import ImageSet
+from .latents import LatentSource
+from .randomness import generator_for, picture_order
+from .tokens import KeypointTokens
+from .training_state import load_state, save_state
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step saw and lost: maps of the pictures and of their views [B, N, R, R] (no gradient), the tokens chosen
+    for each picture int64 [B, k], and per picture both losses [B] and their weighted sum [B]."""
+
+    maps: torch.Tensor
+    view_maps: torch.Tensor
+    chosen: torch.Tensor
+    localization: torch.Tensor
+    equivariance: torch.Tensor
+    total: torch.Tensor
+
+
+def training_step(backbone: Backbone, config: TrainConfig, tokens: torch.Tensor, latents: torch.Tensor,
+                  view_latents: torch.Tensor, theta: torch.Tensor, noise: torch.Tensor) -> StepOutput:
+    """One step's losses for B pictures (Eq. 5-7); differentiable in tokens [N, D] (fp32).
+
+    latents [B, 4, h, w] of the pictures, view_latents of the pictures seen through theta [B, 2, 3], noise
+    [2B, 4, h, w], pictures first.
+    """
+    b, theta = len(latents), theta.to(backbone.device)
+    noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
+    logits = backbone.token_logits(noisy, config.timestep, tokens, config.gradient)
+    maps_of = _MAPS[config.upsample]
+    (maps, take), (view_maps, take_view) = (maps_of([x[:b] for x in logits], config.map_size),
+                                            maps_of([x[b:] for x in logits], config.map_size))
+    with torch.no_grad():
+        if config.loss_tokens == "spread":
+            chosen = selection.spread_choice(maps, selection.peaks(view_maps), config.keypoints, config.candidates,
+                                             config.sigma, config.closeness, config.border)
+        else:
+            chosen = selection.most_gaussian(maps, selection.peaks(maps), config.candidates, config.sigma,
+                                             config.closeness, config.border)
+    picked, picked_view = take(chosen), take_view(chosen)                                 # [B, k, R, R]
+    center = selection.peaks(picked.detach()) + 0.5
+    localization = losses.localization_loss(picked, center, config.sigma)
+    covered = transforms.coverage(theta, config.map_size) if config.coverage_mask else None
+    equivariance = losses.equivariance_loss(picked, transforms.unwarp(picked_view, theta), covered)
+    total = config.localization_weight * localization + config.equivariance_weight * equivariance
+    return StepOutput(maps, view_maps, chosen, localization, equivariance, total)
+
+
+def _fine(logits, size):
+    maps = attention.token_maps([x.detach() for x in logits], size)
+    return maps, lambda chosen: attention.chosen_maps(logits, maps, chosen)
+
+
+def _coarse(logits, size):
+    maps = attention.coarse_maps(logits, size)
+    return maps.detach(), lambda chosen: torch.gather(maps, 1, chosen[..., None, None].expand(-1, -1, size, size))
+
+
+_MAPS = {"logits": _fine, "maps": _coarse}
+
+
+@dataclass
+class StepInfo:
+    """Progress after a step. Reading `loss` waits for the device; `snapshot()` gives usable tokens as of now."""
+
+    step: int
+    steps: int
+    _losses: deque
+    _snapshot: Callable[[], KeypointTokens]
+
+    @property
+    def loss(self) -> float:
+        """Weighted sum of both losses, mean over the batch."""
+        return float(self._losses[-1][0])
+
+    @property
+    def history(self) -> list[float]:
+        """The loss of every step so far."""
+        return [float(x[0]) for x in self._losses]
+
+    def snapshot(self) -> KeypointTokens:
+        return self._snapshot()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """tokens: the file to keep; losses: per step (total, localization, equivariance), means over the batch; skipped:
+    (name, reason) of the pictures that could not be read."""
+
+    tokens: KeypointTokens
+    losses: list[tuple[float, float, float]]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+class TrainingDiverged(KeypointError):
+    """The loss stopped being a number; `tokens` are the last good ones (None before the first step)."""
+
+    def __init__(self, step: int, tokens: KeypointTokens | None):
+        super().__init__(f"The loss is not a finite number at step {step}; lower the learning rate, or use fp32 if you "
+                         "trained in fp16. The last good tokens were kept.")
+        self.tokens = tokens
+
+
+class Trainer:
+    """The state of a run: tokens, optimiser, step, losses. `train` is the friendly way to use it."""
+
+    def __init__(self, backbone: Backbone, images: ImageSet, config: TrainConfig,
+                 start: KeypointTokens | None = None, notice: Callable[[str], None] = print):
+        self.backbone, self.config, self.notice, self.ranks = backbone, config, notice, Ranks.current()
+        self.source = LatentSource(backbone, images, config.image_size, config.resize)
+        self.images = images
+        if start is not None:
+            start.check_model(backbone.hash, backbone.width)
+            if len(start.embeddings) != config.tokens:
+                raise KeypointError(f"The tokens to continue from hold {len(start.embeddings)} tokens, but {config.tokens} "
+                                    f"were asked for; set tokens to {len(start.embeddings)}.")
+            first = start.embeddings.clone()
+        else:
+            first = torch.randn(config.tokens, backbone.width, generator=generator_for(config.seed, "tokens"))
+        self.tokens = first.to(backbone.device).requires_grad_(True)
+        self.optimizer = torch.optim.Adam([self.tokens], lr=config.learning_rate)
+        self.step, self.losses = 0, deque()
+        self.recent = deque(maxlen=max(1, 100 // config.batch_size))                      # choices of the last images
+        self.micro_batch = config.micro_batch or config.batch_size
+        self._good = self.tokens.detach().clone()
+
+    def run_step(self) -> None:
+        """One optimiser step; smaller pieces are tried when memory runs out, with the same result."""
+        while True:
+            try:
+                self._accumulate()
+                break
+            except RuntimeError as error:
+                if not any(text in str(error).lower() for text in _OUT_OF_MEMORY):
+                    raise
+                self._make_smaller(error)
+        self.ranks.sum(self.tokens.grad)
+        self.optimizer.step()
+        self.step += 1
+
+    def _make_smaller(self, error: RuntimeError) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if attention.halve_tiles():
+            self.notice(f"Out of memory: going on with tiles of {attention.TILE_BYTES >> 20} MB; the result is the same.")
+        elif self.micro_batch > 1:
+            self.micro_batch = (self.micro_batch + 1) // 2
+            self.notice(f"Out of memory: going on with {self.micro_batch} images per pass; the result is the same.")
+        else:
+            raise KeypointError("There is not enough memory for one image; lower image_size, map_size or tokens, or use "
+                                "bf16.") from error
+
+    def _accumulate(self) -> None:
+        """Gradients and losses of this step's batch, over the micro-batches of this process."""
+        config, b = self.config, self.config.batch_size
+        order = picture_order(config.seed, self.step * b, b, len(self.source))
+        g = generator_for(config.seed, "step", self.step)
+        theta = transforms.random_affine(b, config.rotation, config.scale, config.translation, g)
+        side = self.source.side // self.backbone.factor
+        noise = torch.randn(2, b, 4, side, side, generator=g)
+        slots = self._slots(order, theta, g)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums, chosen = torch.zeros(3, device=self.backbone.device), []
+        mine = self.ranks.share(b)
+        for part in (mine[i:i + self.micro_batch] for i in range(0, len(mine), self.micro_batch)):
+            indices = [self.source.usable(order[j]) for j in part]
+            latents = self.source.latents(indices)
+            view = self.source.view_latents(indices, theta[part], slots and [slots[j] for j in part])
+            out = training_step(self.backbone, config, self.tokens, latents, view, theta[part],
+                                noise[:, part].flatten(0, 1).to(self.backbone.device))
+            (out.total.sum() / b).backward()
+            sums += torch.stack([out.total.sum(), out.localization.sum(), out.equivariance.sum()]).detach() / b
+            chosen.append(out.chosen)
+        if self.tokens.grad is None:                      # a process without a picture in this batch still takes part
+            self.tokens.grad = torch.zeros_like(self.tokens)
+        self.losses.append(self.ranks.sum(sums))
+        if chosen:
+            self.recent.append(torch.cat(chosen))
+
+    def _slots(self, order, theta, g) -> list[int] | None:
+        """With a view pool, replace theta's rows by the pooled view of each picture and return its number there."""
+        c = self.config
+        if not c.view_pool:
+            return None
+        slots = torch.randint(c.view_pool, (len(order),), generator=g).tolist()
+        for j, (picture, slot) in enumerate(zip(order, slots)):
+            theta[j:j + 1] = transforms.random_affine(1, c.rotation, c.scale, c.translation,
+                                                      generator_for(c.seed, "view", picture, slot))
+        return slots
+
+    def check_finite(self) -> None:
+        """Raise TrainingDiverged when the last loss or the tokens are not finite; otherwise remember the tokens."""
+        if not bool(torch.isfinite(self.losses[-1]).all() & torch.isfinite(self.tokens).all()):
+            self.tokens.data.copy_(self._good)
+            self.losses.pop()
+            raise TrainingDiverged(self.step, self.snapshot() if self.recent else None)
+        self._good.copy_(self.tokens.detach())
+
+    def snapshot(self) -> KeypointTokens:
+        """Tokens as they are, with the keypoints that the last hundred pictures voted for."""
+        if not self.recent:
+            chosen, votes = torch.arange(self.config.keypoints), torch.zeros(self.config.tokens)
+        else:
+            chosen, votes = selection.most_voted(torch.cat([x.flatten() for x in self.recent]).cpu(),
+                                                 self.config.tokens, self.config.keypoints)
+        return self.result(chosen, votes[chosen], ())
+
+    def result(self, chosen: torch.Tensor, votes: torch.Tensor, scores: tuple[float, ...]) -> KeypointTokens:
+        return KeypointTokens(
+            self.tokens.detach().cpu().clone(), tuple(chosen.tolist()), tuple(votes.tolist()), self.config.to_dict(),
+            self.backbone.name, self.backbone.hash, scores=scores, losses=tuple(float(x[0]) for x in self.losses))
+
+
+def train(backbone: Backbone, images: ImageSet, config: TrainConfig, *, start: KeypointTokens | None = None,
+          on_step: Callable[[StepInfo], None] | None = None, checkpoint: str | Path | None = None,
+          checkpoint_every: int = 100, resume: bool = False,
+          notice: Callable[[str], None] = print) -> TrainResult:
+    """Learn tokens on an image set and pick K of them (section 3 of the paper).
+
+    start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
+    was learned until then is in `StepInfo.snapshot()`. checkpoint: file for the run's state, written atomically every
+    `checkpoint_every` steps and when the run is interrupted; with `resume` an existing one is continued, bit for bit on
+    a CPU. Raises KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
+    """
+    trainer = Trainer(backbone, images, config, start, notice)
+    path = Path(checkpoint) if checkpoint else None
+    if resume and path is not None and path.exists():
+        load_state(path, trainer)
+    try:
+        while trainer.step < config.steps:
+            trainer.run_step()
+            if backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
+                trainer.check_finite()
+            if path and trainer.step % checkpoint_every == 0 and trainer.ranks.first:
+                save_state(path, trainer)
+            if on_step is not None:
+                on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
+    except BaseException:
+        if path and trainer.step and trainer.ranks.first:
+            save_state(path, trainer)
+        raise
+    chosen, votes, scores = choose_tokens(backbone, trainer.tokens.detach(), trainer.source, config)
+    history = [tuple(float(v) for v in row) for row in trainer.losses]
+    return TrainResult(trainer.result(chosen, votes, scores), history, list(images.skipped))

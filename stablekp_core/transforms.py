@@ -1,0 +1,55 @@
+"""Random affine views of square pictures, the way back, and which pixels the way back covers.
+
+A view is a matrix theta [2, 3] in the convention of torch's affine_grid (align_corners=False): it maps coordinates of
+the view to coordinates of the picture, both in [-1, 1], x right, y down.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def random_affine(count: int, rotation: float, scale: tuple[float, float], translation: float,
+                  generator: torch.Generator) -> torch.Tensor:
+    """float32 [count, 2, 3]: rotation U(+-rotation) degrees, linear part x U(scale), shift U(+-translation) in [-1, 1]
+    units (half picture sides). A linear part below 1 shows less of the picture: it zooms in."""
+    u = torch.rand(count, 4, generator=generator)
+    angle = torch.deg2rad((2 * u[:, 0] - 1) * rotation)
+    zoom = scale[0] + u[:, 1] * (scale[1] - scale[0])
+    shift = (2 * u[:, 2:] - 1) * translation                                  # [count, 2]
+    c, s = zoom * angle.cos(), zoom * angle.sin()
+    return torch.stack([torch.stack([c, s, shift[:, 0]], 1), torch.stack([-s, c, shift[:, 1]], 1)], 1)
+
+
+def identity_affine(count: int) -> torch.Tensor:
+    """float32 [count, 2, 3]: views that show the picture as it is."""
+    return torch.eye(2, 3).repeat(count, 1, 1)
+
+
+def invert_affine(theta: torch.Tensor) -> torch.Tensor:
+    """The inverse [B, 2, 3] of theta [B, 2, 3]."""
+    linear = torch.linalg.inv(theta[:, :, :2])
+    return torch.cat([linear, -linear @ theta[:, :, 2:]], 2)
+
+
+def warp(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Show x [B, C, H, W] through theta [B, 2, 3]: bilinear, zero outside. Returns [B, C, H, W]."""
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def unwarp(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Bring something seen through theta back to the picture's frame; zero where the view did not look."""
+    return warp(x, invert_affine(theta))
+
+
+def coverage(theta: torch.Tensor, size: int) -> torch.Tensor:
+    """float32 [B, 1, size, size] in [0, 1]: how much of each picture pixel the view saw."""
+    return unwarp(torch.ones(len(theta), 1, size, size, device=theta.device), theta)
+
+
+def view_to_picture(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Points [B, K, 2] of the view to points of the picture, both (x, y) in the unit square [0, 1]."""
+    points = 2 * xy - 1
+    mapped = points @ theta[:, :, :2].transpose(1, 2) + theta[:, None, :, 2]
+    return (mapped + 1) / 2
