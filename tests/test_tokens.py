@@ -1,0 +1,246 @@
+"""The tokens type and its file."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from stablekp_core.errors import KeypointError
+from stablekp_core.tokens import FORMAT, KeypointTokens, sanitize_name
+
+
+def make(**fields):
+    values = {
+        "embeddings": torch.randn(12, 8, generator=torch.Generator().manual_seed(0)),
+        "chosen": (7, 2, 11),
+        "votes": (90, 80, 70),
+        "config": {"steps": 10, "kappa": 25, "nested": {"a": [1, 2.5, None]}},
+        "model_name": "tiny",
+        "model_hash": "abc",
+        "names": ("nose", "ear", "tail"),
+        "skeleton": ((0, 1), (1, 2)),
+        "colors": ((1, 2, 3), (4, 5, 6), (7, 8, 9)),
+        "scores": (0.1, 0.2, 0.3),
+        "losses": (1.0, 0.1, 1e-9),
+    }
+    return KeypointTokens(**{**values, **fields})
+
+
+def same(a, b):
+    assert torch.equal(a.embeddings, b.embeddings)
+    for name in ("chosen", "votes", "config", "model_name", "model_hash", "names", "skeleton", "colors", "scores",
+                 "losses"):  # fmt: skip
+        assert getattr(a, name) == getattr(b, name), name
+
+
+def test_round_trip(tmp_path):
+    tokens = make()
+    path = tokens.save(tmp_path / "deep" / "dog.safetensors")
+    same(KeypointTokens.load(path), tokens)
+    least = KeypointTokens(torch.zeros(3, 4), (1,))
+    loaded = KeypointTokens.load(least.save(tmp_path / "least"))
+    same(loaded, least)
+    assert loaded.names == ("kp0",) and loaded.width == 4 and loaded.num_keypoints == 1
+
+
+def test_the_file_is_plain_safetensors_with_a_json_header(tmp_path):
+    path = make().save(tmp_path / "dog")
+    assert path == tmp_path / "dog.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["stable_keypoints"])
+        assert file.get_tensor("embeddings").dtype == torch.float32
+    assert header["format"] == FORMAT and header["version"] == 1 and header["chosen"] == [7, 2, 11]
+
+
+def test_a_dotted_name_keeps_its_dots(tmp_path):
+    assert make().save(tmp_path / "dog.v1").name == "dog.v1.safetensors"
+
+
+def test_embeddings_are_a_detached_copy():
+    source = torch.zeros(3, 4, requires_grad=True)
+    tokens = KeypointTokens(source, (0,))
+    with torch.no_grad():
+        source += 1
+    assert not tokens.embeddings.requires_grad and (tokens.embeddings == 0).all()
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = make().save(tmp_path / "dog")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        make(chosen=(0, 1, 2)).save(path)
+    monkeypatch.undo()
+    assert KeypointTokens.load(path).chosen == (7, 2, 11)
+    assert [p.name for p in tmp_path.iterdir()] == ["dog.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"embeddings": torch.zeros(12)}, r"\[12\].*\[tokens, width\]"),
+        ({"embeddings": [[1.0]]}, "list"),
+        ({"embeddings": torch.zeros(12, 8, dtype=torch.float16)}, "float16.*float32"),
+        ({"embeddings": torch.full((12, 8), float("nan"))}, "not finite"),
+        ({"chosen": (7, 7, 1)}, "different numbers from 0 to 11"),
+        ({"chosen": (7, 12, 1)}, "different numbers"),
+        ({"chosen": (-1, 2, 1)}, "different numbers"),
+        ({"chosen": (), "names": (), "skeleton": (), "colors": (), "scores": (), "votes": ()}, "at least 1"),
+        ({"votes": (1, 2)}, "2 votes"),
+        ({"names": ("a", "b", "a")}, "names must differ"),
+        ({"names": ("a",)}, "1 names"),
+        ({"skeleton": ((0, 3),)}, "skeleton edge"),
+        ({"colors": ((0, 0, 0),)}, "1 colors"),
+        ({"scores": (1.0,)}, "1 scores"),
+        ({"scores": (1.0, 2.0, float("nan"))}, "not finite"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(KeypointError, match=message):
+        make(**fields)
+
+
+def test_reorder_moves_everything_of_a_keypoint():
+    tokens = make().reorder([2, 0])
+    assert tokens.chosen == (11, 7) and tokens.names == ("tail", "nose") and tokens.votes == (70, 90)
+    assert tokens.colors == ((7, 8, 9), (1, 2, 3)) and tokens.scores == (0.3, 0.1) and tokens.skeleton == ()
+    assert make().reorder([2, 1, 0]).skeleton == ((2, 1), (1, 0))
+    assert make(votes=tuple(range(12))).reorder([1]).votes == tuple(range(12))  # votes of all N tokens stay
+    for bad in ([], [0, 0], [3]):
+        with pytest.raises(KeypointError):
+            make().reorder(bad)
+
+
+def test_drop_rename_skeleton_colors():
+    tokens = make()
+    assert tokens.drop([1]).names == ("nose", "tail")
+    with pytest.raises(KeypointError):
+        tokens.drop([0, 1, 2])
+    with pytest.raises(KeypointError, match="different numbers from 0 to 2"):
+        tokens.drop([5])
+    assert tokens.rename({"ear": "left ear"}).names == ("nose", "left ear", "tail")
+    assert tokens.rename(["a", "b", "c"]).names == ("a", "b", "c")
+    with pytest.raises(KeypointError, match="no keypoint is named 'paw'"):
+        tokens.rename({"paw": "x"})
+    with pytest.raises(KeypointError, match="2 names"):
+        tokens.rename(["a", "b"])
+    assert tokens.with_skeleton([[0, 2]]).skeleton == ((0, 2),)
+    assert tokens.with_colors([]).colors == ()
+    assert tokens.names == ("nose", "ear", "tail")  # unchanged
+
+
+def test_check_model(recwarn):
+    make().check_model("abc", 8)
+    make(model_hash="").check_model("other", 8)
+    assert not recwarn.list
+    with pytest.raises(KeypointError, match="8 wide but the model takes 768"):
+        make().check_model("abc", 768)
+    with pytest.warns(UserWarning, match="other weights"):
+        make().check_model("def", 8)
+
+
+# Loading what is not a tokens file
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".pkl", ".PT"])
+def test_pickles_are_refused_by_name(tmp_path, suffix):
+    path = tmp_path / f"tokens{suffix}"
+    torch.save({"embeddings": torch.zeros(2, 2)}, path)
+    with pytest.raises(KeypointError, match="pickle"):
+        KeypointTokens.load(path)
+    with pytest.raises(KeypointError, match="pickle"):
+        make().save(path)
+
+
+def test_a_renamed_pickle_and_a_cut_file_are_refused(tmp_path):
+    path = tmp_path / "tokens.safetensors"
+    torch.save({"embeddings": torch.zeros(2, 2)}, path)
+    with pytest.raises(KeypointError, match="not a complete safetensors file"):
+        KeypointTokens.load(path)
+    make().save(path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(KeypointError, match="not a complete safetensors file"):
+        KeypointTokens.load(path)
+    with pytest.raises(KeypointError, match="does not exist"):
+        KeypointTokens.load(tmp_path / "gone.safetensors")
+
+
+def rewritten(tmp_path, tensors=None, raw=None, **changes):
+    """A saved file with parts of it replaced."""
+    path = make().save(tmp_path / "t")
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["stable_keypoints"])
+        stored = {key: file.get_tensor(key) for key in ("embeddings", "scores", "losses")}
+    header.update(changes)
+    header = {key: value for key, value in header.items() if value != "absent"}
+    save_file(stored if tensors is None else tensors, path, {"stable_keypoints": raw or json.dumps(header)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, "version 2"),
+        ({"version": "absent"}, "version None"),
+        ({"format": "other"}, "does not have the format"),
+        ({"raw": "{oops"}, "damaged header"),
+        ({"raw": "[]"}, "does not have the format"),
+        ({"chosen": "absent"}, "damaged header.*chosen"),
+        ({"chosen": 3}, "damaged header"),
+        ({"chosen": ["a", "b", "c"]}, "damaged header"),
+        ({"chosen": [0, 1, 99]}, "t.safetensors: the chosen tokens"),
+        ({"config": 5}, "damaged header"),
+        ({"skeleton": [[0]]}, "not a pair"),
+        ({"tensors": {"scores": torch.zeros(3)}}, "no embeddings"),
+        ({"tensors": {"embeddings": torch.zeros(12, 8, dtype=torch.float64)}}, "float64"),
+        ({"tensors": {"embeddings": torch.zeros(12)}}, "tokens, width"),
+        ({"tensors": {"embeddings": torch.full((12, 8), float("inf"))}}, "not finite"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, changes, message):
+    with pytest.raises(KeypointError, match=message):
+        KeypointTokens.load(rewritten(tmp_path, **changes))
+
+
+def test_rewritten_without_a_change_loads(tmp_path):
+    same(KeypointTokens.load(rewritten(tmp_path)), make())
+
+
+def test_another_safetensors_file_is_refused(tmp_path):
+    save_file({"embeddings": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
+    with pytest.raises(KeypointError, match="not a keypoint tokens file"):
+        KeypointTokens.load(tmp_path / "lora.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dog", "dog"),
+        ("my dog v1.2", "my dog v1.2"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("C:\\x", "x"),
+        ("C:x", "C_x"),
+        ("..", "keypoints"),
+        ("", "keypoints"),
+        ("a/", "keypoints"),
+        ("/", "keypoints"),
+        (".hidden", "hidden"),
+        ("a\0b\n", "a_b_"),
+        ("con", "_con"),
+        ("NUL.txt", "_NUL.txt"),
+        ("名前", "名前"),
+        ("x" * 300, "x" * 100),
+        ("~", "_"),
+    ],
+)
+def test_sanitize_name(tmp_path, name, expected):
+    clean = sanitize_name(name)
+    assert clean == expected
+    assert (tmp_path / clean).resolve().parent == tmp_path.resolve()
