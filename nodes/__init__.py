@@ -1,0 +1,34 @@
+"""The ComfyUI nodes. They translate between ComfyUI's types and `stablekp_core`, which does all the work."""
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import backbone, convert, detection, drawing, images, token_files, training
+from .folders import register_folders
+
+NODES: list[type[io.ComfyNode]] = [
+    backbone.LoadKeypointBackbone,
+    backbone.KeypointBackboneFromModel,
+    images.LoadImageSet,
+    training.TrainKeypointTokens,
+    token_files.SaveKeypointTokens,
+    token_files.LoadKeypointTokens,
+    detection.DetectKeypoints,
+    drawing.DrawKeypoints,
+    convert.KeypointsToMasks,
+    convert.KeypointsToTracks,
+    convert.KeypointsToJSON,
+]
+
+
+class StableKeypoints(ComfyExtension):
+    """What ComfyUI asks for the pack's nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)
+
+
+async def comfy_entrypoint() -> StableKeypoints:
+    """Called once by ComfyUI when it loads the pack."""
+    register_folders()
+    return StableKeypoints()

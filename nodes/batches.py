@@ -1,0 +1,54 @@
+"""ComfyUI's IMAGE and MASK tensors to the core's arrays and back."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import comfy.model_management as model_management
+import numpy as np
+import torch
+
+from stablekp_core.errors import KeypointError
+
+
+def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) -> list[torch.Tensor]:
+    """The pictures of one IMAGE batch or of a list of them, in order, each [H, W, C].
+
+    Raises KeypointError in words of the graph for no images, a mask or a latent; `where` names the input.
+    """
+    if not isinstance(batches, (list, tuple)):
+        batches = [batches]
+    pictures = []
+    for batch in batches:
+        if batch is None:
+            continue
+        if isinstance(batch, dict):
+            raise KeypointError(f"{where} got a latent, but images are needed; put a VAE Decode node in between.")
+        if not isinstance(batch, torch.Tensor) or batch.ndim not in (3, 4):
+            raise KeypointError(f"{where} got a {type(batch).__name__}, but images are needed; connect an IMAGE.")
+        if batch.ndim == 3 or batch.shape[-1] not in (1, 3, 4):
+            raise KeypointError(f"{where} got a mask of shape {list(batch.shape)}, but images are needed; connect the "
+                                "IMAGE output instead (or a Convert Mask to Image node).")
+        pictures.extend(batch)
+    if not pictures:
+        raise KeypointError(f"{where} got no images; connect at least one image.")
+    return pictures
+
+
+def image_batches(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """uint8 [H, W, 3] pictures as IMAGE tensors in [0, 1]: one batch if all have one size, else one batch each."""
+    if len({array.shape for array in arrays}) == 1:
+        return [_to_image(np.stack(arrays))]
+    return [_to_image(array[None]) for array in arrays]
+
+
+def mask_batches(masks: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """Float [n, H, W] groups as MASK tensors: one batch if all groups have one size, else one batch each."""
+    groups = [torch.from_numpy(np.ascontiguousarray(group, dtype=np.float32)) for group in masks]
+    if len({tuple(group.shape[1:]) for group in groups}) == 1:
+        groups = [torch.cat(groups)]
+    return [group.to(model_management.intermediate_device()) for group in groups]
+
+
+def _to_image(batch: np.ndarray) -> torch.Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, H, W, 3] where ComfyUI keeps what passes between nodes."""
+    return torch.from_numpy(batch).to(model_management.intermediate_device()).float().div_(255.0)

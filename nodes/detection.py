@@ -1,0 +1,144 @@
+"""Detect Keypoints."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from comfy_api.latest import io, ui
+
+from stablekp_core.config import DetectConfig
+from stablekp_core.errors import KeypointError
+
+from . import types
+from .batches import mask_batches, single_images
+from .runtime import Progress, plain_tensors
+
+_MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF = "as computed", "image size", "off"
+
+
+class DetectKeypoints(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPDetect",
+            display_name="Detect Keypoints",
+            description="Finds the learned keypoints on images, in pixels of the images as they are.",
+            search_aliases=["find keypoints", "stable keypoints"],
+            is_input_list=True,
+            inputs=_inputs(),
+            outputs=[
+                types.Points.Output(display_name="keypoints", tooltip="Of all images, in order."),
+                io.Mask.Output(display_name="heat_maps", is_output_list=True,
+                               tooltip="For each image, one map for each keypoint."),
+                io.String.Output(display_name="confidence", tooltip="How sure each keypoint of each image is, as text."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, backbone, tokens, images, names=None, **settings) -> io.NodeOutput:
+        options = {name: value[0] for name, value in settings.items()}
+        heat, config = options.pop("heat_maps", _MAPS_SMALL), detect_config(options)
+        pictures = named_pictures(single_images(images, "Detect Keypoints (images)"), names)
+        progress = Progress(len(pictures))
+        with plain_tensors(), backbone[0].open(config.batch_size) as model:
+            found, masks = _detect(model, tokens[0], pictures, config, heat, progress)
+            other_model = bool(tokens[0].model_hash) and tokens[0].model_hash != model.hash
+        text = confidence_text(found, tokens[0].model_name if other_model else "")
+        return io.NodeOutput(found, masks, text, ui=ui.PreviewText(text))
+
+
+def _inputs() -> list:
+    d, more = DetectConfig, {"optional": True, "extra_dict": types.ADVANCED}
+    return [
+        types.Backbone.Input("backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."),
+        types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens or Load Keypoint Tokens."),
+        io.Image.Input("images", tooltip="A batch, or a list of images of different sizes."),
+        io.Int.Input("views", default=d.views, min=0, max=100,
+                     tooltip="Randomly turned and shifted views of each image that are averaged with the image itself. "
+                             "More is steadier and slower; 0 looks once."),
+        io.Int.Input("batch_size", default=d.batch_size, min=1, max=256,
+                     tooltip="Views that go through the model at once. Lower it when memory is short."),
+        io.Boolean.Input("sub_pixel", default=d.readout == "soft",
+                         tooltip="On: the centre of the attention spot. Off: its highest pixel, as published."),
+        io.Combo.Input("heat_maps", options=[_MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF], default=_MAPS_SMALL, optional=True,
+                       tooltip="as computed: small squares, as the model sees the image. image size: laid over the "
+                               "image. off: for long videos, where they would fill the memory."),
+        io.String.Input("names", optional=True, force_input=True,
+                        tooltip="File names of the images, from Load Image Set, for the COCO output."),
+        io.Int.Input("noise_draws", default=d.noise_draws, min=1, max=100, **more,
+                     tooltip="Noise samples that are averaged for each view."),
+        io.Int.Input("view_seed", default=d.seed, min=0, max=2**31 - 1, **more,
+                     tooltip="Decides the random views and the noise; the same for every image."),
+    ]
+
+
+def detect_config(options: dict) -> DetectConfig:
+    """The core's settings from the node's widgets."""
+    values = dict(options)
+    return DetectConfig.from_dict({
+        "readout": "soft" if values.pop("sub_pixel", True) else "argmax", "seed": values.pop("view_seed", 0), **values})
+
+
+def named_pictures(pictures: Sequence, names: Sequence[str] | None):
+    """A core ImageSet of the pictures, under the names that are connected, if any are."""
+    from stablekp_core.images import ImageSet
+
+    if names and len(names) != len(pictures):
+        raise KeypointError(f"{len(names)} names are connected to Detect Keypoints for {len(pictures)} images; connect "
+                            "images and names of the same Load Image Set, or no names.")
+    return ImageSet.from_arrays(pictures, list(names) if names else None)
+
+
+def _detect(model, tokens, pictures, config: DetectConfig, heat: str, progress: Progress):
+    """(Keypoints of all pictures, MASK list). Pictures pass one by one, so only points and masks stay."""
+    import torch
+    from stablekp_core.detection import Detector
+    from stablekp_core.keypoints import Keypoints
+
+    detector, parts, masks = Detector(model, tokens, config), [], []
+    # 1 in a mask is the height this keypoint's attention had on the training images, as for its confidence.
+    usual = torch.tensor(tokens.scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)[:, None, None]  # [K, 1, 1]
+    for part in detector.stream(pictures, keep_maps=heat != _MAPS_OFF):
+        parts.append(part.keypoints)
+        if heat != _MAPS_OFF:
+            maps = (part.maps[0] / usual).clamp(0, 1)  # [K, R, R]
+            masks.append(maps.numpy() if heat == _MAPS_SMALL else
+                         _over_image(maps, detector, pictures[len(parts) - 1]))
+        progress.step(len(parts))
+    return Keypoints.concat(parts), mask_batches(masks) if masks else [_blocked()]
+
+
+def _over_image(maps, detector, picture: np.ndarray) -> np.ndarray:
+    """Maps [K, R, R] on the model's square as maps [K, H, W] of the picture; bars beside a padded picture are cut."""
+    import torch
+    import torch.nn.functional as F
+
+    height, width = picture.shape[:2]
+    way = detector.square(picture)[1]
+    pixels_x = np.stack([np.arange(width) + 0.5, np.zeros(width)], -1)  # [W, 2]
+    pixels_y = np.stack([np.zeros(height), np.arange(height) + 0.5], -1)
+    x = torch.from_numpy(way.to_unit(pixels_x)[:, 0]).float() * 2 - 1  # [W] in -1..1 of the square
+    y = torch.from_numpy(way.to_unit(pixels_y)[:, 1]).float() * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]  # [1, H, W, 2]
+    return F.grid_sample(maps[None], grid, align_corners=False, padding_mode="border")[0].numpy()
+
+
+def _blocked():
+    """In place of maps that were not asked for: whatever they are wired to does not run, and says why."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker("heat maps are off; set heat_maps on Detect Keypoints to get them.")
+
+
+def confidence_text(points, other_model: str = "") -> str:
+    """One line for each image: its mean confidence, and the keypoints under half, lowest first."""
+    lines = []
+    if other_model:
+        lines.append(f"Note: the tokens were trained with other weights ({other_model}); the keypoints may be worse.")
+    for row in range(len(points)):
+        confidence = points.confidence[row]
+        doubtful = [k for k in np.argsort(confidence, kind="stable") if confidence[k] < 0.5]
+        tail = ", ".join(f"{points.names[k]} {confidence[k]:.2f}" for k in doubtful)
+        name = points.images[row] or f"image {row}"
+        lines.append(f"{name}: mean {confidence.mean():.2f}" + (f"; unsure: {tail}" if tail else ""))
+    return "\n".join(lines)

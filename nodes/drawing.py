@@ -1,0 +1,138 @@
+"""Draw Keypoints."""
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from comfy_api.latest import io
+
+from stablekp_core.errors import KeypointError
+
+from . import types
+from .batches import image_batches, single_images
+
+_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL = "points", "scribble", "openpose", "animal openpose"
+_STYLES = (_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL)
+_CANVASES = ("image", "black", "white")
+
+
+def chosen_points(text: str, names: Sequence[str]) -> list[int] | None:
+    """Keypoint numbers of a text such as `0, 2, 5-8, nose`; None, for all of them, when it is empty."""
+    chosen: list[int] = []
+    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+        span = re.fullmatch(r"(\d+)\s*-\s*(\d+)", part)
+        if part in names:
+            found = [names.index(part)]
+        elif span:
+            found = list(range(int(span[1]), int(span[2]) + 1))
+        elif part.isdecimal():
+            found = [int(part)]
+        else:
+            raise KeypointError(f"{part!r} is no keypoint; list numbers from 0 to {len(names) - 1} or names, separated "
+                                "by commas, or leave the field empty for all.")
+        if not found or max(found) >= len(names):
+            raise KeypointError(f"keypoint {part} was asked for, but there are {len(names)}, counted from 0.")
+        chosen.extend(found)
+    return list(dict.fromkeys(chosen)) or None
+
+
+class DrawKeypoints(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPDraw",
+            display_name="Draw Keypoints",
+            description="Draws keypoints over the images, or on an empty canvas as a hint image for ControlNet.",
+            search_aliases=["keypoint overlay", "pose image", "stable keypoints"],
+            is_input_list=True,
+            inputs=_inputs(),
+            outputs=[io.Image.Output(display_name="image", is_output_list=True,
+                                     tooltip="One batch; images of different sizes come as a list.")],
+        )
+
+    @classmethod
+    def execute(cls, keypoints, images=None, **settings) -> io.NodeOutput:
+        from stablekp_core.keypoints import Keypoints
+
+        points = Keypoints.concat(keypoints)
+        options = {name: value[0] for name, value in settings.items()}
+        pictures = _pictures(images, points) if images else None
+        return io.NodeOutput(image_batches(_draw_all(points, pictures, options)))
+
+
+def _inputs() -> list:
+    return [
+        types.Points.Input("keypoints", tooltip="From Detect Keypoints."),
+        io.Combo.Input("style", options=list(_STYLES), default=_FREE,
+                       tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
+                               "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
+                               "pictures those ControlNets know, for keypoints mapped to their 18 or 17 points."),
+        io.Combo.Input("canvas", options=list(_CANVASES), default="image",
+                       tooltip="What is drawn on; image needs the images connected. The hint styles are always on "
+                               "black."),
+        io.Boolean.Input("dots", default=True, tooltip="A dot at each keypoint."),
+        io.Boolean.Input("numbers", default=True, tooltip="Its number beside it."),
+        io.Boolean.Input("lines", default=True, tooltip="The skeleton, where the keypoints have one."),
+        io.Float.Input("line_width", default=0.0, min=0.0, max=256.0, step=0.5,
+                       tooltip="In pixels of the result; dots grow with it. 0: follows the size of the picture."),
+        io.Float.Input("threshold", default=0.0, min=0.0, max=1.0, step=0.01,
+                       tooltip="Points with a lower confidence are left out."),
+        io.String.Input("which", default="",
+                        tooltip="Only these keypoints: numbers, ranges or names, such as 0, 2, 5-8. Empty: all."),
+        io.Int.Input("out_width", default=0, min=0, max=16384, step=8,
+                     tooltip="Width of the result in pixels; set it to the size that is generated, because line widths "
+                             "are fixed pixels. 0: as the image."),
+        io.Int.Input("out_height", default=0, min=0, max=16384, step=8,
+                     tooltip="Height of the result in pixels. 0: as the image."),
+        io.Image.Input("images", optional=True,
+                       tooltip="The images the keypoints were detected on (or copies of another size)."),
+    ]
+
+
+def _pictures(images: Sequence, points) -> list[np.ndarray]:
+    from stablekp_core.images import ImageSet
+
+    pictures = ImageSet.from_arrays(single_images(images, "Draw Keypoints (images)"))
+    wanted = int(points.image_index.max()) + 1 if len(points) else 0
+    if len(pictures) < wanted:
+        raise KeypointError(f"{len(pictures)} images are connected to Draw Keypoints, but the keypoints are those of "
+                            f"{wanted}; connect the images they were detected on.")
+    return [pictures[i] for i in range(len(pictures))]
+
+
+def _draw_all(points, pictures: list[np.ndarray] | None, options: dict) -> list[np.ndarray]:
+    """One picture for each image, in order: for each that is connected, or else for each that has keypoints."""
+    if options["style"] == _FREE and options["canvas"] == "image" and pictures is None:
+        raise KeypointError("there is no image to draw on; connect the images, or choose a black or white canvas.")
+    numbers = range(len(pictures)) if pictures is not None else sorted(set(points.image_index.tolist()))
+    which = chosen_points(options["which"], points.names)
+    return [_draw_one(points.instances(number), pictures[number] if pictures is not None else None, which, options)
+            for number in numbers]
+
+
+def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options: dict) -> np.ndarray:
+    """One picture with all instances in it; `rows` are the Keypoints of that image."""
+    from stablekp_core import drawing
+
+    own = rows.sizes[0] if len(rows) else np.array(picture.shape[1::-1])
+    base = np.array(picture.shape[1::-1]) if picture is not None else own
+    size = (int(options["out_width"] or base[0]), int(options["out_height"] or base[1]))
+    confidence = rows.confidence  # [P, K]
+    if options["style"] == _FREE:
+        width = options["line_width"] or None
+        # Points follow the image they are drawn on, which may be a resized copy of the one they were found on.
+        target = base if picture is not None else np.array(size)
+        return drawing.draw_keypoints(
+            picture, rows.xy * (target / own), confidence, canvas=options["canvas"], dots=options["dots"],
+            numbers=options["numbers"], lines=options["lines"], skeleton=rows.skeleton, width=width,
+            threshold=options["threshold"], which=which, colors=rows.colors, size=size)
+    shown = (confidence >= options["threshold"]) & (confidence > 0)  # [P, K]
+    if which is not None:
+        shown &= np.isin(np.arange(shown.shape[1]), which)
+    xy = rows.xy * (np.array(size) / own)
+    if options["style"] == _SCRIBBLE:
+        return drawing.draw_scribble(xy, rows.skeleton, *size, max(1, round(options["line_width"] or 3)),
+                                     confidence=shown.astype(np.float32))
+    pose = np.concatenate([xy, shown[..., None]], axis=-1)  # [P, K, 3]
+    return (drawing.draw_openpose if options["style"] == _OPENPOSE else drawing.draw_ap10k)(pose, *size)

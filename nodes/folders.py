@@ -1,0 +1,131 @@
+"""Where the pack reads and writes on the server's disk, and what a graph is not allowed to reach."""
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+
+from stablekp_core.errors import KeypointError
+
+TOKENS = "keypoint_tokens"
+#: Set to 1 by the server's owner, this lets a graph read image folders outside `input/`.
+ANY_PATH_VARIABLE = "STABLEKP_ALLOW_ANY_PATH"
+_SUFFIX = ".safetensors"
+
+
+def register_folders() -> None:
+    """Tell ComfyUI about models/keypoint_tokens (so extra_model_paths.yaml can add more) and the rescue folder."""
+    folder_paths.add_model_folder_path(TOKENS, os.path.join(folder_paths.models_dir, TOKENS))
+    folder_paths.add_model_folder_path(TOKENS, str(rescue_folder()))
+
+
+def tokens_folder() -> Path:
+    """The folder Save Keypoint Tokens writes to: the first that ComfyUI knows for them."""
+    return Path(folder_paths.get_folder_paths(TOKENS)[0])
+
+
+def rescue_folder() -> Path:
+    """Where the tokens of a cancelled training go."""
+    return Path(folder_paths.get_output_directory()) / TOKENS
+
+
+def token_files() -> list[str]:
+    """Token files in all those folders, as ComfyUI names them (with forward or backward slashes of the system)."""
+    return [name for name in folder_paths.get_filename_list(TOKENS) if name.lower().endswith(_SUFFIX)]
+
+
+def token_path(name: str) -> Path:
+    """The file behind one of `token_files`; KeypointError when it is gone or is no such name."""
+    found = folder_paths.get_full_path(TOKENS, name) if name.lower().endswith(_SUFFIX) else None
+    if found is None:
+        raise KeypointError(f"there is no tokens file {name!r} in {tokens_folder()}; run Save Keypoint Tokens first, "
+                            "or put a .safetensors tokens file there and press R to refresh.")
+    return Path(found)
+
+
+def checkpoints() -> list[str]:
+    """Checkpoints that may be read: safetensors only, because opening a pickle can run code."""
+    return [name for name in folder_paths.get_filename_list("checkpoints") if name.lower().endswith(_SUFFIX)]
+
+
+def diffusers_folders() -> list[str]:
+    """Model folders below models/diffusers, by the path from there."""
+    found = set()
+    for base in folder_paths.get_folder_paths("diffusers"):
+        for root, folders, files in os.walk(base, followlinks=True):
+            if "model_index.json" in files or {"unet", "vae"} <= set(folders):
+                found.add(os.path.relpath(root, base).replace(os.sep, "/"))
+                folders.clear()
+    return sorted(found - {"."})
+
+
+def diffusers_path(name: str) -> Path:
+    """The folder behind one of `diffusers_folders`."""
+    if name not in diffusers_folders():
+        raise KeypointError(f"there is no diffusers folder {name!r} in models/diffusers; choose one from the list.")
+    return next(Path(base) / name for base in folder_paths.get_folder_paths("diffusers") if (Path(base) / name).is_dir())
+
+
+def input_subfolders() -> list[str]:
+    """Sub-folders of ComfyUI's input folder, sorted, with forward slashes."""
+    return sorted(folder_paths.get_input_subfolders())
+
+
+def image_folder(folder: str, other: str = "") -> Path:
+    """The folder of an image set: `folder` below `input/`, or `other` where the server's owner allows any path."""
+    if other.strip():
+        if os.environ.get(ANY_PATH_VARIABLE) != "1":
+            raise KeypointError(f"the folder {other.strip()!r} lies outside ComfyUI's input folder, which this server "
+                                f"does not allow; copy the images into a sub-folder of input/, or let the server's "
+                                f"owner start it with {ANY_PATH_VARIABLE}=1.")
+        return Path(other.strip()).expanduser()
+    root = Path(folder_paths.get_input_directory()).resolve()
+    path = (root / folder).resolve()
+    if root != path and root not in path.parents:
+        raise KeypointError(f"the folder {folder!r} lies outside ComfyUI's input folder; choose one from the list.")
+    if not path.is_dir():
+        raise KeypointError(f"there is no folder {folder!r} in ComfyUI's input folder; make it, put images into it, "
+                            "and press R to refresh.")
+    return path
+
+
+def relative_save_path(name: str) -> Path:
+    """A name typed by the user as a path below the tokens folder, ending in .safetensors.
+
+    Sub-folders are allowed (`cats/tabby`); anything that would leave the folder, on any operating system, is
+    refused with a KeypointError rather than quietly changed.
+    """
+    parts = [part for part in re.split(r"[\\/]+", name.strip()) if part != "."]
+    if parts and parts[-1].lower().endswith(_SUFFIX):
+        parts[-1] = parts[-1][: -len(_SUFFIX)]
+    if not parts or any(not _safe_part(part) for part in parts):
+        raise KeypointError(f"{name!r} cannot be used as a file name; give a name of letters, digits, spaces and ._- "
+                            "(with / for a sub-folder) that stays inside the tokens folder.")
+    return Path(*parts[:-1], parts[-1] + _SUFFIX)
+
+
+def _safe_part(part: str) -> bool:
+    reserved = re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", part)
+    return bool(re.fullmatch(r"\w(?:[\w .()+-]{0,98}[\w()+-])?", part)) and not reserved
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or the first of `name_00002`, `name_00003`, … that does not exist yet."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}_{number:05d}{path.suffix}")
+    return candidate
+
+
+def file_fingerprint(path: Path) -> str:
+    """Changes when the file, or any file below the folder, is replaced: from names, sizes and times only."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

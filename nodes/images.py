@@ -1,0 +1,107 @@
+"""Load Image Set: a folder of pictures as an IMAGE list."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import comfy.model_management as model_management
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from stablekp_core.errors import KeypointError
+
+from . import folders, types
+from .runtime import Progress
+
+BUILT_IN = {"built in: paper dolls": "dolls", "built in: cartoon faces": "faces"}
+#: The demo model was trained on figures counted from 0; these are ones it has never seen.
+_FIRST_FIGURE = 50_000_000
+_FIGURE_SIDE = 256
+_ORDERS = ("by name", "shuffled")
+
+
+def folder_choices() -> list[str]:
+    """Sub-folders of input/, then the picture sets that come with the pack (so the list is never empty)."""
+    return [*folders.input_subfolders(), *BUILT_IN]
+
+
+class LoadImageSet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPLoadImageSet",
+            display_name="Load Image Set",
+            description="All pictures of a sub-folder of ComfyUI's input folder, as a list (sizes may differ). Files "
+                        "that cannot be read are skipped and named in the log.",
+            search_aliases=["load images", "image folder", "stable keypoints"],
+            inputs=[
+                io.Combo.Input("folder", options=folder_choices(), default=next(iter(BUILT_IN)),
+                               tooltip="A sub-folder of ComfyUI's input folder, or a set that comes with the pack. "
+                                       "20 to 100 pictures of one kind of thing are a good training set."),
+                io.Int.Input("max_images", default=100, min=1, max=10000,
+                             tooltip="At most this many pictures are loaded."),
+                io.Combo.Input("order", options=list(_ORDERS), default="by name",
+                               tooltip="by name: frame2 comes before frame10. shuffled: a random choice that the "
+                                       "seed below decides."),
+                io.Int.Input("shuffle_seed", default=0, min=0, max=2**31 - 1, optional=True,
+                             tooltip="Which random order; the same number gives the same order. Unused by name."),
+                io.String.Input("other_path", default="", optional=True, extra_dict=types.ADVANCED,
+                                tooltip="A folder elsewhere on the server. Only works where the server's owner has "
+                                        f"set {folders.ANY_PATH_VARIABLE}=1."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", is_output_list=True, tooltip="One entry per picture."),
+                io.String.Output(display_name="names", is_output_list=True,
+                                 tooltip="File name of each picture, for Detect Keypoints' COCO output."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder, other_path="") -> bool | str:
+        try:
+            if folder not in BUILT_IN or other_path.strip():
+                folders.image_folder(folder, other_path)
+        except KeypointError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> str:
+        from stablekp_core.images import fingerprint
+
+        if folder in BUILT_IN and not other_path.strip():
+            return folder
+        return fingerprint(folders.image_folder(folder, other_path))
+
+    @classmethod
+    def execute(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> io.NodeOutput:
+        seed = shuffle_seed if order == "shuffled" else None
+        if folder in BUILT_IN and not other_path.strip():
+            pictures = _figures(BUILT_IN[folder], max_images, seed)
+            total = max_images
+        else:
+            from stablekp_core.images import load_folder
+
+            pictures = load_folder(folders.image_folder(folder, other_path), max_images, seed, on_skip=_log_skipped)
+            total = len(pictures)
+        images, names, progress = [], [], Progress(total)
+        for name, picture in pictures:
+            progress.step(len(names))
+            tensor = torch.from_numpy(picture)[None].float().div_(255.0)  # [1, H, W, 3]
+            images.append(tensor.to(model_management.intermediate_device()))
+            names.append(name)
+        progress.step(total)
+        return io.NodeOutput(images, names)
+
+
+def _figures(kind: str, count: int, seed: int | None) -> Iterator[tuple[str, np.ndarray]]:
+    from stablekp_core.synthetic import render
+
+    first = _FIRST_FIGURE + (0 if seed is None else seed * 10_000)
+    for number in range(count):
+        yield f"{kind}_{number:04d}.png", render(kind, first + number, _FIGURE_SIDE).image
+
+
+def _log_skipped(name: str, reason: str) -> None:
+    logging.warning("[Stable Keypoints] Load Image Set skipped %s: %s", name, reason)

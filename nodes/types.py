@@ -1,0 +1,30 @@
+"""Socket types of the pack and the small helpers every schema uses."""
+from __future__ import annotations
+
+import dataclasses
+
+from comfy_api.latest import io
+
+CATEGORY = "keypoints"
+
+#: What travels on each: a `handles.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core` Keypoints.
+Backbone = io.Custom("KEYPOINT_BACKBONE")
+Tokens = io.Custom("KEYPOINT_TOKENS")
+Points = io.Custom("KEYPOINTS")
+#: Types that ComfyUI's own nodes read: {"loss": [float]} and {"track_path", "track_visibility"}.
+LossMap = io.Custom("LOSS_MAP")
+Tracks = io.Custom("TRACKS")
+
+#: For inputs most people never touch. Given as extra option because the schema field for it came after 0.8.0.
+ADVANCED = {"advanced": True}
+
+_SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
+
+
+def make_schema(**fields) -> io.Schema:
+    """`io.Schema` in the pack's category, without the fields that this version of ComfyUI does not know yet.
+
+    An unknown field would raise and take the whole pack with it.
+    """
+    known = {name: value for name, value in fields.items() if name in _SCHEMA_FIELDS}
+    return io.Schema(category=CATEGORY, **known)

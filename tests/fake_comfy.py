@@ -1,0 +1,150 @@
+"""The few parts of ComfyUI that the nodes import, so that what they translate can be tested without ComfyUI.
+
+Only shapes of calls are imitated, never results: a real ComfyUI runs the same nodes in tests/comfyui.
+"""
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "stable_keypoints_pack"
+
+
+class Cancelled(BaseException):
+    """ComfyUI's InterruptProcessingException, with the base class it has since 0.20."""
+
+
+class _Socket:
+    def __init__(self, io_type: str, id: str | None = None, **options):
+        self.io_type, self.id, self.options = io_type, id, options
+        self.optional = bool(options.get("optional"))
+        self.tooltip = options.get("tooltip")
+
+    @property
+    def is_widget(self) -> bool:
+        return self.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not self.options.get("force_input")
+
+
+def _custom(io_type: str) -> type:
+    def make(id=None, **options):
+        return _Socket(io_type, id, **options)
+
+    return type(io_type.title(), (), {"io_type": io_type, "Input": staticmethod(make), "Output": staticmethod(make)})
+
+
+@dataclass
+class Schema:
+    """The fields of 0.8.0, no more: a node that needs a newer one would fail here."""
+
+    node_id: str
+    display_name: str | None = None
+    category: str = "sd"
+    inputs: list = field(default_factory=list)
+    outputs: list = field(default_factory=list)
+    hidden: list = field(default_factory=list)
+    description: str = ""
+    is_input_list: bool = False
+    is_output_node: bool = False
+    is_deprecated: bool = False
+    is_experimental: bool = False
+    is_api_node: bool = False
+    not_idempotent: bool = False
+    enable_expand: bool = False
+
+
+class NodeOutput:
+    def __init__(self, *args, ui=None, expand=None, block_execution=None):
+        self.args, self.ui = args, ui
+
+    def __getitem__(self, index):
+        return self.args[index]
+
+
+class ProgressBar:
+    """Keeps what was reported, newest last, in `ProgressBar.calls`."""
+
+    calls: list[tuple] = []
+
+    def __init__(self, total, node_id=None):
+        self.total = total
+
+    def update_absolute(self, value, total=None, preview=None):
+        ProgressBar.calls.append((value, total, preview))
+
+
+class _Preview:
+    def __init__(self, value, cls=None, **_):
+        self.value = value
+
+
+def _module(name: str, **members) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    module.__path__ = []
+    module.__dict__.update(members)
+    sys.modules[name] = module
+    return module
+
+
+def _folder_paths(base: Path) -> types.ModuleType:
+    known = {name: [str(base / "models" / name)] for name in ("checkpoints", "diffusers")}
+
+    def get_filename_list(kind):
+        found = {str(p.relative_to(d)) for d in known[kind] for p in Path(d).rglob("*") if p.is_file()}
+        return sorted(found)
+
+    def get_full_path(kind, name):
+        return next((str(Path(d) / name) for d in known[kind] if (Path(d) / name).is_file()), None)
+
+    def get_input_subfolders():
+        root = base / "input"
+        return [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_dir()]
+
+    return _module(
+        "folder_paths", models_dir=str(base / "models"), known=known,
+        add_model_folder_path=lambda kind, path, is_default=False: known.setdefault(kind, []).append(path),
+        get_folder_paths=lambda kind: known[kind], get_filename_list=get_filename_list, get_full_path=get_full_path,
+        get_full_path_or_raise=get_full_path, get_input_subfolders=get_input_subfolders,
+        get_input_directory=lambda: str(base / "input"), get_output_directory=lambda: str(base / "output"))
+
+
+def install(base: Path) -> types.ModuleType:
+    """Put the imitation and the pack into `sys.modules`; `base` holds models/, input/ and output/. Returns the pack."""
+    for folder in ("models/checkpoints", "models/diffusers", "input", "output"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    sockets = {name: _custom(kind) for name, kind in (
+        ("Image", "IMAGE"), ("Mask", "MASK"), ("Model", "MODEL"), ("Vae", "VAE"), ("String", "STRING"),
+        ("Boolean", "BOOLEAN"), ("Int", "INT"), ("Float", "FLOAT"), ("Combo", "COMBO"))}
+    io = types.SimpleNamespace(Schema=Schema, NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}),
+                               Custom=_custom, **sockets)
+    ui = types.SimpleNamespace(PreviewText=_Preview, PreviewImage=_Preview)
+    _module("comfy_api")
+    _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
+    management = _module(
+        "comfy.model_management", get_torch_device=lambda: torch.device("cpu"), free_memory=lambda *a, **k: None,
+        intermediate_device=lambda: torch.device("cpu"), soft_empty_cache=lambda: None,
+        throw_exception_if_processing_interrupted=lambda: None, load_models_gpu=lambda *a, **k: None)
+    utils = _module("comfy.utils", ProgressBar=ProgressBar)
+    _module("comfy", model_management=management, utils=utils)
+    _folder_paths(base)
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = pack
+    spec.loader.exec_module(pack)
+    pack.nodes = sys.modules[f"{PACK}.nodes"]
+    pack.nodes.register_folders()
+    return pack
+
+
+def remove() -> None:
+    """Take out of `sys.modules` all that `install` put in."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("comfy", "comfy_api", "folder_paths", PACK):
+            del sys.modules[name]
