@@ -75,7 +75,7 @@ def draw_keypoints(
     `threshold`, or at exactly 0 (missing), are hidden together with their lines. canvas: "image", "black" or
     "white". size: (width, height) of the result, by default the image's; the points scale along. skeleton:
     0-based pairs joined by lines. width: line width in pixels of the result, None to follow its size; dots
-    have twice that as radius. which: keypoints to draw, None for all; they keep their numbers. colors: K RGB
+    grow with it. which: keypoints to draw, None for all; they keep their numbers. colors: K RGB
     colours, empty for the palette. labels: K texts in place of the numbers. outline: thin dark edge around
     dots and lines, so that they show on anything.
     """
@@ -92,8 +92,8 @@ def draw_keypoints(
     points = np.clip(xy * scale, -_FAR, _FAR)
     shown = (confidence >= threshold) & (confidence > 0) & _chosen(which, count)  # [P, K]
     unit = min(result.shape[:2]) / 256.0
-    width = max(1.0, 1.7 * unit) if width is None else float(width)
-    radius = max(2.5, 2.0 * width)
+    width = max(2.0, 2.6 * unit) if width is None else float(width)
+    radius = max(2.5, 1.35 * width)
     edges = _edges(skeleton, shown) if lines else []
     _draw_lines(result, points, edges, colors, width, outline)
     placed = []

@@ -18,7 +18,7 @@ OPENPOSE_POINTS = 18
 AP10K_POINTS = 17
 _ELLIPSE_HALF_WIDTH = 4
 _DOT_RADIUS = 4
-_AP10K_THICKNESS = 5
+_AP10K_THICKNESS = 5  # in OpenCV's count; it covers 7 pixels, in the training pictures too
 
 # (point, point, RGB), 0-based; a limb is drawn in this colour at 0.6 of its brightness.
 OPENPOSE_LIMBS = (

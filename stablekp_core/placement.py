@@ -43,9 +43,9 @@ def place_labels(
             others = others[~np.isnan(others[:, 0])]
             area = sizes[i].prod()
             inside = _overlap(box, np.array([[0.0, 0.0, *canvas]]))
-            cost = 300.0 * _overlap(box, others) + 60.0 * _overlap(box, dots) + 600.0 * (area - inside)
+            cost = 2000.0 * _overlap(box, others) + 60.0 * _overlap(box, dots) + 2000.0 * (area - inside)
             hits = ((avoid > box[:, None, :2]) & (avoid < box[:, None, 2:])).all(axis=2).sum(axis=1)
-            cost += area * 0.6 * np.minimum(hits, 3)
+            cost += area * 0.25 * np.minimum(hits, 3)  # never worth a leader line
             choice[i] = int(np.argmin(cost / area + preference))
             boxes[i] = box[choice[i]]
         if sweep and (choice == before).all():

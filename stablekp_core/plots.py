@@ -75,21 +75,22 @@ def _panel(name: str, values: np.ndarray, width: int, height: int, first_step: i
     strokes.line(canvas, (x0, y1), (x1, y1), _INK, 1)
     steps = np.arange(first_step, last_step + 1, dtype=np.float64)
     pale = tuple(round(255 - 0.3 * (255 - c)) for c in _CURVE)
-    clipped = np.clip(values, low, high)  # also for the mean: one wild step would lift it for a whole window
-    _curve(canvas, at(steps, clipped), pale, 1)
-    _curve(canvas, at(steps, _running_mean(clipped)), _CURVE, 2)
+    # Clipped also for the mean, which one wild step would lift for a whole window; infinite values stay gaps.
+    clipped = np.where(np.isfinite(values), np.clip(values, low, high), np.nan)
+    _curve(canvas, at(steps, clipped), pale, thick=False)
+    _curve(canvas, at(steps, _running_mean(clipped)), _CURVE, thick=True)
     return canvas
 
 
-def _curve(canvas: np.ndarray, points: np.ndarray, color: tuple[int, int, int], width: int) -> None:
-    there = np.isfinite(points).all(axis=1)
-    for i in range(len(points)):
-        if there[i] and i + 1 < len(points) and there[i + 1]:
-            strokes.line(canvas, points[i], points[i + 1], color, width)
-        elif there[i] and (
-            i == 0 or not there[i - 1]
-        ):  # alone between gaps: a line of no length would not show
-            strokes.disc(canvas, points[i], 1.0 + width, color)
+def _curve(canvas: np.ndarray, points: np.ndarray, color: tuple[int, int, int], thick: bool) -> None:
+    """A line through `points` [M, 2], broken where one is not finite."""
+    gaps = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    for piece in np.split(points, gaps):
+        piece = piece[np.isfinite(piece).all(axis=1)]  # all but the first of a piece are finite
+        if len(piece) == 1:  # alone between gaps: a line of no length would not show
+            strokes.disc(canvas, piece[0], 3.0 if thick else 2.0, color)
+        elif len(piece):
+            strokes.polyline(canvas, piece, color, thick)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

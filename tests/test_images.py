@@ -326,7 +326,7 @@ def test_square_map_is_its_own_inverse_and_lands_inside(mode, shape, size):
     height, width = shape
     tensor, mapping = to_square(picture(height, width), size, mode)
     assert tensor.shape == (3, size, size) and tensor.dtype == torch.float32
-    assert 0 <= tensor.min() and tensor.max() <= 1
+    assert tensor.min() >= 0 and tensor.max() <= 1
     assert mapping == square_map(width, height, size, mode)
     points = np.random.default_rng(0).uniform(-5, 905, (7, 4, 2))
     assert np.allclose(mapping.to_original(mapping.to_unit(points)), points, rtol=0, atol=1e-9)

@@ -31,8 +31,8 @@ def make(**fields):
 
 def same(a, b):
     assert torch.equal(a.embeddings, b.embeddings)
-    for name in ("chosen", "votes", "config", "model_name", "model_hash", "names", "skeleton", "colors", "scores",
-                 "losses"):  # fmt: skip
+    names = "chosen votes config model_name model_hash names skeleton colors scores losses"
+    for name in names.split():
         assert getattr(a, name) == getattr(b, name), name
 
 
