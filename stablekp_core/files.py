@@ -13,7 +13,7 @@ def sanitize_name(name: str, default: str = "keypoints") -> str:
     Works for names typed on any system (both kinds of slash, drive letters, reserved device names).
     """
     last = re.split(r"[\\/]", str(name))[-1]
-    clean = re.sub(r"[^\w .-]", "_", last).strip(" .")[:100].strip(" .")
+    clean = re.sub(r"[^\w .-]", "_", last)[:100].strip(" .")
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", clean):
         clean = f"_{clean}"
     return clean or default

@@ -111,6 +111,7 @@ def test_lines_run_between_pixel_coordinates():
     rows, cols = np.nonzero(weight > 100)
     assert set(rows) == {30} and abs(cols.min() - 20) <= 1 and abs(cols.max() - 120) <= 1
     assert abs((weight.sum(axis=1) * (np.arange(128) + 0.5)).sum() / weight.sum() - 30.5) < 0.05
+    assert abs((weight.sum(axis=0) * (np.arange(192) + 0.5)).sum() / weight.sum() - 70.5) < 0.05
 
 
 @pytest.mark.parametrize("width", [2, 3, 4.5, 5, 8])

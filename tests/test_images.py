@@ -367,6 +367,8 @@ def test_pad_fills_with_the_mean_of_the_touching_edges():
     assert (tensor[:, -1, -1] * 255).round().tolist() == [20, 30, 40]
     assert (mapping.left, mapping.top, mapping.span_x, mapping.span_y) == (0, 0.25, 1, 0.5)
     assert tensor[0, 20, 20] * 255 == 200
+    upright = square_map(20, 40, 40, "pad")
+    assert (upright.left, upright.top, upright.span_x, upright.span_y) == (0.25, 0, 0.5, 1)
 
 
 def test_to_square_refuses_other_modes_and_arrays():

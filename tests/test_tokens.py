@@ -237,6 +237,8 @@ def test_another_safetensors_file_is_refused(tmp_path):
         ("NUL.txt", "_NUL.txt"),
         ("名前", "名前"),
         ("x" * 300, "x" * 100),
+        ("x" * 99 + ". y", "x" * 99),
+        (" a. ", "a"),
         ("~", "_"),
     ],
 )
