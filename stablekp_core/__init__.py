@@ -1,0 +1,31 @@
+"""Stable Keypoints: keypoints of any kind of object, learned without labels from a frozen Stable Diffusion 1.5.
+
+    from stablekp_core import load_backbone, load_folder, train, detect, TrainConfig, DetectConfig
+
+    backbone = load_backbone("v1-5-pruned-emaonly.safetensors")
+    result = train(backbone, load_folder("pictures"), TrainConfig(keypoints=10, steps=500))
+    found = detect(backbone, result.tokens, load_folder("more_pictures"))
+    found.keypoints.xy                       # [B, K, 2] pixels of each picture, x right, y down
+
+Coordinates: pixel (0, 0) covers [0, 1) x [0, 1), its centre is (0.5, 0.5). Importing this package loads no torch; the
+names below load their modules when they are first used.
+"""
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "KeypointError": "errors", "TrainConfig": "config", "DetectConfig": "config", "Backbone": "backbone",
+    "load_backbone": "backbone", "train": "training", "training_step": "training", "Detector": "detection",
+    "detect": "detection", "KeypointTokens": "tokens", "Keypoints": "keypoints", "load_folder": "images",
+    "load_files": "images", "load_image": "images", "ImageSet": "images",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -6,12 +6,16 @@ Presets: `default` (the combination that measured best, docs/results.md), `refer
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import KeypointError
 
 PRESETS = ("default", "reference", "paper")
+
+
+def _knob(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
 
 
 class _Config:
@@ -59,34 +63,34 @@ class _Config:
 class TrainConfig(_Config):
     """How tokens are learned. Symbols are the paper's; lengths on the map are pixels of the R x R grid."""
 
-    keypoints: int = 10               #: K, keypoints kept
-    tokens: int = 500                 #: N, learned tokens
-    candidates: int = 25              #: kappa, most Gaussian-like tokens per image
-    steps: int = 500                  #: optimiser steps
-    learning_rate: float = 5e-3       #: Adam, no schedule
-    batch_size: int = 4               #: images per step
-    micro_batch: int = 0              #: images per pass, gradients added up; 0 = the whole batch at once
-    seed: int = 0                     #: of tokens, image order, views and noise
-    image_size: int = 0               #: side of the square the model sees, pixels; 0 = what the model was made for
-    resize: str = "squash"            #: how a picture becomes square: squash, or pad (aspect ratio kept)
-    timestep: int = 0                 #: of 1000; how much noise the model sees
-    map_size: int = 128               #: R, side of the token maps
-    sigma: float = 2.0                #: of the target Gaussian
-    equivariance_weight: float = 1000.0
-    localization_weight: float = 100.0
-    rotation: float = 15.0            #: views: degrees, uniform in +-
-    scale: tuple[float, float] = (0.8, 1.0)   #: views: side of the visible window, share of the picture's
-    translation: float = 0.25         #: views: uniform in +-, in half picture sides
-    loss_tokens: str = "spread"       #: spread = K of the kappa by farthest points in the view; all = all kappa
-    closeness: str = "softmax"        #: KL of the Gaussian to the map's spatial softmax, or to the normalized map
-    border: str = "neutral"           #: penalized = a Gaussian cut off by the border ranks lower (reference)
-    coverage_mask: bool = True        #: equivariance only where the view shows the picture
-    upsample: str = "logits"          #: where resolution is raised: logits (= queries, exact), or finished maps
-    selection: str = "consistency"    #: how the K tokens are picked: votes (reference) or consistency over views
-    selection_images: int = 100       #: training images used to pick them
-    selection_views: int = 4          #: views per image for consistency
-    gradient: str = "exact"           #: exact, direct (features constant) or cached (features of a fixed prompt)
-    view_pool: int = 0                #: views kept per image as latents; 0 = fresh ones every step
+    keypoints: int = _knob(10, "K, keypoints kept")
+    tokens: int = _knob(500, "N, learned tokens")
+    candidates: int = _knob(25, "kappa, most Gaussian-like tokens per image")
+    steps: int = _knob(500, "optimiser steps")
+    learning_rate: float = _knob(5e-3, "Adam, no schedule")
+    batch_size: int = _knob(4, "images per step")
+    micro_batch: int = _knob(0, "images per pass, gradients added up; 0 = the whole batch at once")
+    seed: int = _knob(0, "of tokens, image order, views and noise")
+    image_size: int = _knob(0, "side of the square the model sees, pixels; 0 = what the model was made for")
+    resize: str = _knob("squash", "how a picture becomes square: squash, or pad (aspect ratio kept)")
+    timestep: int = _knob(0, "of 1000; how much noise the model sees")
+    map_size: int = _knob(128, "R, side of the token maps")
+    sigma: float = _knob(2.0, "of the target Gaussian")
+    equivariance_weight: float = _knob(1000.0, "weight of the equivariance loss")
+    localization_weight: float = _knob(100.0, "weight of the localisation loss")
+    rotation: float = _knob(15.0, "views: degrees, uniform in +-")
+    scale: tuple[float, float] = _knob((0.8, 1.0), "views: side of the visible window, share of the picture's")
+    translation: float = _knob(0.25, "views: uniform in +-, in half picture sides")
+    loss_tokens: str = _knob("spread", "spread = K of the kappa by farthest points in the view; all = all kappa")
+    closeness: str = _knob("softmax", "KL of the Gaussian to the map's spatial softmax, or to the normalized map")
+    border: str = _knob("neutral", "penalized = a Gaussian cut off by the border ranks lower (reference)")
+    coverage_mask: bool = _knob(True, "equivariance only where the view shows the picture")
+    upsample: str = _knob("logits", "where resolution is raised: logits (= queries, exact), or finished maps")
+    selection: str = _knob("consistency", "how the K tokens are picked: votes (reference) or consistency over views")
+    selection_images: int = _knob(100, "training images used to pick them")
+    selection_views: int = _knob(4, "views per image for consistency")
+    gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
+    view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
 
     _choices = {"resize": ("squash", "pad"), "loss_tokens": ("spread", "all"),
                 "closeness": ("softmax", "normalized"), "border": ("neutral", "penalized"),
@@ -117,14 +121,14 @@ class TrainConfig(_Config):
 class DetectConfig(_Config):
     """How keypoints are found on a picture."""
 
-    views: int = 10                   #: random affine views averaged (test-time augmentation); 0 = the picture alone
-    identity: bool = True             #: the picture itself is one more view
-    readout: str = "soft"             #: argmax = centre of the highest pixel; soft = mean of a window around it
-    window: float = 2.0               #: soft read-out: half side of the window, in sigma of the training
-    noise_draws: int = 1              #: noise samples averaged per view
-    map_size: int = 0                 #: side of the averaged maps; 0 = R of the training
-    batch_size: int = 8               #: views per pass
-    seed: int = 0                     #: of views and noise; the same for every picture
+    views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the picture alone")
+    identity: bool = _knob(True, "the picture itself is one more view")
+    readout: str = _knob("soft", "argmax = centre of the highest pixel; soft = mean of a window around it")
+    window: float = _knob(2.0, "soft read-out: half side of the window, in sigma of the training")
+    noise_draws: int = _knob(1, "noise samples averaged per view")
+    map_size: int = _knob(0, "side of the averaged maps; 0 = R of the training")
+    batch_size: int = _knob(8, "views per pass")
+    seed: int = _knob(0, "of views and noise; the same for every picture")
 
     _choices = {"readout": ("argmax", "soft")}
     _presets = {"reference": dict(identity=False, readout="argmax", map_size=512),

@@ -1,0 +1,33 @@
+# make demo: install, train on the shipped pictures, detect, draw.   make test: install and run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-slow test-comfyui bench lint clean
+
+$(READY): requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+demo: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m stablekp_core demo --output demo_output $(DEMO_FLAGS)
+
+test: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not slow and not comfyui" tests
+
+test-slow: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m slow tests
+
+test-comfyui: $(READY)
+	COMFYUI_DIR=$(COMFYUI_DIR) $(BIN)/python -m pytest -q -m comfyui tests/comfyui
+
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py --short
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf demo_output build

@@ -1,0 +1,6 @@
+"""`python -m stablekp_core`."""
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""What the commands of the command line do: read arguments and files, call the core, write files, say what was written."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from . import drawing
+from .backbone import load_backbone
+from .cli import config_from
+from .config import DetectConfig, TrainConfig
+from .detection import detect as detect_keypoints
+from .errors import KeypointError
+from .files import write_atomically
+from .images import ImageSet, load_files, load_folder
+from .keypoints import Keypoints
+from .tokens import KeypointTokens
+from .training import StepInfo, TrainingDiverged
+from .training import train as train_tokens
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _skipped(name: str, reason: str) -> None:
+    _say(f"skipped {name}: {reason}")
+
+
+def save_picture(path: Path, picture) -> None:
+    """Write uint8 RGB [H, W, 3]; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Learn tokens; write them, a picture of the loss and a contact sheet beside them."""
+    config, path = config_from(args, TrainConfig), args.tokens_file
+    if path.suffix != ".safetensors":
+        raise KeypointError(f"{path.name} is not a .safetensors name; tokens are written as .safetensors only.")
+    images = load_folder(args.images, limit=args.limit, on_skip=_skipped)
+    start = KeypointTokens.load(args.start) if args.start else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    backbone = load_backbone(args.model, args.dtype, args.device)
+    with tqdm(total=config.steps, unit="step", desc="training") as bar:
+        def show(info: StepInfo) -> None:
+            bar.update(info.step - bar.n)
+            if info.step % 10 == 0 or info.step == info.steps:
+                bar.set_postfix(loss=f"{info.loss:.4f}")
+        state = path.with_suffix(".checkpoint")
+        try:
+            result = train_tokens(backbone, images, config, start=start, on_step=show, checkpoint=state,
+                                  checkpoint_every=args.checkpoint_every, resume=args.resume, notice=_say)
+        except KeyboardInterrupt:
+            bar.close()
+            _say(f"Stopped; what was learned is in {state}. Go on with --resume.")
+            raise
+        except TrainingDiverged as error:
+            if error.tokens is not None:
+                error.tokens.save(path)
+            raise
+    result.tokens.save(path)
+    state.unlink(missing_ok=True)
+    write_training_pictures(backbone, result, images, path.with_suffix(""))
+    print(f"tokens: {path}\nloss: {path.with_suffix('')}_loss.png\nkeypoints: {path.with_suffix('')}_keypoints.jpg")
+
+
+def write_training_pictures(backbone, result, images: ImageSet, stem: Path) -> None:
+    """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training pictures."""
+    if result.losses:
+        names = ("loss", "localization", "equivariance")
+        save_picture(stem.with_name(stem.name + "_loss.png"),
+                     drawing.loss_plot({n: [row[i] for row in result.losses] for i, n in enumerate(names)}))
+    some = []
+    for item in images:
+        some.append(item)
+        if len(some) == 16:
+            break
+    found = detect_keypoints(backbone, result.tokens, some, DetectConfig(views=2)).keypoints
+    save_picture(stem.with_name(stem.name + "_keypoints.jpg"), sheet([image for _, image in some], found))
+
+
+def sheet(pictures: list, found: Keypoints, **options):
+    """A contact sheet of pictures with their keypoints."""
+    return drawing.contact_sheet(pictures, list(found.xy), list(found.confidence), skeleton=found.skeleton, **options)
+
+
+def _open_images(paths: list[Path]) -> ImageSet:
+    if len(paths) == 1 and paths[0].is_dir():
+        return load_folder(paths[0], on_skip=_skipped)
+    return load_files(paths, on_skip=_skipped)
+
+
+def detect(args: argparse.Namespace) -> None:
+    """Find keypoints on pictures and write them."""
+    config, tokens = config_from(args, DetectConfig), KeypointTokens.load(args.tokens_file)
+    images = _open_images(args.images)
+    backbone = load_backbone(args.model, args.dtype, args.device)
+    with tqdm(total=len(images), unit="image", desc="detecting") as bar:
+        found = detect_keypoints(backbone, tokens, images, config, on_progress=lambda done: bar.update(done - bar.n))
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.output, (found.keypoints.to_json() + "\n").encode())
+    if args.csv:
+        write_atomically(args.csv, found.keypoints.to_csv().encode())
+    print(f"{len(found.keypoints)} images, {found.keypoints.num_keypoints} keypoints each: {args.output}")
+
+
+def draw(args: argparse.Namespace) -> None:
+    """Draw a COCO keypoint file over its pictures."""
+    found = Keypoints.load(args.keypoints)
+    files = [args.images / name for name in found.images]
+    missing = [f for f in files if not f.is_file()]
+    if missing:
+        raise KeypointError(f"{missing[0]} is named by {args.keypoints.name} but is not there; give the folder the "
+                            "keypoints were found on.")
+    how = dict(dots=args.dots, numbers=args.numbers, lines=args.lines, threshold=args.threshold, width=args.width,
+               which=args.which, skeleton=found.skeleton, colors=found.colors)
+    pictures = load_files(files)
+    if args.sheet:
+        path = args.output / "sheet.jpg"
+        save_picture(path, drawing.contact_sheet([p for _, p in pictures], list(found.xy), list(found.confidence), **how))
+        print(path)
+        return
+    for row, (name, picture) in enumerate(pictures):
+        out = drawing.draw_keypoints(picture, found.xy[row], found.confidence[row], canvas=args.canvas, **how)
+        save_picture(args.output / f"{Path(name).stem}.png", out)
+    print(f"{len(found)} pictures: {args.output}")
+
+
+def heatmaps(args: argparse.Namespace) -> None:
+    """Draw the averaged maps of some keypoints over one picture."""
+    tokens, images = KeypointTokens.load(args.tokens_file), load_files([args.image])
+    backbone = load_backbone(args.model, args.dtype, args.device)
+    found = detect_keypoints(backbone, tokens, images, config_from(args, DetectConfig), keep_maps=True)
+    save_picture(args.output, drawing.heat_maps(images[0], found.maps[0].numpy(), args.which, xy=found.keypoints.xy[0]))
+    print(args.output)
+
+
+def info(args: argparse.Namespace) -> None:
+    """Print what a tokens file or a model is."""
+    path = Path(args.file)
+    try:
+        tokens = KeypointTokens.load(path) if path.is_file() else None
+    except KeypointError:
+        tokens = None                                  # no tokens file: a model then, or an error that says what it is
+    if tokens is None:
+        from .checkpoint import load_model
+        model = load_model(args.file)
+        count = sum(p.numel() for p in model.unet.parameters())
+        print(f"model: {model.name}\nUNet parameters: {count / 1e6:.1f} M, {model.dtype}\n"
+              f"token width: {model.unet.config.cross_attention_dim}\nhash: {model.hash}")
+        return
+    print(f"tokens: {len(tokens.embeddings)} of width {tokens.width}, {tokens.num_keypoints} chosen\n"
+          f"model: {tokens.model_name} {tokens.model_hash[:16]}\nnames: {', '.join(tokens.names)}\n"
+          f"chosen: {list(tokens.chosen)}\nskeleton: {list(tokens.skeleton)}\nconfig: {json.dumps(tokens.config)}")
