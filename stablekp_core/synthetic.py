@@ -48,13 +48,15 @@ class Sample:
 
     image: uint8 [S, S, 3] RGB. joints: float32 [L, 2] pixels (x, y). visible: bool [L], False where a bar hides the
     joint or it lies outside. labels: uint8 [S, S], the part at each pixel centre (0 background or bar, i + 1 for
-    part i). colors: int [P], index of each part's colour in `COLORS`; background: index of the nearest one there.
+    part i). covered: bool [S, S], pixels under a bar. colors: int [P], index of each part's colour in `COLORS`;
+    background: index of the nearest one there.
     """
     kind: str
     image: np.ndarray
     joints: np.ndarray
     visible: np.ndarray
     labels: np.ndarray
+    covered: np.ndarray
     colors: np.ndarray
     background: int
 
@@ -299,11 +301,13 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
         paint(polygon, rgb[part], part + 1)
     joints = np.stack(figure.joints)                                          # [L, 2] unit
     visible = ((joints >= 0) & (joints < 1)).all(1)
+    covered = Image.new("1", (size, size))
     for bar in _bars(rng, variant):
         paint(bar, rng.integers(0, 256, 3), 0)
+        ImageDraw.Draw(covered).polygon([tuple(v) for v in (bar * size - 0.5).tolist()], fill=1)
         visible &= ~_inside(bar, joints)
     image = np.asarray(base.reduce(over)).astype(np.float32)
     if variant != "plain":
         image = image + rng.normal(0, rng.uniform(0, 8), image.shape)
     return Sample(kind, np.clip(image, 0, 255).astype(np.uint8), (joints * size).astype(np.float32), visible,
-                  np.array(label), colors, main)
+                  np.array(label), np.array(covered, dtype=bool), colors, main)
