@@ -1,0 +1,179 @@
+"""A real ComfyUI as a child process, on the loopback interface only, and a small client for its HTTP API."""
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import struct
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from pathlib import Path
+
+HOST = "127.0.0.1"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class NodeError(RuntimeError):
+    """A node failed, or the prompt was refused; the message is what the node's error box shows."""
+
+
+class Interrupted(RuntimeError):
+    """The prompt was cancelled."""
+
+
+class ComfyServer:
+    """Starts `main.py --cpu` of a checkout with folders of its own below `base`; `close` ends it.
+
+    checkout: folder with ComfyUI's main.py. python: interpreter of the environment it runs in.
+    """
+
+    def __init__(self, checkout: Path, python: str, base: Path, environment: dict[str, str] | None = None):
+        self.base, self.client_id = base, uuid.uuid4().hex
+        for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
+            (base / folder).mkdir(parents=True, exist_ok=True)
+        link = base / "custom_nodes" / "stable-keypoints"
+        if not link.exists():
+            link.symlink_to(ROOT, target_is_directory=True)
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port = probe.getsockname()[1]
+        self.log_path = base / "server.log"
+        self._log = open(self.log_path, "wb")
+        self._process = subprocess.Popen(
+            [python, "main.py", "--cpu", "--listen", HOST, "--port", str(self.port), "--base-directory", str(base),
+             "--disable-auto-launch", "--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"],
+            cwd=checkout, stdout=self._log, stderr=subprocess.STDOUT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **(environment or {})})
+
+    def wait_until_ready(self, seconds: float = 240.0) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"ComfyUI ended while starting:\n{self.log()[-4000:]}")
+            try:
+                self.get("/system_stats")
+                return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.5)
+        raise TimeoutError(f"ComfyUI did not answer within {seconds} s:\n{self.log()[-4000:]}")
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def resident_mb(self) -> float:
+        """Main memory the server holds."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    # HTTP
+
+    def get(self, path: str, raw: bool = False):
+        with urllib.request.urlopen(f"http://{HOST}:{self.port}{path}", timeout=60) as answer:
+            data = answer.read()
+        return data if raw else json.loads(data)
+
+    def post(self, path: str, value: dict | None = None):
+        request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", json.dumps(value or {}).encode(),
+                                         {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                data = answer.read()
+        except urllib.error.HTTPError as error:
+            raise NodeError(_refusal(error.read().decode())) from None
+        return json.loads(data) if data else None
+
+    def queue(self, prompt: dict) -> str:
+        """Queue an API-format prompt; its id. NodeError when ComfyUI refuses it before running it."""
+        return self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})["prompt_id"]
+
+    def wait(self, prompt_id: str, seconds: float = 600.0) -> dict:
+        """The history entry of a finished prompt. Raises NodeError or Interrupted."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry and entry["status"]["status_str"] in ("success", "error"):
+                for kind, detail in entry["status"]["messages"]:
+                    if kind == "execution_error":
+                        raise NodeError(f"{detail['node_type']}: {detail['exception_message']}")
+                    if kind == "execution_interrupted":
+                        raise Interrupted(detail["node_type"])
+                return entry
+            time.sleep(0.1)
+        raise TimeoutError(f"prompt {prompt_id} is not finished after {seconds} s")
+
+    def run(self, prompt: dict, seconds: float = 600.0) -> dict:
+        return self.wait(self.queue(prompt), seconds)
+
+    def pictures(self, entry: dict, node: str) -> list[bytes]:
+        """The files that a preview or save node of a finished prompt shows."""
+        return [self.get("/view?" + urllib.parse.urlencode({k: image[k] for k in ("filename", "subfolder", "type")}),
+                         raw=True) for image in entry["outputs"][node]["images"]]
+
+    def cached_nodes(self, entry: dict) -> set[str]:
+        """Nodes that a prompt did not run again."""
+        return {node for kind, detail in entry["status"]["messages"] if kind == "execution_cached"
+                for node in detail["nodes"]}
+
+    def events(self) -> Events:
+        return Events(self.port, self.client_id)
+
+
+class Events:
+    """The server's WebSocket, as far as this test needs it: unmasked server frames, text and binary."""
+
+    def __init__(self, port: int, client_id: str):
+        self._socket = socket.create_connection((HOST, port), timeout=60)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall((f"GET /ws?clientId={client_id} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
+                              f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                              ).encode())
+        self._stream = self._socket.makefile("rb")
+        status = self._stream.readline()
+        if b" 101 " not in status:
+            raise RuntimeError(f"no WebSocket: {status!r}")
+        while self._stream.readline() not in (b"\r\n", b""):
+            pass
+
+    def next(self) -> dict | bytes:
+        """The next message: a decoded JSON object, or the bytes of a binary one (a preview picture)."""
+        while True:
+            first, second = self._stream.read(2)
+            length = second & 127
+            if length == 126:
+                length = struct.unpack(">H", self._stream.read(2))[0]
+            elif length == 127:
+                length = struct.unpack(">Q", self._stream.read(8))[0]
+            data, kind = self._stream.read(length), first & 15
+            if kind == 1:
+                return json.loads(data)
+            if kind == 2:
+                return data
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+
+def _refusal(text: str) -> str:
+    """The sentences of a refused prompt."""
+    try:
+        answer = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    found = [f"{node['class_type']}: {error['message']}: {error['details']}"
+             for node in (answer.get("node_errors") or {}).values() for error in node["errors"]]
+    return "\n".join(found) or json.dumps(answer)
