@@ -1,0 +1,93 @@
+"""Every example workflow against the schemas of the nodes in it, without ComfyUI."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_comfy
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "example_workflows").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory):
+    pack = fake_comfy.install(tmp_path_factory.mktemp("comfy"))
+    yield {schema.node_id: schema for schema in (node.define_schema() for node in pack.nodes.NODES)}
+    fake_comfy.remove()
+
+
+def ours(workflow: dict) -> list[dict]:
+    return [node for node in workflow["nodes"] if node["type"].startswith("StableKP")]
+
+
+def test_there_are_five_and_each_has_a_picture():
+    assert len(FILES) >= 5
+    for path in FILES:
+        assert path.with_suffix(".jpg").is_file(), f"{path.stem} has no picture"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nodes_match_their_schemas(path, schemas):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    assert ours(workflow)
+    for node in ours(workflow):
+        schema = schemas[node["type"]]
+        ordered = sorted(schema.inputs, key=lambda i: i.optional)
+        widgets = [i for i in ordered if i.is_widget]
+        assert len(node["widgets_values"]) == len(widgets), node["type"]
+        for widget, value in zip(widgets, node["widgets_values"], strict=True):
+            check_value(node["type"], widget, value)
+        sockets = {i["name"]: i["type"] for i in node["inputs"] if "widget" not in i}
+        assert sockets == {i.id: i.io_type for i in ordered if not i.is_widget}
+        assert [(o["name"], o["type"]) for o in node["outputs"]] == [
+            (o.options["display_name"], o.io_type) for o in schema.outputs]
+
+
+def check_value(kind: str, widget, value) -> None:
+    where, options = (kind, widget.id, value), widget.options
+    if widget.io_type in ("INT", "FLOAT"):
+        assert isinstance(value, int if widget.io_type == "INT" else (int, float)) and type(value) is not bool, where
+        assert options["min"] <= value <= options["max"], where
+    elif widget.io_type == "BOOLEAN":
+        assert type(value) is bool, where
+    else:
+        assert isinstance(value, str), where
+        # Files and folders differ between installations; all other lists are fixed.
+        if widget.io_type == "COMBO" and widget.id not in ("model", "folder", "tokens_file"):
+            assert value in options["options"], where
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_links_join_sockets_of_one_type_and_required_ones_are_wired(path, schemas):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for link, source, number, target, slot, io_type in workflow["links"]:
+        output, socket = nodes[source]["outputs"][number], nodes[target]["inputs"][slot]
+        assert link in output["links"] and socket["link"] == link
+        assert output["type"] == socket["type"] == io_type
+    for node in ours(workflow):
+        optional = {i.id for i in schemas[node["type"]].inputs if i.optional}
+        for socket in node["inputs"]:
+            assert socket["link"] is not None or socket["name"] in optional, (node["type"], socket["name"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_two_nodes_overlap(path):
+    boxes = [(n["pos"][0], n["pos"][1] - 30, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1], n["type"])
+             for n in json.loads(path.read_text(encoding="utf-8"))["nodes"]]
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
+
+
+def test_the_files_are_what_the_tool_writes(tmp_path):
+    before = {path.name: path.read_text(encoding="utf-8") for path in FILES}
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import make_workflows as m, pathlib; "
+            "m.ROOT = pathlib.Path(sys.argv[2]); (m.ROOT / 'example_workflows').mkdir(); m.main()")
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)], check=True, capture_output=True)
+    assert {path.name: path.read_text(encoding="utf-8")
+            for path in (tmp_path / "example_workflows").glob("*.json")} == before
