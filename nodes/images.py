@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from pathlib import Path
 
 import comfy.model_management as model_management
-import numpy as np
 import torch
 from comfy_api.latest import io
 
@@ -14,10 +13,9 @@ from stablekp_core.errors import KeypointError
 from . import folders, types
 from .runtime import Progress
 
-BUILT_IN = {"built in: paper dolls": "dolls", "built in: cartoon faces": "faces"}
-#: The demo model was trained on figures counted from 0; these are ones it has never seen.
-_FIRST_FIGURE = 50_000_000
-_FIGURE_SIDE = 256
+#: The picture sets that come with the pack, as folders of the core's assets.
+BUILT_IN = {"built in: cartoon faces, to learn from": "faces/train", "built in: cartoon faces, unseen": "faces/test",
+            "built in: paper dolls, to learn from": "dolls/train", "built in: paper dolls, unseen": "dolls/test"}
 _ORDERS = ("by name", "shuffled")
 
 
@@ -60,8 +58,7 @@ class LoadImageSet(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, folder, other_path="") -> bool | str:
         try:
-            if folder not in BUILT_IN or other_path.strip():
-                folders.image_folder(folder, other_path)
+            _source(folder, other_path)
         except KeypointError as error:
             return str(error)
         return True
@@ -70,37 +67,30 @@ class LoadImageSet(io.ComfyNode):
     def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> str:
         from stablekp_core.images import fingerprint
 
-        if folder in BUILT_IN and not other_path.strip():
-            return folder
-        return fingerprint(folders.image_folder(folder, other_path))
+        return fingerprint(_source(folder, other_path))
 
     @classmethod
     def execute(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> io.NodeOutput:
-        seed = shuffle_seed if order == "shuffled" else None
-        if folder in BUILT_IN and not other_path.strip():
-            pictures = _figures(BUILT_IN[folder], max_images, seed)
-            total = max_images
-        else:
-            from stablekp_core.images import load_folder
+        from stablekp_core.images import load_folder
 
-            pictures = load_folder(folders.image_folder(folder, other_path), max_images, seed, on_skip=_log_skipped)
-            total = len(pictures)
-        images, names, progress = [], [], Progress(total)
+        seed = shuffle_seed if order == "shuffled" else None
+        pictures = load_folder(_source(folder, other_path), max_images, seed, on_skip=_log_skipped)
+        images, names, progress = [], [], Progress(len(pictures))
         for name, picture in pictures:
-            progress.step(len(names))
             tensor = torch.from_numpy(picture)[None].float().div_(255.0)  # [1, H, W, 3]
             images.append(tensor.to(model_management.intermediate_device()))
             names.append(name)
-        progress.step(total)
+            progress.step(len(names))
         return io.NodeOutput(images, names)
 
 
-def _figures(kind: str, count: int, seed: int | None) -> Iterator[tuple[str, np.ndarray]]:
-    from stablekp_core.synthetic import render
+def _source(folder: str, other_path: str = "") -> Path:
+    """The folder on the disk behind the node's two fields."""
+    if folder in BUILT_IN and not other_path.strip():
+        import stablekp_core
 
-    first = _FIRST_FIGURE + (0 if seed is None else seed * 10_000)
-    for number in range(count):
-        yield f"{kind}_{number:04d}.png", render(kind, first + number, _FIGURE_SIDE).image
+        return Path(stablekp_core.__file__).parent / "assets" / "pictures" / BUILT_IN[folder]
+    return folders.image_folder(folder, other_path)
 
 
 def _log_skipped(name: str, reason: str) -> None:

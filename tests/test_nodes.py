@@ -212,12 +212,14 @@ def test_load_image_set_gives_the_pictures_as_they_are(pack, tmp_path, caplog):
 
 
 def test_built_in_pictures_need_no_folder_and_follow_the_seed(pack):
-    load = part(pack, "images").LoadImageSet
-    first = load.execute("built in: paper dolls", 2, "by name")[0]
-    again = load.execute("built in: paper dolls", 2, "by name", shuffle_seed=3)[0]
-    other = load.execute("built in: paper dolls", 2, "shuffled", shuffle_seed=3)[0]
-    assert torch.equal(first[0], again[0]) and not torch.equal(first[0], first[1])
-    assert not any(torch.equal(a, b) for a in first for b in other)
+    images = part(pack, "images")
+    load = images.LoadImageSet
+    for name in images.BUILT_IN:
+        assert load.validate_inputs(name) is True and len(load.execute(name, 100, "by name")[0]) >= 64
+    unseen = "built in: paper dolls, unseen"
+    first, other = (load.execute(unseen, 3, order, shuffle_seed=3)[1] for order in ("by name", "shuffled"))
+    assert first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
+    assert first != other
 
 
 def test_checkpoints_are_safetensors_only_and_the_demo_comes_first(pack, tmp_path):

@@ -123,8 +123,8 @@ For your own pictures open the template **2 Train on my images**: it needs a Sta
                    "images": (learn, 0)}, **DEMO_TRAINING)
     g.node("PreviewImage", (1260, 40), (420, 420), "Keypoints on the training pictures", wires={"images": (train, 2)})
     g.node("LossGraphNode", (1260, 560), (420, 420), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
-    fresh = g.node("StableKPLoadImageSet", (420, 540), (340, 210), "Pictures it has never seen", folder=FACES,
-                   max_images=12, order="shuffled", shuffle_seed=1)
+    fresh = g.node("StableKPLoadImageSet", (420, 540), (340, 210), "Pictures it has never seen", folder=NEW_FACES,
+                   max_images=12)
     detect = g.node("StableKPDetect", (1740, 40), (360, 420), color=_GREEN, wires={
         "backbone": (backbone, 0), "tokens": (train, 0), "images": (fresh, 0), "names": (fresh, 1)})
     draw = g.node("StableKPDraw", (2160, 40), (340, 360), wires={"keypoints": (detect, 0), "images": (fresh, 0)})
@@ -231,7 +231,7 @@ Put the frames of a video (frame1.png, frame2.png, …) into a folder below Comf
 
 
 SD15 = "v1-5-pruned-emaonly.safetensors"
-FACES = "built in: cartoon faces"
+FACES, NEW_FACES = "built in: cartoon faces, to learn from", "built in: cartoon faces, unseen"
 #: For the small model that comes with the pack.
 DEMO_TRAINING = dict(steps=160, tokens=200, learning_rate=0.02, batch_size=4)
 WORKFLOWS = {"1 Try it now": try_it_now, "2 Train on my images": train_on_my_images, "3 Detect and draw": detect_and_draw,

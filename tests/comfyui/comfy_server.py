@@ -33,7 +33,7 @@ class ComfyServer:
     """
 
     def __init__(self, checkout: Path, python: str, base: Path, environment: dict[str, str] | None = None):
-        self.base, self.client_id = base, uuid.uuid4().hex
+        self.base, self.python, self.client_id = base, python, uuid.uuid4().hex
         for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
             (base / folder).mkdir(parents=True, exist_ok=True)
         link = base / "custom_nodes" / "stable-keypoints"

@@ -17,7 +17,7 @@ SMALL = {"keypoints": 4, "steps": 3, "tokens": 30, "learning_rate": 0.01, "batch
          "image_size": 64, "map_size": 16}
 SD15 = {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}}
 FACES = {"class_type": "StableKPLoadImageSet",
-         "inputs": {"folder": "built in: cartoon faces", "max_images": 6, "order": "by name"}}
+         "inputs": {"folder": "built in: cartoon faces, to learn from", "max_images": 6, "order": "by name"}}
 
 
 def node(kind: str, **inputs) -> dict:
@@ -209,7 +209,7 @@ def test_a_broken_file_is_skipped_and_named(server):
     ({"1": node("StableKPLoadBackbone", model="missing.safetensors")}, ["missing.safetensors"]),
     ({"2": node("StableKPLoadImageSet", folder="nowhere", max_images=3, order="by name")}, ["nowhere"]),
     ({"2": node("StableKPLoadImageSet", folder="../output", max_images=3, order="by name")}, ["outside"]),
-    ({"2": node("StableKPLoadImageSet", folder="built in: cartoon faces", max_images=3, order="by name",
+    ({"2": node("StableKPLoadImageSet", folder="built in: cartoon faces, to learn from", max_images=3, order="by name",
                 other_path="/etc")}, ["STABLEKP_ALLOW_ANY_PATH"]),
     ({"4": node("StableKPSaveTokens", tokens=["3", 0], name="../../escape")}, ["cannot be used"]),
     ({"7": node("StableKPLoadTokens", tokens_file="nothing.safetensors"),

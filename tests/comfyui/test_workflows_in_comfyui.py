@@ -1,0 +1,137 @@
+"""Every example workflow, run through ComfyUI's HTTP API with small random-weight models."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comfy_graph import inputs_of, to_api
+from PIL import Image
+
+from stablekp_core.synthetic import render
+from stablekp_core.tokens import KeypointTokens
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "example_workflows").glob("*.json"))
+#: What the files name that only a user's own installation has, and sizes that one core can wait for.
+SMALLER = {
+    "StableKPLoadBackbone": {"model": "random_sd15.safetensors"},
+    "StableKPTrain": {"steps": 3, "tokens": 40, "batch_size": 2, "keypoints": 5, "candidates": 10, "image_size": 64,
+                      "map_size": 32},
+    "StableKPDetect": {"views": 1},
+    "CheckpointLoaderSimple": {"ckpt_name": "random_sd15.safetensors"},
+    "ControlNetLoader": {"control_net_name": "random_control.safetensors"},
+    "KSampler": {"steps": 2},
+    "EmptyLatentImage": {"width": 128, "height": 128},
+}
+MADE = {"my_images": 6, "my_frames": 8}
+
+
+@pytest.fixture(scope="module")
+def prepared(server):
+    """The folders, the picture and the tokens that the workflows expect."""
+    for folder, count in MADE.items():
+        path = server.base / "input" / folder
+        path.mkdir()
+        for number in range(count):
+            Image.fromarray(render("dolls", number, 128).image).save(path / f"frame{number + 1}.png")
+    Image.fromarray(render("dolls", 99, 160).image[:, 20:140]).save(server.base / "input" / "example.png")
+    prompt = {"1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
+              "2": {"class_type": "StableKPLoadImageSet",
+                    "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"}},
+              "3": {"class_type": "StableKPTrain",
+                    "inputs": {"backbone": ["1", 0], "images": ["2", 0], "learning_rate": 0.01, "seed": 0,
+                               **SMALLER["StableKPTrain"]}},
+              "4": {"class_type": "StableKPSaveTokens",
+                    "inputs": {"tokens": ["3", 0], "name": "my_keypoints", "overwrite": True}}}
+    server.run(prompt)
+    return server
+
+
+def smaller(prompt: dict) -> dict:
+    for node in prompt.values():
+        node["inputs"].update({name: value for name, value in SMALLER.get(node["class_type"], {}).items()
+                               if not isinstance(node["inputs"].get(name), list)})
+        if node["class_type"] == "StableKPLoadImageSet" and node["inputs"]["folder"] not in MADE:
+            node["inputs"]["max_images"] = 6
+        if node["class_type"] == "StableKPDraw" and node["inputs"]["out_width"]:
+            node["inputs"].update(out_width=128, out_height=128)
+    return prompt
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_workflow_runs_and_shows_something(prepared, object_info, path, record_property):
+    prompt = smaller(to_api(json.loads(path.read_text(encoding="utf-8")), object_info))
+    start = time.monotonic()
+    entry = prepared.run(prompt, 900)
+    record_property("seconds", round(time.monotonic() - start, 1))
+    shown = 0
+    for number, output in entry["outputs"].items():
+        for image in output.get("images", []):
+            if image["filename"].endswith((".mp4", ".webm")):
+                assert len(prepared.pictures(entry, number)[0]) > 1000
+            shown += 1
+    outputs = [n for n, node in prompt.items() if object_info[node["class_type"]].get("output_node")]
+    assert set(outputs) <= set(entry["outputs"]), "an output node gave nothing"
+    assert shown >= 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_workflow_matches_this_versions_nodes(object_info, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    prompt = to_api(workflow, object_info)
+    for node in prompt.values():
+        info = object_info[node["class_type"]]
+        missing = set(info["input"].get("required", {})) - set(node["inputs"])
+        assert not missing, (node["class_type"], missing)
+        assert set(node["inputs"]) <= set(inputs_of(info)), node["class_type"]
+
+
+def test_the_templates_are_offered_with_their_pictures(server):
+    offered = server.get("/workflow_templates")["stable-keypoints"]
+    assert sorted(offered) == [path.stem for path in FILES]
+    for path in FILES:
+        name = path.stem.replace(" ", "%20")
+        assert server.get(f"/api/workflow_templates/stable-keypoints/{name}.jpg", raw=True)[:2] == b"\xff\xd8"
+
+
+@pytest.mark.skipif(not (ROOT / "stablekp_core/assets/tiny_sd/unet").is_dir(), reason="the demo model is not here yet")
+def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, record_property):
+    path = next(path for path in FILES if path.stem.startswith("1 "))
+    prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
+    start = time.monotonic()
+    entry = server.run(prompt, 1500)
+    record_property("seconds", round(time.monotonic() - start, 1))
+    drawn = next(n for n, node in prompt.items() if node["class_type"] == "StableKPDraw")
+    shown = next(n for n, node in prompt.items()
+                 if node["class_type"] == "PreviewImage" and node["inputs"]["images"] == [drawn, 0])
+    assert len(server.pictures(entry, shown)) == 12
+    if os.environ.get("COMFYUI_KEEP"):
+        keep = Path(os.environ["COMFYUI_KEEP"])
+        for number, data in enumerate(server.pictures(entry, shown)):
+            (keep / f"try_{number}.png").write_bytes(data)
+
+
+def test_the_same_training_on_the_command_line_gives_the_same_tokens(prepared, tmp_path):
+    """In ComfyUI and by the command line: same pictures, settings and seed, same tokens."""
+    settings = {**SMALLER["StableKPTrain"], "learning_rate": 0.01, "seed": 11}
+    prompt = {"1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
+              "2": {"class_type": "StableKPLoadImageSet",
+                    "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"}},
+              "3": {"class_type": "StableKPTrain",
+                    "inputs": {"backbone": ["1", 0], "images": ["2", 0], **settings}},
+              "4": {"class_type": "StableKPSaveTokens", "inputs": {"tokens": ["3", 0], "name": "compare"}}}
+    text = prepared.run(prompt)["outputs"]["4"]["text"][0]
+    here = KeypointTokens.load(text.removeprefix("saved "))
+    arguments = [item for name, value in settings.items() for item in (f"--{name.replace('_', '-')}", str(value))]
+    subprocess.run([prepared.python, "-m", "stablekp_core", "train", str(prepared.base / "input" / "my_images"),
+                    str(tmp_path / "cli.safetensors"), "--device", "cpu", "--model",
+                    str(prepared.base / "models" / "checkpoints" / "random_sd15.safetensors"), *arguments],
+                   cwd=ROOT, check=True, capture_output=True)
+    there = KeypointTokens.load(tmp_path / "cli.safetensors")
+    assert here.config == there.config and here.chosen == there.chosen and here.model_hash == there.model_hash
+    np.testing.assert_array_equal(here.embeddings, there.embeddings)
