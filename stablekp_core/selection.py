@@ -91,7 +91,7 @@ def most_gaussian(maps: torch.Tensor, peak: torch.Tensor, count: int, sigma: flo
                   border: str) -> torch.Tensor:
     """int64 [B, count]: the tokens with the smallest divergence, best first; ties go to the lower index."""
     divergence = gaussian_divergence(maps, peak, sigma, closeness, border)
-    return divergence.argsort(1, stable=True)[:, :count]
+    return divergence.argsort(dim=1, stable=True)[:, :count]
 
 
 def spread_choice(maps: torch.Tensor, view_peak: torch.Tensor, keypoints: int, candidates: int, sigma: float,
