@@ -13,7 +13,7 @@ from .errors import KeypointError
 from .files import write_atomically
 from .keypoints import Keypoints
 from .labels import clean_labels
-from .shapes import fill_unseen
+from .shapes import fill_unseen, trust
 
 FORMAT = "stable-keypoints-landmark-map"
 VERSION = 1
@@ -184,19 +184,6 @@ def keypoint_features(keypoints: Keypoints, shape: np.ndarray, trusted: np.ndarr
     seen = trust(keypoints.confidence, trusted)
     xy = fill_unseen(keypoints.xy / longer, seen, shape) * longer
     return (xy / keypoints.sizes[:, None, :] - 0.5).reshape(len(xy), -1)
-
-
-def usual_confidence(confidence: np.ndarray) -> np.ndarray:
-    """Median confidence of each keypoint where it was seen at all: [K]; what is usual counts as fully
-    trusted.
-    """
-    return np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in confidence.T])
-
-
-def trust(confidence: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """[B, K] in [0, 1]: confidence in units of the usual one; where that is 0, every point is trusted."""
-    relative = np.minimum(confidence / np.where(usual > 0, usual, 1.0), 1.0)
-    return np.where(usual > 0, relative, 1.0)
 
 
 def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:

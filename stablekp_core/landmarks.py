@@ -12,10 +12,10 @@ import numpy as np
 
 from .errors import KeypointError
 from .keypoints import Keypoints
-from .landmark_map import MODES, LandmarkMap, keypoint_features, trust, usual_confidence
+from .landmark_map import MODES, LandmarkMap, keypoint_features
 from .pairing import check_aspect, pair_rows
 from .ridge import fit_ridge
-from .shapes import figure_size, mean_shape
+from .shapes import figure_size, mean_shape, trust, usual_confidence
 
 __all__ = ["MIN_LABELLED", "MODES", "LandmarkMap", "apply_landmark_map", "fit_landmark_map", "pair_rows"]
 

@@ -79,6 +79,19 @@ def figure_size(xy: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.sqrt((share * ((xy - centre) ** 2).sum(axis=-1)).sum(axis=1))
 
 
+def usual_confidence(confidence: np.ndarray) -> np.ndarray:
+    """Median confidence of each keypoint where it was seen at all: [K]; what is usual counts as fully
+    trusted.
+    """
+    return np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in confidence.T])
+
+
+def trust(confidence: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """[B, K] in [0, 1]: confidence in units of the usual one; where that is 0, every point is trusted."""
+    relative = np.minimum(confidence / np.where(usual > 0, usual, 1.0), 1.0)
+    return np.where(usual > 0, relative, 1.0)
+
+
 def _normal(shape: np.ndarray, weights: np.ndarray) -> np.ndarray:
     if weights.sum() <= 0:
         return np.zeros_like(shape)

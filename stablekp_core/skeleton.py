@@ -1,0 +1,167 @@
+"""Skeletons for points without names: which points hang together is read off how they move over many images.
+
+Two points of one rigid part keep their distance, and nearly their direction, while the rest of the figure
+moves. The skeleton is the spanning tree of most agreement, plus further edges that agree as well. Its text
+form is "0-1, 1-2", or the same with names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import KeypointError
+from .keypoints import Keypoints
+from .shapes import figure_size
+
+MIN_IMAGES = 5
+# Weights of turning and of plain length beside the variance of length, chosen on synthetic figures: turning
+# is a weak sign (limbs swing), length favours neighbours and keeps noise from linking far points.
+_TURNING = 0.1
+_LENGTH = 0.03
+
+Edges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """edges: 0-based pairs, the tree's first (strongest first), then extra ones. agreement: float64 [K, K] in
+    [0, 1], 1 for points that never move against each other; 0 on the diagonal and for pairs never seen
+    together.
+    """
+
+    edges: Edges
+    agreement: np.ndarray
+
+    def text(self, names: Sequence[str] = ()) -> str:
+        """See `format_skeleton`."""
+        return format_skeleton(self.edges, names)
+
+
+def discover_skeleton(keypoints: Keypoints, *, extra: float = 0.9, use_confidence: bool = True) -> Skeleton:
+    """Edges between the keypoints of many images of one kind of figure.
+
+    extra: pairs outside the tree whose agreement reaches this (0..1) become edges too, unless two tree edges
+    already join them almost straight; 1 for the tree alone.
+    Raises KeypointError for fewer than 5 rows or 2 keypoints.
+    """
+    if len(keypoints) < MIN_IMAGES or keypoints.num_keypoints < 2:
+        raise KeypointError(
+            f"a skeleton needs keypoints on at least {MIN_IMAGES} images and 2 points, but there are "
+            f"{len(keypoints)} images and {keypoints.num_keypoints} points; give more images, 30 or more to "
+            f"be good."
+        )
+    weights = keypoints.confidence if use_confidence else np.ones_like(keypoints.confidence)
+    cost, length = _costs(keypoints.xy.astype(np.float64), weights.astype(np.float64))
+    above = cost[np.triu_indices(len(cost), 1)]
+    typical = max(float(np.median(above[np.isfinite(above)])) if np.isfinite(above).any() else 1.0, 1e-12)
+    agreement = np.where(np.isfinite(cost), typical / (typical + cost), 0.0)
+    np.fill_diagonal(agreement, 0.0)
+    tree = spanning_tree(agreement)
+    edges = sorted(tree, key=lambda edge: -agreement[edge])
+    return Skeleton((*edges, *_extra_edges(agreement, length, tree, extra)), agreement)
+
+
+def spanning_tree(agreement: np.ndarray) -> Edges:
+    """The tree over all K points with the largest sum of `agreement` [K, K]; pairs (low, high)."""
+    count = len(agreement)
+    best, parent = agreement[0].copy(), np.zeros(count, dtype=int)
+    outside = np.arange(count) > 0
+    edges = []
+    while outside.any():
+        new = int(np.where(outside, best, -np.inf).argmax())
+        edges.append((min(new, int(parent[new])), max(new, int(parent[new]))))
+        outside[new] = False
+        closer = outside & (agreement[new] > best)
+        best[closer], parent[closer] = agreement[new][closer], new
+    return tuple(edges)
+
+
+def format_skeleton(edges: Sequence[tuple[int, int]], names: Sequence[str] = ()) -> str:
+    """Edges as text "0-1, 1-2", or with names where given: "nose-neck, neck-left hip"."""
+    return ", ".join(f"{names[a]}-{names[b]}" if names else f"{a}-{b}" for a, b in edges)
+
+
+def parse_skeleton(text: str, count: int, names: Sequence[str] = ()) -> Edges:
+    """The inverse of `format_skeleton`, for `count` keypoints: edges between commas, semicolons or lines.
+
+    Each end is a number from 0 to count - 1 or one of `names`, which may contain hyphens themselves; an edge
+    given twice counts once. Empty text is no edges. Raises KeypointError naming the part that cannot be read.
+    """
+    index = {str(name).strip(): i for i, name in enumerate(names)}
+    edges: list[tuple[int, int]] = []
+    for part in re.split(r"[,;\n]", text):
+        if part.strip():
+            edge = _parse_edge(part.strip(), count, index)
+            if edge not in edges and edge[::-1] not in edges:
+                edges.append(edge)
+    return tuple(edges)
+
+
+def _parse_edge(text: str, count: int, index: dict[str, int]) -> tuple[int, int]:
+    ends = None
+    dashes = list(re.finditer("[-–—]", text))
+    for dash in dashes:
+        a, b = (_point(end.strip(), count, index) for end in (text[: dash.start()], text[dash.end() :]))
+        if a is not None and b is not None:
+            ends = a, b
+            break
+    if ends is None:
+        known = f" or a name ({', '.join(list(index)[:4])}…)" if index else ""
+        raise KeypointError(
+            f"{text!r} is no edge; write two keypoints with a hyphen, as in 0-1, each a number from 0 to "
+            f"{count - 1}{known}."
+        )
+    if ends[0] == ends[1]:
+        raise KeypointError(f"{text!r} joins a keypoint with itself; an edge needs two different ones.")
+    return ends
+
+
+def _point(text: str, count: int, index: dict[str, int]) -> int | None:
+    if text in index:
+        return index[text]
+    return int(text) if re.fullmatch(r"[0-9]+", text) and int(text) < count else None
+
+
+def _costs(xy: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(how much each pair moves against each other, its mean length): float64 [K, K], in figure sizes.
+
+    A pair is weighed in each row by the product of its confidences; inf for pairs never seen together.
+    """
+    size = figure_size(xy, weights)
+    usable = size > 1e-9
+    points = (xy[usable, :, 0] + 1j * xy[usable, :, 1]) / size[usable, None]  # [B, K]
+    weights = weights[usable]
+    count = xy.shape[1]
+    cost, length = np.full((count, count), np.inf), np.zeros((count, count))
+    for k in range(count):  # one point at a time: [B, K, K] would not fit for thousands of images
+        step = points - points[:, k, None]
+        pair = weights * weights[:, k, None]
+        total = pair.sum(axis=0)
+        share = pair / np.maximum(total, 1e-12)
+        distance = np.abs(step)
+        mean = (share * distance).sum(axis=0)
+        variance = (share * (distance - mean) ** 2).sum(axis=0)
+        together = np.abs((share * step / np.maximum(distance, 1e-12)).sum(axis=0))  # 1: never turns
+        cost[k] = variance + mean**2 * (_TURNING * (1.0 - together) + _LENGTH)
+        cost[k, total <= 0] = np.inf
+        length[k] = mean
+    return cost, length
+
+
+def _extra_edges(agreement: np.ndarray, length: np.ndarray, tree: Edges, threshold: float) -> Edges:
+    if threshold >= 1.0:
+        return ()
+    joined = {frozenset(edge) for edge in tree}
+    neighbours = {k: {next(iter(e - {k})) for e in joined if k in e} for k in range(len(agreement))}
+    found = []
+    for a in range(len(agreement)):
+        for b in range(a + 1, len(agreement)):
+            through = [length[a, c] + length[c, b] for c in neighbours[a] & neighbours[b]]
+            straight = bool(through) and length[a, b] > 0.9 * min(through)
+            if agreement[a, b] >= threshold and frozenset((a, b)) not in joined and not straight:
+                found.append((a, b))
+    return tuple(sorted(found, key=lambda edge: -agreement[edge]))
