@@ -152,7 +152,7 @@ def _main_widgets() -> list:
                      tooltip="Tokens that are learned (N); the best of them become the keypoints. Fewer is faster, but "
                              "leaves the background nowhere to go."),
         io.Float.Input("learning_rate", default=d.learning_rate, min=1e-6, max=1.0, step=1e-4, round=1e-6,
-                       tooltip="Of the Adam optimiser. 0.005 for Stable Diffusion, 0.02 for the demo model."),
+                       tooltip="Of the Adam optimiser. 0.005 for Stable Diffusion, 0.05 for the demo model."),
         io.Int.Input("batch_size", default=d.batch_size, min=1, max=256,
                      tooltip="Images per step. If memory runs out, they are worked on in smaller pieces, with the same "
                              "result."),

@@ -36,6 +36,7 @@ CORE = {
                                  ("control_net", "CONTROL_NET"), ("image", "IMAGE"), ("vae", "VAE")],
                                 ["strength", "start_percent", "end_percent"], ["positive", "negative"]),
     "LossGraphNode": ([("loss", "LOSS_MAP")], ["filename_prefix"], []),
+    "PreviewAny": ([("source", "*")], [], []),
     "MaskToImage": ([("mask", "MASK")], [], ["IMAGE"]),
     "CreateVideo": ([("images", "IMAGE"), ("audio", "AUDIO")], ["fps"], ["VIDEO"]),
     "SaveVideo": ([("video", "VIDEO")], ["filename_prefix", "format", "codec"], []),
@@ -117,20 +118,21 @@ Press **Run**. Nothing is downloaded, and a CPU is enough (a few minutes).
 
 For your own pictures open the template **2 Train on my images**: it needs a Stable Diffusion 1.5 checkpoint.""")
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE)
-    learn = g.node("StableKPLoadImageSet", (420, 230), (340, 210), "Pictures to learn from", folder=FACES,
+    learn = g.node("StableKPLoadImageSet", (420, 230), (340, 200), "Pictures to learn from", folder=FACES,
                    max_images=64)
-    train = g.node("StableKPTrain", (820, 40), (380, 620), color=_GREEN, wires={"backbone": (backbone, 0),
+    train = g.node("StableKPTrain", (820, 40), (380, 580), color=_GREEN, wires={"backbone": (backbone, 0),
                    "images": (learn, 0)}, **DEMO_TRAINING)
-    g.node("PreviewImage", (1260, 40), (420, 420), "Keypoints on the training pictures", wires={"images": (train, 2)})
-    g.node("LossGraphNode", (1260, 560), (420, 420), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
-    fresh = g.node("StableKPLoadImageSet", (420, 540), (340, 210), "Pictures it has never seen", folder=NEW_FACES,
+    g.node("PreviewImage", (1260, 40), (560, 580), "Keypoints on the training pictures", wires={"images": (train, 2)})
+    g.node("LossGraphNode", (1880, 40), (560, 580), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
+    fresh = g.node("StableKPLoadImageSet", (420, 710), (340, 200), "Pictures it has never seen", folder=NEW_FACES,
                    max_images=12)
-    detect = g.node("StableKPDetect", (1740, 40), (360, 420), color=_GREEN, wires={
+    detect = g.node("StableKPDetect", (820, 710), (380, 270), color=_GREEN, wires={
         "backbone": (backbone, 0), "tokens": (train, 0), "images": (fresh, 0), "names": (fresh, 1)})
-    draw = g.node("StableKPDraw", (2160, 40), (340, 360), wires={"keypoints": (detect, 0), "images": (fresh, 0)})
-    g.node("PreviewImage", (2160, 500), (620, 520), "Keypoints on new pictures", wires={"images": (draw, 0)})
-    g.node("MaskToImage", (1740, 560), (220, 40), "Heat maps", wires={"mask": (detect, 1)})
-    g.node("PreviewImage", (1740, 660), (360, 360), "Heat maps", wires={"images": (g.nodes[-1], 0)})
+    draw = g.node("StableKPDraw", (1260, 710), (380, 330), wires={"keypoints": (detect, 0), "images": (fresh, 0)})
+    g.node("PreviewImage", (1700, 710), (740, 700), "Keypoints on new pictures", wires={"images": (draw, 0)})
+    maps = g.node("MaskToImage", (820, 1070), (380, 40), "Heat maps", wires={"mask": (detect, 1)})
+    g.node("PreviewImage", (1260, 1130), (380, 280), "Heat maps", wires={"images": (maps, 0)})
+    g.node("PreviewAny", (820, 1200), (380, 210), "How sure", wires={"source": (detect, 2)})
 
 
 def train_on_my_images(g: Graph) -> None:
@@ -143,11 +145,12 @@ def train_on_my_images(g: Graph) -> None:
 The tokens are saved to `models/keypoint_tokens`; use them with the template **3 Detect and draw**.""")
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
     images = g.node("StableKPLoadImageSet", (420, 230), (340, 210), folder="my_images", max_images=100)
-    train = g.node("StableKPTrain", (820, 40), (380, 620), color=_GREEN,
+    train = g.node("StableKPTrain", (820, 40), (380, 580), color=_GREEN,
                    wires={"backbone": (backbone, 0), "images": (images, 0)})
-    g.node("StableKPSaveTokens", (1260, 40), (420, 170), wires={"tokens": (train, 0)}, name="my_keypoints")
-    g.node("LossGraphNode", (1260, 300), (420, 360), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
-    g.node("PreviewImage", (1740, 40), (620, 620), "Keypoints on the training pictures", wires={"images": (train, 2)})
+    save = g.node("StableKPSaveTokens", (1260, 40), (420, 110), wires={"tokens": (train, 0)}, name="my_keypoints")
+    g.node("PreviewAny", (1260, 240), (420, 90), "Where the tokens are", wires={"source": (save, 0)})
+    g.node("LossGraphNode", (1260, 420), (420, 420), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
+    g.node("PreviewImage", (1740, 40), (800, 800), "Keypoints on the training pictures", wires={"images": (train, 2)})
 
 
 def detect_and_draw(g: Graph) -> None:
@@ -159,16 +162,18 @@ Use the model they were learned with, or a fine-tune of it. *Draw* on black make
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
     tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
     image = g.node("LoadImage", (420, 370), (340, 340), image="example.png", upload="image")
-    detect = g.node("StableKPDetect", (820, 40), (360, 440), color=_GREEN, heat_maps="image size", wires={
+    detect = g.node("StableKPDetect", (820, 40), (360, 270), color=_GREEN, heat_maps="image size", wires={
         "backbone": (backbone, 0), "tokens": (tokens, 0), "images": (image, 0)})
-    draw = g.node("StableKPDraw", (1240, 40), (340, 360), wires={"keypoints": (detect, 0), "images": (image, 0)})
+    draw = g.node("StableKPDraw", (1240, 40), (340, 330), wires={"keypoints": (detect, 0), "images": (image, 0)})
     g.node("PreviewImage", (1640, 40), (420, 440), "Overlay", wires={"images": (draw, 0)})
-    black = g.node("StableKPDraw", (1240, 500), (340, 360), "Draw on black", canvas="black",
+    black = g.node("StableKPDraw", (1240, 570), (340, 330), "Draw on black", canvas="black",
                    wires={"keypoints": (detect, 0)})
     g.node("PreviewImage", (1640, 570), (420, 440), "On black", wires={"images": (black, 0)})
-    maps = g.node("MaskToImage", (820, 580), (220, 40), "Heat maps", wires={"mask": (detect, 1)})
-    g.node("PreviewImage", (820, 680), (360, 330), "Heat maps", wires={"images": (maps, 0)})
-    g.node("StableKPToJSON", (2120, 40), (420, 440), wires={"keypoints": (detect, 0)})
+    maps = g.node("MaskToImage", (820, 400), (360, 40), "Heat maps", wires={"mask": (detect, 1)})
+    g.node("PreviewImage", (820, 530), (360, 480), "Heat maps", wires={"images": (maps, 0)})
+    text = g.node("StableKPToJSON", (2120, 40), (420, 110), wires={"keypoints": (detect, 0)})
+    g.node("PreviewAny", (2120, 240), (420, 240), "COCO JSON", wires={"source": (text, 0)})
+    g.node("PreviewAny", (2120, 570), (420, 440), "How sure", wires={"source": (detect, 2)})
 
 
 def pose_conditioned(g: Graph) -> None:
@@ -184,11 +189,11 @@ The keypoints of your own object have no names, so no OpenPose ControlNet unders
                       wires={"model": (model, 0), "vae": (model, 2)})
     tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
     image = g.node("LoadImage", (420, 370), (340, 340), "The pose to take", image="example.png", upload="image")
-    detect = g.node("StableKPDetect", (820, 190), (320, 420), color=_GREEN, heat_maps="off", wires={
+    detect = g.node("StableKPDetect", (820, 190), (320, 270), color=_GREEN, heat_maps="off", wires={
         "backbone": (backbone, 0), "tokens": (tokens, 0), "images": (image, 0)})
-    draw = g.node("StableKPDraw", (1200, 190), (320, 360), "Hint for ControlNet", canvas="black", numbers=False,
+    draw = g.node("StableKPDraw", (1200, 190), (320, 330), "Hint for ControlNet", canvas="black", numbers=False,
                   out_width=512, out_height=512, wires={"keypoints": (detect, 0)})
-    g.node("PreviewImage", (1200, 650), (320, 330), "Hint", wires={"images": (draw, 0)})
+    g.node("PreviewImage", (1200, 610), (320, 320), "Hint", wires={"images": (draw, 0)})
     positive = g.node("CLIPTextEncode", (420, 800), (340, 130), "What to generate", wires={"clip": (model, 1)},
                       text="a wooden puppet standing in a workshop, soft light, photo")
     negative = g.node("CLIPTextEncode", (820, 800), (320, 130), "What to avoid", wires={"clip": (model, 1)},
@@ -214,26 +219,27 @@ Put the frames of a video (frame1.png, frame2.png, …) into a folder below Comf
 
 *heat_maps* is **off**: they would fill the memory on long videos. Fewer *views* are faster, more are steadier.
 
-*TRACKS* goes into ComfyUI's own track nodes; the JSON holds one list of points for each keypoint over time, as the spline editors of other packs read it.""")
+The JSON holds one list of points for each keypoint over time, as the spline editors of other packs read it; *Keypoints to TRACKS* makes ComfyUI's own tracks of them.""")
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
     tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
     frames = g.node("StableKPLoadImageSet", (420, 370), (340, 210), "Frames", folder="my_frames", max_images=2000)
-    detect = g.node("StableKPDetect", (820, 40), (360, 420), color=_GREEN, views=4, heat_maps="off", wires={
+    detect = g.node("StableKPDetect", (820, 40), (360, 270), color=_GREEN, views=4, heat_maps="off", wires={
         "backbone": (backbone, 0), "tokens": (tokens, 0), "images": (frames, 0), "names": (frames, 1)})
-    draw = g.node("StableKPDraw", (1240, 40), (340, 360), canvas="image", numbers=False,
+    draw = g.node("StableKPDraw", (1240, 40), (340, 330), canvas="image", numbers=False,
                   wires={"keypoints": (detect, 0), "images": (frames, 0)})
     video = g.node("CreateVideo", (1640, 40), (320, 80), fps=12.0, wires={"images": (draw, 0)})
-    g.node("SaveVideo", (1640, 220), (420, 420), filename_prefix="video/keypoints", format="auto", codec="auto",
+    g.node("SaveVideo", (1640, 220), (560, 710), filename_prefix="video/keypoints", format="auto", codec="auto",
            wires={"video": (video, 0)})
-    g.node("StableKPToTracks", (1240, 500), (340, 60), wires={"keypoints": (detect, 0)})
-    g.node("StableKPToJSON", (820, 560), (360, 300), format="tracks over all images",
-           wires={"keypoints": (detect, 0)})
+    text = g.node("StableKPToJSON", (1240, 460), (340, 110), format="tracks over all images",
+                  wires={"keypoints": (detect, 0)})
+    g.node("PreviewAny", (1240, 660), (340, 270), "Tracks as JSON", wires={"source": (text, 0)})
+    g.node("PreviewAny", (820, 400), (360, 530), "How sure", wires={"source": (detect, 2)})
 
 
 SD15 = "v1-5-pruned-emaonly.safetensors"
 FACES, NEW_FACES = "built in: cartoon faces, to learn from", "built in: cartoon faces, unseen"
 #: For the small model that comes with the pack.
-DEMO_TRAINING = dict(steps=160, tokens=200, learning_rate=0.02, batch_size=4)
+DEMO_TRAINING = dict(steps=160, tokens=200, learning_rate=0.05, batch_size=4, map_size=64)
 WORKFLOWS = {"1 Try it now": try_it_now, "2 Train on my images": train_on_my_images, "3 Detect and draw": detect_and_draw,
              "4 Pose-conditioned generation": pose_conditioned, "5 A batch of video frames": video_frames}
 

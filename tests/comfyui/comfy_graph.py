@@ -28,10 +28,13 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     for name, spec in inputs_of(info).items():
         if not is_widget(spec):
             continue
-        if not values:
-            raise ValueError(f"{node['type']} {node['id']} has no value for {name}")
-        result[name] = values.pop(0)
         options = spec[1] if len(spec) > 1 else {}
+        if not values:
+            # A widget that a newer version of ComfyUI has added to a node of its own: the browser takes the default.
+            if node["type"].startswith("StableKP") or "default" not in options:
+                raise ValueError(f"{node['type']} {node['id']} has no value for {name}")
+            continue
+        result[name] = values.pop(0)
         if options.get("control_after_generate", name in _SEED_NAMES) and values and values[0] in _AFTER_RUN:
             values.pop(0)
         if any(options.get(key) for key in ("image_upload", "video_upload")) and values:

@@ -231,6 +231,26 @@ def test_another_kind_of_model_is_refused_by_name(server):
                     "3": training(), "4": node("StableKPSaveTokens", tokens=["3", 0], name="never")})
 
 
+def test_masks_and_tracks_come_out(server):
+    entry = server.run({"1": SD15, "2": FACES, "3": training(),
+                        "8": node("StableKPDetect", backbone=["1", 0], tokens=["3", 0], images=["2", 0], views=0,
+                                  batch_size=6, sub_pixel=True, heat_maps="off"),
+                        "5": node("StableKPToMasks", keypoints=["8", 0], masks="one per keypoint", radius=5.0),
+                        "6": node("MaskPreview", mask=["5", 0]),
+                        "7": node("StableKPToTracks", keypoints=["8", 0], threshold=0.5),
+                        "9": node("PreviewAny", source=["7", 0])})
+    assert len(server.pictures(entry, "6")) == 6 * SMALL["keypoints"]
+    assert "track_path" in entry["outputs"]["9"]["text"][0]
+
+
+def test_heat_maps_that_are_off_say_so_where_they_are_wired(server):
+    with pytest.raises(NodeError, match="heat maps are off"):
+        server.run({"1": SD15, "2": FACES, "3": training(),
+                    "8": node("StableKPDetect", backbone=["1", 0], tokens=["3", 0], images=["2", 0], views=0,
+                              batch_size=6, sub_pixel=True, heat_maps="off"),
+                    "6": node("MaskPreview", mask=["8", 1])})
+
+
 def test_a_mask_where_an_image_should_be(server):
     with pytest.raises(NodeError, match="(?i)mask"):
         server.run({"1": SD15, "5": node("SolidMask", value=1.0, width=64, height=64),
