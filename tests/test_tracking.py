@@ -253,13 +253,12 @@ def test_cheapest_assignment():
 
 def test_memory_does_not_grow_with_the_video():
     """What 2000 frames need beyond their own positions is below 40 times those (chunks of windows)."""
-    truth = np.tile(walk(200), (10, 1, 1))
-    kp = video(noisy(truth))
+    kp = video(noisy(walk(2000)))
     tracemalloc.start()
     result = smooth_keypoints(kp, identity="none")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert result.jitter_after < 0.5 * result.jitter_before
+    assert result.jitter_after < 0.5 * result.jitter_before and result.tracks == 1
     assert peak < 40 * 2000 * 14 * 2 * 8
 
 
