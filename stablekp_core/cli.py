@@ -79,6 +79,34 @@ def _detect_parser(commands) -> None:
     p.set_defaults(run="commands:detect")
 
 
+def _evaluate_parser(commands) -> None:
+    from .datasets import DATASETS
+    p = commands.add_parser("evaluate", help="run a protocol of the paper on a data set and report its metrics")
+    p.add_argument("--dataset", required=True, choices=DATASETS, help="dolls and faces are built in; folder = your own "
+                   "pictures in ROOT/train and ROOT/test, each with COCO keypoints in one .json file")
+    p.add_argument("--root", type=Path, help="folder with the data set's files as they are distributed")
+    p.add_argument("--tokens", dest="tokens_file", type=Path, metavar="TOKENS", help="tokens to use instead of training")
+    p.add_argument("--transfer", metavar="FROM", help="use tokens of other pictures (Table 5): a tokens file, or a data set")
+    p.add_argument("--transfer-root", type=Path, help="folder with the files of the data set given as FROM")
+    p.add_argument("--ablate", action="store_true", help="the five rows of Table 4, each trained on its own")
+    p.add_argument("--metrics", nargs="+", metavar="NAME", help="metrics by name (the paper's for the data set)")
+    p.add_argument("--cache", type=Path, default=Path("evaluation_cache"), help="folder for finished stages; a stopped run "
+                   "goes on from there (evaluation_cache)")
+    p.add_argument("--output", type=Path, default=Path("evaluation.json"), help="the result; the table goes beside it as "
+                   ".txt (evaluation.json)")
+    p.add_argument("--limit", type=int, metavar="N", help="at most N pictures of each split, for a quick run")
+    for split in ("train", "regression", "test"):
+        p.add_argument(f"--limit-{split}", type=int, metavar="N", help=f"at most N pictures of the {split} split")
+    p.add_argument("--workers", type=int, default=1, help="processes for detection; more than 1 needs Ray (1)")
+    p.add_argument("--data-seed", type=int, default=0, help="of the crops that are part of some protocols (0)")
+    _add_model(p)
+    _add_preset(p)
+    p.add_argument("--num-tokens", dest="tokens", type=int, metavar="N", help="learned tokens (500)")
+    _add_config(p, TrainConfig, "training; without --keypoints and --steps the paper's are used", skip=("tokens",))
+    _add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed"))
+    p.set_defaults(run="evaluation_command:run")
+
+
 def _draw_parser(commands) -> None:
     p = commands.add_parser("draw", help="draw detected keypoints")
     p.add_argument("images", type=Path, help="the folder the keypoints were found on")
@@ -121,7 +149,7 @@ def _demo_parser(commands) -> None:
     p.set_defaults(run="demo:run")
 
 
-_PARSERS = [_train_parser, _detect_parser, _draw_parser, _heat_parser, _info_parser, _demo_parser]
+_PARSERS = [_train_parser, _detect_parser, _evaluate_parser, _draw_parser, _heat_parser, _info_parser, _demo_parser]
 
 
 def build_parser() -> argparse.ArgumentParser:
