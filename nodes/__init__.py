@@ -1,4 +1,5 @@
 """The ComfyUI nodes. They translate between ComfyUI's types and `stablekp_core`, which does all the work."""
+
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io

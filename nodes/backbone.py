@@ -1,4 +1,5 @@
 """Load Keypoint Backbone and Keypoint Backbone from MODEL."""
+
 from __future__ import annotations
 
 from comfy_api.latest import io
@@ -15,7 +16,9 @@ _DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 def backbone_choices() -> list[str]:
-    """What Load Keypoint Backbone offers: checkpoints, then diffusers folders, and always the demo model, first."""
+    """What Load Keypoint Backbone offers: checkpoints, then diffusers folders, and always the demo
+    model, first.
+    """
     return [DEMO, *folders.checkpoints(), *(_DIFFUSERS + name for name in folders.diffusers_folders())]
 
 
@@ -24,10 +27,12 @@ def backbone_path(choice: str) -> str:
     if choice == DEMO:
         return "demo"
     if choice.startswith(_DIFFUSERS) and choice not in folders.checkpoints():
-        return str(folders.diffusers_path(choice[len(_DIFFUSERS):]))
+        return str(folders.diffusers_path(choice[len(_DIFFUSERS) :]))
     if choice not in folders.checkpoints():
-        raise KeypointError(f"there is no checkpoint {choice!r} in models/checkpoints (only .safetensors files are "
-                            "read); choose one from the list, or press R to refresh it.")
+        raise KeypointError(
+            f"there is no checkpoint {choice!r} in models/checkpoints (only .safetensors files are "
+            "read); choose one from the list, or press R to refresh it."
+        )
     import folder_paths
 
     return folder_paths.get_full_path_or_raise("checkpoints", choice)
@@ -39,23 +44,40 @@ class LoadKeypointBackbone(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPLoadBackbone",
             display_name="Load Keypoint Backbone",
-            description="The frozen diffusion model whose attention finds the keypoints: a Stable Diffusion 1.4/1.5 "
-                        "checkpoint, a diffusers folder, or the small demo model that comes with the pack.",
+            description="The frozen diffusion model whose attention finds the keypoints: a Stable "
+            "Diffusion 1.4/1.5 "
+            "checkpoint, a diffusers folder, or the small demo model that comes with the pack.",
             search_aliases=["stable keypoints", "load keypoint model"],
             inputs=[
-                io.Combo.Input("model", options=backbone_choices(), default=DEMO,
-                               tooltip="A checkpoint from models/checkpoints, a folder from models/diffusers, or the "
-                                       "built-in demo model, which only knows cartoon faces and paper dolls."),
-                io.Combo.Input("dtype", options=list(_DTYPES), default="auto", optional=True, extra_dict=types.ADVANCED,
-                               tooltip="Number format of the model. auto: half precision on a graphics card, fp32 "
-                                       "on the CPU. Tokens are always learned in float32."),
+                io.Combo.Input(
+                    "model",
+                    options=backbone_choices(),
+                    default=DEMO,
+                    tooltip="A checkpoint from models/checkpoints, a folder from models/diffusers, or the "
+                    "built-in demo model, which only knows cartoon faces and paper dolls.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(_DTYPES),
+                    default="auto",
+                    optional=True,
+                    extra_dict=types.ADVANCED,
+                    tooltip="Number format of the model. auto: half precision on a graphics card, fp32 "
+                    "on the CPU. Tokens are always learned in float32.",
+                ),
             ],
-            outputs=[types.Backbone.Output(display_name="backbone",
-                                           tooltip="Connect it to Train Keypoint Tokens and Detect Keypoints.")],
+            outputs=[
+                types.Backbone.Output(
+                    display_name="backbone",
+                    tooltip="Connect it to Train Keypoint Tokens and Detect Keypoints.",
+                )
+            ],
         )
 
     @classmethod
     def validate_inputs(cls, model) -> bool | str:
+        if model is None:  # comes over a wire: looked at when the node runs
+            return True
         try:
             backbone_path(model)
         except KeypointError as error:
@@ -88,19 +110,23 @@ class KeypointBackboneFromModel(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPBackboneFromModel",
             display_name="Keypoint Backbone from MODEL",
-            description="Uses the MODEL and VAE that the graph has already loaded, LoRAs included, without a second "
-                        "copy in memory and without changing them. Patches that other nodes put into the attention "
-                        "are not applied.",
+            description="Uses the MODEL and VAE that the graph has already loaded, LoRAs included, "
+            "without a second "
+            "copy in memory and without changing them. Patches that other nodes put into the attention "
+            "are not applied.",
             search_aliases=["stable keypoints", "keypoint backbone"],
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.4 or 1.5 MODEL; a LoRA on it counts."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to it."),
             ],
-            outputs=[types.Backbone.Output(display_name="backbone",
-                                           tooltip="Connect it to Train Keypoint Tokens and Detect Keypoints.")],
+            outputs=[
+                types.Backbone.Output(
+                    display_name="backbone",
+                    tooltip="Connect it to Train Keypoint Tokens and Detect Keypoints.",
+                )
+            ],
         )
 
     @classmethod
     def execute(cls, model, vae) -> io.NodeOutput:
         return io.NodeOutput(GraphBackbone(model, vae, check_graph_models(model, vae)))
-

@@ -1,4 +1,5 @@
 """ComfyUI's IMAGE and MASK tensors to the core's arrays and back."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -22,12 +23,18 @@ def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) ->
         if batch is None:
             continue
         if isinstance(batch, dict):
-            raise KeypointError(f"{where} got a latent, but images are needed; put a VAE Decode node in between.")
+            raise KeypointError(
+                f"{where} got a latent, but images are needed; put a VAE Decode node in between."
+            )
         if not isinstance(batch, torch.Tensor) or batch.ndim not in (3, 4):
-            raise KeypointError(f"{where} got a {type(batch).__name__}, but images are needed; connect an IMAGE.")
+            raise KeypointError(
+                f"{where} got a {type(batch).__name__}, but images are needed; connect an IMAGE."
+            )
         if batch.ndim == 3 or batch.shape[-1] not in (1, 3, 4):
-            raise KeypointError(f"{where} got a mask of shape {list(batch.shape)}, but images are needed; connect the "
-                                "IMAGE output instead (or a Convert Mask to Image node).")
+            raise KeypointError(
+                f"{where} got a mask of shape {list(batch.shape)}, but images are needed; connect the "
+                "IMAGE output instead (or a Convert Mask to Image node)."
+            )
         pictures.extend(batch)
     if not pictures:
         raise KeypointError(f"{where} got no images; connect at least one image.")
@@ -35,7 +42,9 @@ def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) ->
 
 
 def image_batches(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """uint8 [H, W, 3] pictures as IMAGE tensors in [0, 1]: one batch if all have one size, else one batch each."""
+    """uint8 [H, W, 3] pictures as IMAGE tensors in [0, 1]: one batch if all have one size, else one
+    batch each.
+    """
     if len({array.shape for array in arrays}) == 1:
         return [_to_image(np.stack(arrays))]
     return [_to_image(array[None]) for array in arrays]

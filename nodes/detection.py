@@ -1,4 +1,5 @@
 """Detect Keypoints."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -28,9 +29,14 @@ class DetectKeypoints(io.ComfyNode):
             inputs=_inputs(),
             outputs=[
                 types.Points.Output(display_name="keypoints", tooltip="Of all images, in order."),
-                io.Mask.Output(display_name="heat_maps", is_output_list=True,
-                               tooltip="For each image, one map for each keypoint."),
-                io.String.Output(display_name="confidence", tooltip="How sure each keypoint of each image is, as text."),
+                io.Mask.Output(
+                    display_name="heat_maps",
+                    is_output_list=True,
+                    tooltip="For each image, one map for each keypoint.",
+                ),
+                io.String.Output(
+                    display_name="confidence", tooltip="How sure each keypoint of each image is, as text."
+                ),
             ],
         )
 
@@ -50,33 +56,75 @@ class DetectKeypoints(io.ComfyNode):
 def _inputs() -> list:
     d, more = DetectConfig, {"optional": True, "extra_dict": types.ADVANCED}
     return [
-        types.Backbone.Input("backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."),
+        types.Backbone.Input(
+            "backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."
+        ),
         types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens or Load Keypoint Tokens."),
         io.Image.Input("images", tooltip="A batch, or a list of images of different sizes."),
-        io.Int.Input("views", default=d.views, min=0, max=100,
-                     tooltip="Randomly turned and shifted views of each image that are averaged with the image itself. "
-                             "More is steadier and slower; 0 looks once."),
-        io.Int.Input("batch_size", default=d.batch_size, min=1, max=256,
-                     tooltip="Views that go through the model at once. Lower it when memory is short."),
-        io.Boolean.Input("sub_pixel", default=d.readout == "soft",
-                         tooltip="On: the centre of the attention spot. Off: its highest pixel, as published."),
-        io.Combo.Input("heat_maps", options=[_MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF], default=_MAPS_SMALL, optional=True,
-                       tooltip="as computed: small squares, as the model sees the image. image size: laid over the "
-                               "image. off: for long videos, where they would fill the memory."),
-        io.String.Input("names", optional=True, force_input=True,
-                        tooltip="File names of the images, from Load Image Set, for the COCO output."),
-        io.Int.Input("noise_draws", default=d.noise_draws, min=1, max=100, **more,
-                     tooltip="Noise samples that are averaged for each view."),
-        io.Int.Input("view_seed", default=d.seed, min=0, max=2**31 - 1, **more,
-                     tooltip="Decides the random views and the noise; the same for every image."),
+        io.Int.Input(
+            "views",
+            default=d.views,
+            min=0,
+            max=100,
+            tooltip="Randomly turned and shifted views of each image that are averaged with the image "
+            "itself. "
+            "More is steadier and slower; 0 looks once.",
+        ),
+        io.Int.Input(
+            "batch_size",
+            default=d.batch_size,
+            min=1,
+            max=256,
+            tooltip="Views that go through the model at once. Lower it when memory is short.",
+        ),
+        io.Boolean.Input(
+            "sub_pixel",
+            default=d.readout == "soft",
+            tooltip="On: the centre of the attention spot. Off: its highest pixel, as published.",
+        ),
+        io.Combo.Input(
+            "heat_maps",
+            options=[_MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF],
+            default=_MAPS_SMALL,
+            optional=True,
+            tooltip="as computed: small squares, as the model sees the image. image size: laid over the "
+            "image. off: for long videos, where they would fill the memory.",
+        ),
+        io.String.Input(
+            "names",
+            optional=True,
+            force_input=True,
+            tooltip="File names of the images, from Load Image Set, for the COCO output.",
+        ),
+        io.Int.Input(
+            "noise_draws",
+            default=d.noise_draws,
+            min=1,
+            max=100,
+            **more,
+            tooltip="Noise samples that are averaged for each view.",
+        ),
+        io.Int.Input(
+            "view_seed",
+            default=d.seed,
+            min=0,
+            max=2**31 - 1,
+            **more,
+            tooltip="Decides the random views and the noise; the same for every image.",
+        ),
     ]
 
 
 def detect_config(options: dict) -> DetectConfig:
     """The core's settings from the node's widgets."""
     values = dict(options)
-    return DetectConfig.from_dict({
-        "readout": "soft" if values.pop("sub_pixel", True) else "argmax", "seed": values.pop("view_seed", 0), **values})
+    return DetectConfig.from_dict(
+        {
+            "readout": "soft" if values.pop("sub_pixel", True) else "argmax",
+            "seed": values.pop("view_seed", 0),
+            **values,
+        }
+    )
 
 
 def named_pictures(pictures: Sequence, names: Sequence[str] | None):
@@ -84,32 +132,40 @@ def named_pictures(pictures: Sequence, names: Sequence[str] | None):
     from stablekp_core.images import ImageSet
 
     if names and len(names) != len(pictures):
-        raise KeypointError(f"{len(names)} names are connected to Detect Keypoints for {len(pictures)} images; connect "
-                            "images and names of the same Load Image Set, or no names.")
+        raise KeypointError(
+            f"{len(names)} names are connected to Detect Keypoints for {len(pictures)} images; connect "
+            "images and names of the same Load Image Set, or no names."
+        )
     return ImageSet.from_arrays(pictures, list(names) if names else None)
 
 
 def _detect(model, tokens, pictures, config: DetectConfig, heat: str, progress: Progress):
     """(Keypoints of all pictures, MASK list). Pictures pass one by one, so only points and masks stay."""
     import torch
+
     from stablekp_core.detection import Detector
     from stablekp_core.keypoints import Keypoints
 
     detector, parts, masks = Detector(model, tokens, config), [], []
     # 1 in a mask is the height this keypoint's attention had on the training images, as for its confidence.
-    usual = torch.tensor(tokens.scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)[:, None, None]  # [K, 1, 1]
+    usual = torch.tensor(tokens.scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)[
+        :, None, None
+    ]  # [K, 1, 1]
     for part in detector.stream(pictures, keep_maps=heat != _MAPS_OFF):
         parts.append(part.keypoints)
         if heat != _MAPS_OFF:
             maps = (part.maps[0] / usual).clamp(0, 1)  # [K, R, R]
-            masks.append(maps.numpy() if heat == _MAPS_SMALL else
-                         _over_image(maps, detector, pictures[len(parts) - 1]))
+            masks.append(
+                maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, pictures[len(parts) - 1])
+            )
         progress.step(len(parts))
     return Keypoints.concat(parts), mask_batches(masks) if masks else [_blocked()]
 
 
 def _over_image(maps, detector, picture: np.ndarray) -> np.ndarray:
-    """Maps [K, R, R] on the model's square as maps [K, H, W] of the picture; bars beside a padded picture are cut."""
+    """Maps [K, R, R] on the model's square as maps [K, H, W] of the picture; bars beside a padded
+    picture are cut.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -134,7 +190,9 @@ def confidence_text(points, other_model: str = "") -> str:
     """One line for each image: its mean confidence, and the keypoints under half, lowest first."""
     lines = []
     if other_model:
-        lines.append(f"Note: the tokens were trained with other weights ({other_model}); the keypoints may be worse.")
+        lines.append(
+            f"Note: the tokens were trained with other weights ({other_model}); the keypoints may be worse."
+        )
     for row in range(len(points)):
         confidence = points.confidence[row]
         doubtful = [k for k in np.argsort(confidence, kind="stable") if confidence[k] < 0.5]

@@ -1,4 +1,5 @@
 """Draw Keypoints."""
+
 from __future__ import annotations
 
 import re
@@ -29,8 +30,10 @@ def chosen_points(text: str, names: Sequence[str]) -> list[int] | None:
         elif part.isdecimal():
             found = [int(part)]
         else:
-            raise KeypointError(f"{part!r} is no keypoint; list numbers from 0 to {len(names) - 1} or names, separated "
-                                "by commas, or leave the field empty for all.")
+            raise KeypointError(
+                f"{part!r} is no keypoint; list numbers from 0 to {len(names) - 1} or names, separated "
+                "by commas, or leave the field empty for all."
+            )
         if not found or max(found) >= len(names):
             raise KeypointError(f"keypoint {part} was asked for, but there are {len(names)}, counted from 0.")
         chosen.extend(found)
@@ -43,12 +46,18 @@ class DrawKeypoints(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPDraw",
             display_name="Draw Keypoints",
-            description="Draws keypoints over the images, or on an empty canvas as a hint image for ControlNet.",
+            description="Draws keypoints over the images, or on an empty canvas as a hint image for "
+            "ControlNet.",
             search_aliases=["keypoint overlay", "pose image", "stable keypoints"],
             is_input_list=True,
             inputs=_inputs(),
-            outputs=[io.Image.Output(display_name="image", is_output_list=True,
-                                     tooltip="One batch; images of different sizes come as a list.")],
+            outputs=[
+                io.Image.Output(
+                    display_name="image",
+                    is_output_list=True,
+                    tooltip="One batch; images of different sizes come as a list.",
+                )
+            ],
         )
 
     @classmethod
@@ -64,29 +73,68 @@ class DrawKeypoints(io.ComfyNode):
 def _inputs() -> list:
     return [
         types.Points.Input("keypoints", tooltip="From Detect Keypoints."),
-        io.Combo.Input("style", options=list(_STYLES), default=_FREE,
-                       tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
-                               "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
-                               "pictures those ControlNets know, for keypoints mapped to their 18 or 17 points."),
-        io.Combo.Input("canvas", options=list(_CANVASES), default="image",
-                       tooltip="What is drawn on; image needs the images connected. The hint styles are always on "
-                               "black."),
+        io.Combo.Input(
+            "style",
+            options=list(_STYLES),
+            default=_FREE,
+            tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
+            "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
+            "pictures those ControlNets know, for keypoints mapped to their 18 or 17 points.",
+        ),
+        io.Combo.Input(
+            "canvas",
+            options=list(_CANVASES),
+            default="image",
+            tooltip="What is drawn on; image needs the images connected. The hint styles are always on "
+            "black.",
+        ),
         io.Boolean.Input("dots", default=True, tooltip="A dot at each keypoint."),
         io.Boolean.Input("numbers", default=True, tooltip="Its number beside it."),
         io.Boolean.Input("lines", default=True, tooltip="The skeleton, where the keypoints have one."),
-        io.Float.Input("line_width", default=0.0, min=0.0, max=256.0, step=0.5,
-                       tooltip="In pixels of the result; dots grow with it. 0: follows the size of the picture."),
-        io.Float.Input("threshold", default=0.0, min=0.0, max=1.0, step=0.01,
-                       tooltip="Points with a lower confidence are left out."),
-        io.String.Input("which", default="",
-                        tooltip="Only these keypoints: numbers, ranges or names, such as 0, 2, 5-8. Empty: all."),
-        io.Int.Input("out_width", default=0, min=0, max=16384, step=8,
-                     tooltip="Width of the result in pixels; set it to the size that is generated, because line widths "
-                             "are fixed pixels. 0: as the image."),
-        io.Int.Input("out_height", default=0, min=0, max=16384, step=8,
-                     tooltip="Height of the result in pixels. 0: as the image."),
-        io.Image.Input("images", optional=True,
-                       tooltip="The images the keypoints were detected on (or copies of another size)."),
+        io.Float.Input(
+            "line_width",
+            default=0.0,
+            min=0.0,
+            max=256.0,
+            step=0.5,
+            tooltip="In pixels of the result; dots grow with it. 0: follows the size of the picture.",
+        ),
+        io.Float.Input(
+            "threshold",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Points with a lower confidence are left out.",
+        ),
+        io.String.Input(
+            "which",
+            default="",
+            tooltip="Only these keypoints: numbers, ranges or names, such as 0, 2, 5-8. Empty: all.",
+        ),
+        io.Int.Input(
+            "out_width",
+            default=0,
+            min=0,
+            max=16384,
+            step=8,
+            tooltip="Width of the result in pixels; set it to the size that is generated, because line "
+            "widths "
+            "are fixed pixels. 0: as the image.",
+        ),
+        io.Int.Input(
+            "out_height",
+            default=0,
+            min=0,
+            max=16384,
+            step=8,
+            tooltip="Height of the result in pixels. 0: as the image.",
+        ),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="The images the keypoints were detected on (or copies of another size).",
+        ),
     ]
 
 
@@ -96,19 +144,29 @@ def _pictures(images: Sequence, points) -> list[np.ndarray]:
     pictures = ImageSet.from_arrays(single_images(images, "Draw Keypoints (images)"))
     wanted = int(points.image_index.max()) + 1 if len(points) else 0
     if len(pictures) < wanted:
-        raise KeypointError(f"{len(pictures)} images are connected to Draw Keypoints, but the keypoints are those of "
-                            f"{wanted}; connect the images they were detected on.")
+        raise KeypointError(
+            f"{len(pictures)} images are connected to Draw Keypoints, but the keypoints are those of "
+            f"{wanted}; connect the images they were detected on."
+        )
     return [pictures[i] for i in range(len(pictures))]
 
 
 def _draw_all(points, pictures: list[np.ndarray] | None, options: dict) -> list[np.ndarray]:
-    """One picture for each image, in order: for each that is connected, or else for each that has keypoints."""
+    """One picture for each image, in order: for each that is connected, or else for each that has
+    keypoints.
+    """
     if options["style"] == _FREE and options["canvas"] == "image" and pictures is None:
-        raise KeypointError("there is no image to draw on; connect the images, or choose a black or white canvas.")
+        raise KeypointError(
+            "there is no image to draw on; connect the images, or choose a black or white canvas."
+        )
     numbers = range(len(pictures)) if pictures is not None else sorted(set(points.image_index.tolist()))
     which = chosen_points(options["which"], points.names)
-    return [_draw_one(points.instances(number), pictures[number] if pictures is not None else None, which, options)
-            for number in numbers]
+    return [
+        _draw_one(
+            points.instances(number), pictures[number] if pictures is not None else None, which, options
+        )
+        for number in numbers
+    ]
 
 
 def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options: dict) -> np.ndarray:
@@ -121,18 +179,35 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
     confidence = rows.confidence  # [P, K]
     if options["style"] == _FREE:
         width = options["line_width"] or None
-        # Points follow the image they are drawn on, which may be a resized copy of the one they were found on.
+        # Points follow the image they are drawn on, which may be a resized copy of the one they were found
+        # on.
         target = base if picture is not None else np.array(size)
         return drawing.draw_keypoints(
-            picture, rows.xy * (target / own), confidence, canvas=options["canvas"], dots=options["dots"],
-            numbers=options["numbers"], lines=options["lines"], skeleton=rows.skeleton, width=width,
-            threshold=options["threshold"], which=which, colors=rows.colors, size=size)
+            picture,
+            rows.xy * (target / own),
+            confidence,
+            canvas=options["canvas"],
+            dots=options["dots"],
+            numbers=options["numbers"],
+            lines=options["lines"],
+            skeleton=rows.skeleton,
+            width=width,
+            threshold=options["threshold"],
+            which=which,
+            colors=rows.colors,
+            size=size,
+        )
     shown = (confidence >= options["threshold"]) & (confidence > 0)  # [P, K]
     if which is not None:
         shown &= np.isin(np.arange(shown.shape[1]), which)
     xy = rows.xy * (np.array(size) / own)
     if options["style"] == _SCRIBBLE:
-        return drawing.draw_scribble(xy, rows.skeleton, *size, max(1, round(options["line_width"] or 3)),
-                                     confidence=shown.astype(np.float32))
+        return drawing.draw_scribble(
+            xy,
+            rows.skeleton,
+            *size,
+            max(1, round(options["line_width"] or 3)),
+            confidence=shown.astype(np.float32),
+        )
     pose = np.concatenate([xy, shown[..., None]], axis=-1)  # [P, K, 3]
     return (drawing.draw_openpose if options["style"] == _OPENPOSE else drawing.draw_ap10k)(pose, *size)

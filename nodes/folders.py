@@ -1,4 +1,5 @@
 """Where the pack reads and writes on the server's disk, and what a graph is not allowed to reach."""
+
 from __future__ import annotations
 
 import hashlib
@@ -17,7 +18,9 @@ _SUFFIX = ".safetensors"
 
 
 def register_folders() -> None:
-    """Tell ComfyUI about models/keypoint_tokens (so extra_model_paths.yaml can add more) and the rescue folder."""
+    """Tell ComfyUI about models/keypoint_tokens (so extra_model_paths.yaml can add more) and the rescue
+    folder.
+    """
     folder_paths.add_model_folder_path(TOKENS, os.path.join(folder_paths.models_dir, TOKENS))
     folder_paths.add_model_folder_path(TOKENS, str(rescue_folder()))
 
@@ -33,7 +36,9 @@ def rescue_folder() -> Path:
 
 
 def token_files() -> list[str]:
-    """Token files in all those folders, as ComfyUI names them (with forward or backward slashes of the system)."""
+    """Token files in all those folders, as ComfyUI names them (with forward or backward slashes of the
+    system).
+    """
     return [name for name in folder_paths.get_filename_list(TOKENS) if name.lower().endswith(_SUFFIX)]
 
 
@@ -41,8 +46,10 @@ def token_path(name: str) -> Path:
     """The file behind one of `token_files`; KeypointError when it is gone or is no such name."""
     found = folder_paths.get_full_path(TOKENS, name) if name.lower().endswith(_SUFFIX) else None
     if found is None:
-        raise KeypointError(f"there is no tokens file {name!r} in {tokens_folder()}; run Save Keypoint Tokens first, "
-                            "or put a .safetensors tokens file there and press R to refresh.")
+        raise KeypointError(
+            f"there is no tokens file {name!r} in {tokens_folder()}; run Save Keypoint Tokens first, "
+            "or put a .safetensors tokens file there and press R to refresh."
+        )
     return Path(found)
 
 
@@ -65,8 +72,14 @@ def diffusers_folders() -> list[str]:
 def diffusers_path(name: str) -> Path:
     """The folder behind one of `diffusers_folders`."""
     if name not in diffusers_folders():
-        raise KeypointError(f"there is no diffusers folder {name!r} in models/diffusers; choose one from the list.")
-    return next(Path(base) / name for base in folder_paths.get_folder_paths("diffusers") if (Path(base) / name).is_dir())
+        raise KeypointError(
+            f"there is no diffusers folder {name!r} in models/diffusers; choose one from the list."
+        )
+    return next(
+        Path(base) / name
+        for base in folder_paths.get_folder_paths("diffusers")
+        if (Path(base) / name).is_dir()
+    )
 
 
 def input_subfolders() -> list[str]:
@@ -75,20 +88,28 @@ def input_subfolders() -> list[str]:
 
 
 def image_folder(folder: str, other: str = "") -> Path:
-    """The folder of an image set: `folder` below `input/`, or `other` where the server's owner allows any path."""
+    """The folder of an image set: `folder` below `input/`, or `other` where the server's owner allows
+    any path.
+    """
     if other.strip():
         if os.environ.get(ANY_PATH_VARIABLE) != "1":
-            raise KeypointError(f"the folder {other.strip()!r} lies outside ComfyUI's input folder, which this server "
-                                f"does not allow; copy the images into a sub-folder of input/, or let the server's "
-                                f"owner start it with {ANY_PATH_VARIABLE}=1.")
+            raise KeypointError(
+                f"the folder {other.strip()!r} lies outside ComfyUI's input folder, which this server "
+                f"does not allow; copy the images into a sub-folder of input/, or let the server's "
+                f"owner start it with {ANY_PATH_VARIABLE}=1."
+            )
         return Path(other.strip()).expanduser()
     root = Path(folder_paths.get_input_directory()).resolve()
     path = (root / folder).resolve()
     if root != path and root not in path.parents:
-        raise KeypointError(f"the folder {folder!r} lies outside ComfyUI's input folder; choose one from the list.")
+        raise KeypointError(
+            f"the folder {folder!r} lies outside ComfyUI's input folder; choose one from the list."
+        )
     if not path.is_dir():
-        raise KeypointError(f"there is no folder {folder!r} in ComfyUI's input folder; make it, put images into it, "
-                            "and press R to refresh.")
+        raise KeypointError(
+            f"there is no folder {folder!r} in ComfyUI's input folder; make it, put images into it, "
+            "and press R to refresh."
+        )
     return path
 
 
@@ -102,8 +123,10 @@ def relative_save_path(name: str) -> Path:
     if parts and parts[-1].lower().endswith(_SUFFIX):
         parts[-1] = parts[-1][: -len(_SUFFIX)]
     if not parts or any(not _safe_part(part) for part in parts):
-        raise KeypointError(f"{name!r} cannot be used as a file name; give a name of letters, digits, spaces and ._- "
-                            "(with / for a sub-folder) that stays inside the tokens folder.")
+        raise KeypointError(
+            f"{name!r} cannot be used as a file name; give a name of letters, digits, spaces and ._- "
+            "(with / for a sub-folder) that stays inside the tokens folder."
+        )
     return Path(*parts[:-1], parts[-1] + _SUFFIX)
 
 

@@ -1,8 +1,10 @@
-"""What travels on KEYPOINT_BACKBONE: something that can be opened, for the time of one node, as a core `Backbone`.
+"""What travels on KEYPOINT_BACKBONE: something that can be opened, for the time of one node, as a core
+`Backbone`.
 
-A backbone is not itself passed from node to node, because ComfyUI moves, unloads and re-patches models between them:
-weights seen by one node may be gone when the next one runs.
+A backbone is not itself passed from node to node, because ComfyUI moves, unloads and re-patches models
+between them: weights seen by one node may be gone when the next one runs.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -15,7 +17,8 @@ from stablekp_core.errors import KeypointError
 
 from .runtime import plain_tensors
 
-#: Room asked for beside the weights, in bytes per picture that is worked on at once (512 px, four captured layers).
+#: Room asked for beside the weights, in bytes per picture that is worked on at once (512 px, four captured
+#: layers).
 WORK_BYTES = 1_500_000_000
 
 
@@ -59,7 +62,9 @@ class FileBackbone(BackboneHandle):
 
 
 class GraphBackbone(BackboneHandle):
-    """The MODEL and VAE of the graph, seen through their own storage: nothing is copied and nothing is changed."""
+    """The MODEL and VAE of the graph, seen through their own storage: nothing is copied and nothing is
+    changed.
+    """
 
     def __init__(self, model, vae, name: str):
         self.name = name
@@ -72,20 +77,25 @@ class GraphBackbone(BackboneHandle):
         from stablekp_core.backbone import Backbone, choose_dtype
         from stablekp_core.checkpoint import unet_from_ldm, vae_from_ldm, weights_hash
 
-        # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view would hold.
-        model_management.load_models_gpu([self._model, self._vae_patcher],
-                                         memory_required=batch_size * WORK_BYTES, force_full_load=True)
+        # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view
+        # would hold.
+        model_management.load_models_gpu(
+            [self._model, self._vae_patcher], memory_required=batch_size * WORK_BYTES, force_full_load=True
+        )
         for patcher, what in ((self._model, "MODEL"), (self._vae_patcher, "VAE")):
             _refuse_partial_load(patcher, what)
         if self._vae_patcher.load_device != self._model.load_device:
-            raise KeypointError(f"the VAE runs on {self._vae_patcher.load_device} but the MODEL on "
-                                f"{self._model.load_device}, and both are needed in one place; start ComfyUI without "
-                                "--cpu-vae, or use Load Keypoint Backbone.")
+            raise KeypointError(
+                f"the VAE runs on {self._vae_patcher.load_device} but the MODEL on "
+                f"{self._model.load_device}, and both are needed in one place; start ComfyUI without "
+                "--cpu-vae, or use Load Keypoint Backbone."
+            )
         with plain_tensors():
             unet = unet_from_ldm(_weights(self._model.model.diffusion_model, "MODEL"), share=True)
             vae = vae_from_ldm(_weights(self._vae_patcher.model, "VAE"), share=True)
             device = self._model.load_device
-            # Weights in half precision are computed with in bfloat16 where the device has it: gradients of the tokens
+            # Weights in half precision are computed with in bfloat16 where the device has it: gradients of
+            # the tokens
             # are so small that they vanish in float16.
             dtype = unet.dtype if unet.dtype == torch.float32 else choose_dtype("auto", device)
             backbone = Backbone(unet, vae, self.name, weights_hash(unet), device, dtype)
@@ -104,25 +114,33 @@ def check_graph_models(model, vae) -> str:
 
     network = getattr(model.model, "diffusion_model", None)
     kind = type(getattr(model.model, "model_config", model.model)).__name__
-    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()} if network is not None else {}
+    shapes = (
+        {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        if network is not None
+        else {}
+    )
     problem = ldm.unsupported_unet(shapes)
     if problem:
-        raise KeypointError(f"the MODEL is {problem} (ComfyUI calls it {kind}), but keypoints are found with Stable "
-                            "Diffusion 1.4 or 1.5; connect a MODEL of that kind.")
+        raise KeypointError(
+            f"the MODEL is {problem} (ComfyUI calls it {kind}), but keypoints are found with Stable "
+            "Diffusion 1.4 or 1.5; connect a MODEL of that kind."
+        )
     coder = getattr(vae, "first_stage_model", None)
     names = coder.state_dict() if coder is not None else {}
     wanted = ("encoder.down.0.block.0.conv2.weight", "encoder.conv_out.weight", "quant_conv.weight")
     if any(key not in names for key in wanted) or names["encoder.conv_out.weight"].shape[0] != 8:
-        raise KeypointError(f"the VAE ({type(coder).__name__}) is not one of Stable Diffusion 1.5, which the method "
-                            "needs; connect the VAE that belongs to the MODEL's checkpoint.")
+        raise KeypointError(
+            f"the VAE ({type(coder).__name__}) is not one of Stable Diffusion 1.5, which the method "
+            "needs; connect the VAE that belongs to the MODEL's checkpoint."
+        )
     return f"MODEL ({kind})"
 
 
 def _without_dynamic_loading(patcher):
     """The same model under a patcher that can hold all weights on the device at once.
 
-    Newer versions of ComfyUI bring weights to the card layer by layer while their own code runs; a view of them from
-    outside would find them elsewhere.
+    Newer versions of ComfyUI bring weights to the card layer by layer while their own code runs; a view of
+    them from outside would find them elsewhere.
     """
     is_dynamic = getattr(patcher, "is_dynamic", None)
     if is_dynamic is None or not is_dynamic():
@@ -130,28 +148,38 @@ def _without_dynamic_loading(patcher):
     try:
         return patcher.clone(disable_dynamic=True)
     except RuntimeError as error:
-        raise KeypointError("this MODEL or VAE is loaded piece by piece (dynamic VRAM) and cannot be loaded whole; "
-                            "start ComfyUI with --disable-dynamic-vram, or use Load Keypoint Backbone.") from error
+        raise KeypointError(
+            "this MODEL or VAE is loaded piece by piece (dynamic VRAM) and cannot be loaded whole; "
+            "start ComfyUI with --disable-dynamic-vram, or use Load Keypoint Backbone."
+        ) from error
 
 
 def _refuse_partial_load(patcher, what: str) -> None:
-    """With part of the weights elsewhere, or patches pending in low-VRAM functions, results would be wrong."""
+    """With part of the weights elsewhere, or patches pending in low-VRAM functions, results would be
+    wrong.
+    """
     network = patcher.model
-    pending = any(getattr(part, "weight_function", None) or getattr(part, "bias_function", None)
-                  for part in network.modules())
+    pending = any(
+        getattr(part, "weight_function", None) or getattr(part, "bias_function", None)
+        for part in network.modules()
+    )
     device = patcher.load_device
     elsewhere = any(weight.device != device for weight in network.parameters())
     if getattr(network, "model_lowvram", False) or pending or elsewhere:
-        raise KeypointError(f"the {what} does not fit on {device} as a whole, and a part of it gives wrong keypoints; "
-                            "free memory (a smaller batch, fewer models, no --lowvram or --novram) or run on the CPU.")
+        raise KeypointError(
+            f"the {what} does not fit on {device} as a whole, and a part of it gives wrong keypoints; "
+            "free memory (a smaller batch, fewer models, no --lowvram or --novram) or run on the CPU."
+        )
 
 
 def _weights(network: torch.nn.Module, what: str) -> dict[str, torch.Tensor]:
     state = network.state_dict()
     for key, value in state.items():
         if value.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise KeypointError(f"the {what}'s weights are stored as {value.dtype} ({key}), which cannot be trained "
-                                "through; load the checkpoint with a weight dtype of fp16, bf16 or fp32.")
+            raise KeypointError(
+                f"the {what}'s weights are stored as {value.dtype} ({key}), which cannot be trained "
+                "through; load the checkpoint with a weight dtype of fp16, bf16 or fp32."
+            )
     return state
 
 

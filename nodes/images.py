@@ -1,4 +1,5 @@
 """Load Image Set: a folder of pictures as an IMAGE list."""
+
 from __future__ import annotations
 
 import logging
@@ -14,8 +15,12 @@ from . import folders, types
 from .runtime import Progress
 
 #: The picture sets that come with the pack, as folders of the core's assets.
-BUILT_IN = {"built in: cartoon faces, to learn from": "faces/train", "built in: cartoon faces, unseen": "faces/test",
-            "built in: paper dolls, to learn from": "dolls/train", "built in: paper dolls, unseen": "dolls/test"}
+BUILT_IN = {
+    "built in: cartoon faces, to learn from": "faces/train",
+    "built in: cartoon faces, unseen": "faces/test",
+    "built in: paper dolls, to learn from": "dolls/train",
+    "built in: paper dolls, unseen": "dolls/test",
+}
 _ORDERS = ("by name", "shuffled")
 
 
@@ -30,33 +35,63 @@ class LoadImageSet(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPLoadImageSet",
             display_name="Load Image Set",
-            description="All pictures of a sub-folder of ComfyUI's input folder, as a list (sizes may differ). Files "
-                        "that cannot be read are skipped and named in the log.",
+            description="All pictures of a sub-folder of ComfyUI's input folder, as a list (sizes may "
+            "differ). Files "
+            "that cannot be read are skipped and named in the log.",
             search_aliases=["load images", "image folder", "stable keypoints"],
             inputs=[
-                io.Combo.Input("folder", options=folder_choices(), default=next(iter(BUILT_IN)),
-                               tooltip="A sub-folder of ComfyUI's input folder, or a set that comes with the pack. "
-                                       "20 to 100 pictures of one kind of thing are a good training set."),
-                io.Int.Input("max_images", default=100, min=1, max=10000,
-                             tooltip="At most this many pictures are loaded."),
-                io.Combo.Input("order", options=list(_ORDERS), default="by name",
-                               tooltip="by name: frame2 comes before frame10. shuffled: a random choice that the "
-                                       "seed below decides."),
-                io.Int.Input("shuffle_seed", default=0, min=0, max=2**31 - 1, optional=True,
-                             tooltip="Which random order; the same number gives the same order. Unused by name."),
-                io.String.Input("other_path", default="", optional=True, extra_dict=types.ADVANCED,
-                                tooltip="A folder elsewhere on the server. Only works where the server's owner has "
-                                        f"set {folders.ANY_PATH_VARIABLE}=1."),
+                io.Combo.Input(
+                    "folder",
+                    options=folder_choices(),
+                    default=next(iter(BUILT_IN)),
+                    tooltip="A sub-folder of ComfyUI's input folder, or a set that comes with the pack. "
+                    "20 to 100 pictures of one kind of thing are a good training set.",
+                ),
+                io.Int.Input(
+                    "max_images",
+                    default=100,
+                    min=1,
+                    max=10000,
+                    tooltip="At most this many pictures are loaded.",
+                ),
+                io.Combo.Input(
+                    "order",
+                    options=list(_ORDERS),
+                    default="by name",
+                    tooltip="by name: frame2 comes before frame10. shuffled: a random choice that the "
+                    "seed below decides.",
+                ),
+                io.Int.Input(
+                    "shuffle_seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    optional=True,
+                    tooltip="Which random order; the same number gives the same order. Unused by name.",
+                ),
+                io.String.Input(
+                    "other_path",
+                    default="",
+                    optional=True,
+                    extra_dict=types.ADVANCED,
+                    tooltip="A folder elsewhere on the server. Only works where the server's owner has "
+                    f"set {folders.ANY_PATH_VARIABLE}=1.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", is_output_list=True, tooltip="One entry per picture."),
-                io.String.Output(display_name="names", is_output_list=True,
-                                 tooltip="File name of each picture, for Detect Keypoints' COCO output."),
+                io.String.Output(
+                    display_name="names",
+                    is_output_list=True,
+                    tooltip="File name of each picture, for Detect Keypoints' COCO output.",
+                ),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, folder, other_path="") -> bool | str:
+        if folder is None or other_path is None:  # comes over a wire: looked at when the node runs
+            return True
         try:
             _source(folder, other_path)
         except KeypointError as error:

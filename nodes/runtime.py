@@ -1,4 +1,7 @@
-"""The parts of ComfyUI's running prompt that the nodes talk to: device, memory, Cancel, progress and previews."""
+"""The parts of ComfyUI's running prompt that the nodes talk to: device, memory, Cancel, progress and
+previews.
+"""
+
 from __future__ import annotations
 
 import time
@@ -18,8 +21,8 @@ PREVIEW_SECONDS = 3.0
 def stop_if_cancelled() -> None:
     """Raise ComfyUI's own exception when the user pressed Cancel.
 
-    Asked at every step: the progress bar's own check is throttled in newer versions. Which base class the exception
-    has differs between versions, so nothing in the pack catches it without raising it again.
+    Asked at every step: the progress bar's own check is throttled in newer versions. Which base class the
+    exception has differs between versions, so nothing in the pack catches it without raising it again.
     """
     model_management.throw_exception_if_processing_interrupted()
 
@@ -33,7 +36,9 @@ def gradients_allowed():
 
 @contextmanager
 def plain_tensors():
-    """Without gradients, but with ordinary tensors: weights moved in inference mode could never be trained with."""
+    """Without gradients, but with ordinary tensors: weights moved in inference mode could never be
+    trained with.
+    """
     with torch.inference_mode(False), torch.no_grad():
         yield
 
@@ -47,7 +52,9 @@ class Progress:
         self._last_picture = time.monotonic()
 
     def step(self, done: int, picture: Callable[[], np.ndarray | None] | None = None) -> None:
-        """`done` of the total are finished. `picture` is only called when the last one is a few seconds old."""
+        """`done` of the total are finished. `picture` is only called when the last one is a few seconds
+        old.
+        """
         stop_if_cancelled()
         preview = None
         if picture is not None and time.monotonic() - self._last_picture >= PREVIEW_SECONDS:

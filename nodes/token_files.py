@@ -1,4 +1,5 @@
 """Save and Load Keypoint Tokens."""
+
 from __future__ import annotations
 
 from comfy_api.latest import io, ui
@@ -19,11 +20,18 @@ class SaveKeypointTokens(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens."),
-                io.String.Input("name", default="my_keypoints",
-                                tooltip="File name without ending; with / for a sub-folder. It cannot leave the tokens "
-                                        "folder."),
-                io.Boolean.Input("overwrite", default=False, optional=True,
-                                 tooltip="Replace a file of that name. Off: a number is added to the new file's name."),
+                io.String.Input(
+                    "name",
+                    default="my_keypoints",
+                    tooltip="File name without ending; with / for a sub-folder. It cannot leave the tokens "
+                    "folder.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    optional=True,
+                    tooltip="Replace a file of that name. Off: a number is added to the new file's name.",
+                ),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
         )
@@ -51,21 +59,29 @@ class LoadKeypointTokens(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPLoadTokens",
             display_name="Load Keypoint Tokens",
-            description="Tokens saved earlier, in models/keypoint_tokens or rescued from a cancelled training in "
-                        "output/keypoint_tokens.",
+            description="Tokens saved earlier, in models/keypoint_tokens or rescued from a cancelled "
+            "training in "
+            "output/keypoint_tokens.",
             search_aliases=["stable keypoints", "load keypoints"],
             inputs=[
-                io.Combo.Input("tokens_file", options=folders.token_files(),
-                               tooltip="A .safetensors file written by Save Keypoint Tokens or the command line. "
-                                       "Press R to refresh the list."),
+                io.Combo.Input(
+                    "tokens_file",
+                    options=folders.token_files(),
+                    tooltip="A .safetensors file written by Save Keypoint Tokens or the command line. "
+                    "Press R to refresh the list.",
+                ),
             ],
-            outputs=[types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints, or to train on.")],
+            outputs=[
+                types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints, or to train on.")
+            ],
         )
 
     @classmethod
     def validate_inputs(cls, tokens_file) -> bool | str:
+        if tokens_file is None:  # comes over a wire: looked at when the node runs
+            return True
         try:
-            folders.token_path(tokens_file or "")
+            folders.token_path(tokens_file)
         except KeypointError as error:
             return str(error)
         return True

@@ -1,4 +1,5 @@
 """Train Keypoint Tokens."""
+
 from __future__ import annotations
 
 import logging
@@ -27,26 +28,38 @@ class TrainKeypointTokens(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPTrain",
             display_name="Train Keypoint Tokens",
-            description="Learns tokens whose attention marks the same places on every picture. The pictures need no "
-                        "labels. Cancel keeps what was learned so far in output/keypoint_tokens.",
+            description="Learns tokens whose attention marks the same places on every picture. The "
+            "pictures need no "
+            "labels. Cancel keeps what was learned so far in output/keypoint_tokens.",
             search_aliases=["stable keypoints", "learn keypoints", "train"],
             is_input_list=True,
             inputs=[
-                types.Backbone.Input("backbone", tooltip="From Load Keypoint Backbone or Keypoint Backbone from "
-                                                         "MODEL."),
-                io.Image.Input("images", tooltip="20 to 100 pictures of one kind of thing, as a batch or as the list "
-                                                 "of Load Image Set. No labels are needed."),
+                types.Backbone.Input(
+                    "backbone", tooltip="From Load Keypoint Backbone or Keypoint Backbone from MODEL."
+                ),
+                io.Image.Input(
+                    "images",
+                    tooltip="20 to 100 pictures of one kind of thing, as a batch or as the list "
+                    "of Load Image Set. No labels are needed.",
+                ),
                 *_main_widgets(),
-                types.Tokens.Input("continue_from", optional=True,
-                                   tooltip="Tokens to start from instead of random ones; the number of tokens must be "
-                                           "the same. The steps here come on top of theirs."),
+                types.Tokens.Input(
+                    "continue_from",
+                    optional=True,
+                    tooltip="Tokens to start from instead of random ones; the number of tokens must be "
+                    "the same. The steps here come on top of theirs.",
+                ),
                 *_advanced_widgets(),
             ],
             outputs=[
-                types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."),
+                types.Tokens.Output(
+                    display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."
+                ),
                 types.LossMap.Output(display_name="loss", tooltip="For ComfyUI's Plot Loss Graph node."),
-                io.Image.Output(display_name="contact_sheet",
-                                tooltip="The keypoints found on some of the pictures after training."),
+                io.Image.Output(
+                    display_name="contact_sheet",
+                    tooltip="The keypoints found on some of the pictures after training.",
+                ),
             ],
         )
 
@@ -61,8 +74,9 @@ class TrainKeypointTokens(io.ComfyNode):
         with gradients_allowed(), backbone[0].open(config.batch_size) as model:
             result = _train(model, pictures, config, start)
             sheet = keypoint_sheet(model, result.tokens, pictures, _SHEET_IMAGES, _SHEET)
-        return io.NodeOutput(result.tokens, loss_map([total for total, _, _ in result.losses]),
-                             image_batches([sheet])[0])
+        return io.NodeOutput(
+            result.tokens, loss_map([total for total, _, _ in result.losses]), image_batches([sheet])[0]
+        )
 
 
 def train_config(settings: dict) -> TrainConfig:
@@ -90,8 +104,9 @@ def keypoint_sheet(model, tokens, pictures, count: int, config: DetectConfig) ->
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int))
     arrays = [pictures[int(i)] for i in chosen]
     points = detect(model, tokens, ImageSet.from_arrays(arrays), config).keypoints
-    return contact_sheet(arrays, list(points.xy), list(points.confidence), skeleton=tokens.skeleton,
-                         colors=tokens.colors)
+    return contact_sheet(
+        arrays, list(points.xy), list(points.confidence), skeleton=tokens.skeleton, colors=tokens.colors
+    )
 
 
 def _train(model, pictures, config: TrainConfig, start):
@@ -111,7 +126,9 @@ def _train(model, pictures, config: TrainConfig, start):
         if error.tokens is not None:
             _rescue(error.tokens, "the loss stopped being a number")
         raise
-    except BaseException:  # Cancel is a BaseException in newer versions of ComfyUI and an Exception in older ones
+    except (
+        BaseException
+    ):  # Cancel is a BaseException in newer versions of ComfyUI and an Exception in older ones
         if last is not None:
             _rescue(last.snapshot(), f"training stopped at step {last.step} of {last.steps}")
         raise
@@ -119,21 +136,24 @@ def _train(model, pictures, config: TrainConfig, start):
 
 def _rescue(tokens, why: str) -> None:
     """Keep what was learned: the next run can start from this file."""
-    path = folders.free_path(folders.rescue_folder() / time.strftime("interrupted_%Y-%m-%d_%H-%M-%S.safetensors"))
+    path = folders.free_path(
+        folders.rescue_folder() / time.strftime("interrupted_%Y-%m-%d_%H-%M-%S.safetensors")
+    )
     _log(f"{why}; what was learned is in {tokens.save(path)} (Load Keypoint Tokens lists it)")
 
 
 def _preview(model, pictures, info) -> np.ndarray:
     """Keypoints as of now on a few pictures, and the loss so far below them."""
     import torch
+
     from stablekp_core.drawing import loss_plot
 
     with torch.no_grad():
         sheet = keypoint_sheet(model, info.snapshot(), pictures, _PREVIEW_IMAGES, _PREVIEW)
     plot = loss_plot({"loss": info.history}, width=max(160, sheet.shape[1]), height=200)
     rows = np.full((sheet.shape[0] + plot.shape[0], plot.shape[1], 3), 255, dtype=np.uint8)
-    rows[:sheet.shape[0], :sheet.shape[1]] = sheet
-    rows[sheet.shape[0]:] = plot
+    rows[: sheet.shape[0], : sheet.shape[1]] = sheet
+    rows[sheet.shape[0] :] = plot
     return rows
 
 
@@ -144,20 +164,51 @@ def _log(message: str) -> None:
 def _main_widgets() -> list:
     d = TrainConfig
     return [
-        io.Int.Input("keypoints", default=d.keypoints, min=2, max=200,
-                     tooltip="How many keypoints to find (K)."),
-        io.Int.Input("steps", default=d.steps, min=1, max=1_000_000,
-                     tooltip="Optimiser steps. 500 for people and faces, up to 10000 for hard sets."),
-        io.Int.Input("tokens", default=d.tokens, min=2, max=10_000,
-                     tooltip="Tokens that are learned (N); the best of them become the keypoints. Fewer is faster, but "
-                             "leaves the background nowhere to go."),
-        io.Float.Input("learning_rate", default=d.learning_rate, min=1e-6, max=1.0, step=1e-4, round=1e-6,
-                       tooltip="Of the Adam optimiser. 0.005 for Stable Diffusion, 0.05 for the demo model."),
-        io.Int.Input("batch_size", default=d.batch_size, min=1, max=256,
-                     tooltip="Images per step. If memory runs out, they are worked on in smaller pieces, with the same "
-                             "result."),
-        io.Int.Input("seed", default=d.seed, min=0, max=2**31 - 1, control_after_generate=False,
-                     tooltip="Decides the first tokens, the order of images, the views and the noise."),
+        io.Int.Input(
+            "keypoints", default=d.keypoints, min=2, max=200, tooltip="How many keypoints to find (K)."
+        ),
+        io.Int.Input(
+            "steps",
+            default=d.steps,
+            min=1,
+            max=1_000_000,
+            tooltip="Optimiser steps. 500 for people and faces, up to 10000 for hard sets.",
+        ),
+        io.Int.Input(
+            "tokens",
+            default=d.tokens,
+            min=2,
+            max=10_000,
+            tooltip="Tokens that are learned (N); the best of them become the keypoints. Fewer is "
+            "faster, but "
+            "leaves the background nowhere to go.",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=d.learning_rate,
+            min=1e-6,
+            max=1.0,
+            step=1e-4,
+            round=1e-6,
+            tooltip="Of the Adam optimiser. 0.005 for Stable Diffusion, 0.05 for the demo model.",
+        ),
+        io.Int.Input(
+            "batch_size",
+            default=d.batch_size,
+            min=1,
+            max=256,
+            tooltip="Images per step. If memory runs out, they are worked on in smaller pieces, with "
+            "the same "
+            "result.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=d.seed,
+            min=0,
+            max=2**31 - 1,
+            control_after_generate=False,
+            tooltip="Decides the first tokens, the order of images, the views and the noise.",
+        ),
     ]
 
 
@@ -165,35 +216,126 @@ def _advanced_widgets() -> list:
     d = TrainConfig
     more = {"optional": True, "extra_dict": types.ADVANCED}
     return [
-        io.Int.Input("candidates", default=d.candidates, min=2, max=10_000, **more,
-                     tooltip="The most point-like tokens of each image, which take part in the loss (kappa). At least "
-                             "as many as keypoints."),
-        io.Float.Input("sigma", default=d.sigma, min=0.1, max=100.0, step=0.1, **more,
-                       tooltip="Width of the spot a token's attention is drawn to, in pixels of the attention map."),
-        io.Float.Input("equivariance_weight", default=d.equivariance_weight, min=0.0, max=1e9, step=10.0, **more,
-                       tooltip="Weight of: the same place, however the picture is turned and shifted."),
-        io.Float.Input("localization_weight", default=d.localization_weight, min=0.0, max=1e9, step=10.0, **more,
-                       tooltip="Weight of: one small spot, not a smear. What counts is the ratio of the two."),
-        io.Float.Input("rotation", default=d.rotation, min=0.0, max=180.0, step=1.0, **more,
-                       tooltip="Random views for training turn the picture by up to this many degrees."),
-        io.Float.Input("scale_min", default=d.scale[0], min=0.1, max=4.0, step=0.01, **more,
-                       tooltip="Random views show a window of at least this share of the picture's side."),
-        io.Float.Input("scale_max", default=d.scale[1], min=0.1, max=4.0, step=0.01, **more,
-                       tooltip="… and at most this share."),
-        io.Float.Input("translation", default=d.translation, min=0.0, max=1.0, step=0.01, **more,
-                       tooltip="Random views move the window by up to this many half picture sides."),
-        io.Int.Input("timestep", default=d.timestep, min=0, max=999, **more,
-                     tooltip="How much noise the model sees, of 1000."),
-        io.Combo.Input("resize", options=list(d._choices["resize"]), default=d.resize, **more,
-                       tooltip="How a picture becomes square: squash it, or pad it and keep its aspect ratio."),
-        io.Int.Input("image_size", default=d.image_size, min=0, max=2048, step=8, **more,
-                     tooltip="Side of the square the model sees, in pixels. 0: what the model was made for (512)."),
-        io.Int.Input("map_size", default=d.map_size, min=8, max=1024, step=8, **more,
-                     tooltip="Side of the attention maps (R). Sigma is measured on it."),
-        io.Int.Input("micro_batch", default=d.micro_batch, min=0, max=256, **more,
-                     tooltip="Images that are worked on at once, to save memory; the result is the same. 0: the whole "
-                             "batch."),
-        io.Combo.Input("gradient", options=list(d._choices["gradient"]), default=d.gradient, **more,
-                       tooltip="exact: the method as published. direct and cached skip the model's backward pass: much "
-                               "faster, but other tokens come out."),
+        io.Int.Input(
+            "candidates",
+            default=d.candidates,
+            min=2,
+            max=10_000,
+            **more,
+            tooltip="The most point-like tokens of each image, which take part in the loss (kappa). At least "
+            "as many as keypoints.",
+        ),
+        io.Float.Input(
+            "sigma",
+            default=d.sigma,
+            min=0.1,
+            max=100.0,
+            step=0.1,
+            **more,
+            tooltip="Width of the spot a token's attention is drawn to, in pixels of the attention map.",
+        ),
+        io.Float.Input(
+            "equivariance_weight",
+            default=d.equivariance_weight,
+            min=0.0,
+            max=1e9,
+            step=10.0,
+            **more,
+            tooltip="Weight of: the same place, however the picture is turned and shifted.",
+        ),
+        io.Float.Input(
+            "localization_weight",
+            default=d.localization_weight,
+            min=0.0,
+            max=1e9,
+            step=10.0,
+            **more,
+            tooltip="Weight of: one small spot, not a smear. What counts is the ratio of the two.",
+        ),
+        io.Float.Input(
+            "rotation",
+            default=d.rotation,
+            min=0.0,
+            max=180.0,
+            step=1.0,
+            **more,
+            tooltip="Random views for training turn the picture by up to this many degrees.",
+        ),
+        io.Float.Input(
+            "scale_min",
+            default=d.scale[0],
+            min=0.1,
+            max=4.0,
+            step=0.01,
+            **more,
+            tooltip="Random views show a window of at least this share of the picture's side.",
+        ),
+        io.Float.Input(
+            "scale_max",
+            default=d.scale[1],
+            min=0.1,
+            max=4.0,
+            step=0.01,
+            **more,
+            tooltip="… and at most this share.",
+        ),
+        io.Float.Input(
+            "translation",
+            default=d.translation,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            **more,
+            tooltip="Random views move the window by up to this many half picture sides.",
+        ),
+        io.Int.Input(
+            "timestep",
+            default=d.timestep,
+            min=0,
+            max=999,
+            **more,
+            tooltip="How much noise the model sees, of 1000.",
+        ),
+        io.Combo.Input(
+            "resize",
+            options=list(d._choices["resize"]),
+            default=d.resize,
+            **more,
+            tooltip="How a picture becomes square: squash it, or pad it and keep its aspect ratio.",
+        ),
+        io.Int.Input(
+            "image_size",
+            default=d.image_size,
+            min=0,
+            max=2048,
+            step=8,
+            **more,
+            tooltip="Side of the square the model sees, in pixels. 0: what the model was made for (512).",
+        ),
+        io.Int.Input(
+            "map_size",
+            default=d.map_size,
+            min=8,
+            max=1024,
+            step=8,
+            **more,
+            tooltip="Side of the attention maps (R). Sigma is measured on it.",
+        ),
+        io.Int.Input(
+            "micro_batch",
+            default=d.micro_batch,
+            min=0,
+            max=256,
+            **more,
+            tooltip="Images that are worked on at once, to save memory; the result is the same. 0: the whole "
+            "batch.",
+        ),
+        io.Combo.Input(
+            "gradient",
+            options=list(d._choices["gradient"]),
+            default=d.gradient,
+            **more,
+            tooltip="exact: the method as published. direct and cached skip the model's backward pass: much "
+            "faster, but other tokens come out.",
+        ),
     ]

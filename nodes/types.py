@@ -1,4 +1,5 @@
 """Socket types of the pack and the small helpers every schema uses."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,7 +8,8 @@ from comfy_api.latest import io
 
 CATEGORY = "keypoints"
 
-#: What travels on each: a `handles.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core` Keypoints.
+#: What travels on each: a `handles.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core`
+#: Keypoints.
 Backbone = io.Custom("KEYPOINT_BACKBONE")
 Tokens = io.Custom("KEYPOINT_TOKENS")
 Points = io.Custom("KEYPOINTS")

@@ -2,6 +2,7 @@
 
 Only shapes of calls are imitated, never results: a real ComfyUI runs the same nodes in tests/comfyui.
 """
+
 from __future__ import annotations
 
 import importlib.machinery
@@ -29,14 +30,18 @@ class _Socket:
 
     @property
     def is_widget(self) -> bool:
-        return self.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not self.options.get("force_input")
+        return self.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not self.options.get(
+            "force_input"
+        )
 
 
 def _custom(io_type: str) -> type:
     def make(id=None, **options):
         return _Socket(io_type, id, **options)
 
-    return type(io_type.title(), (), {"io_type": io_type, "Input": staticmethod(make), "Output": staticmethod(make)})
+    return type(
+        io_type.title(), (), {"io_type": io_type, "Input": staticmethod(make), "Output": staticmethod(make)}
+    )
 
 
 @dataclass
@@ -108,33 +113,61 @@ def _folder_paths(base: Path) -> types.ModuleType:
         return [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_dir()]
 
     return _module(
-        "folder_paths", models_dir=str(base / "models"), known=known,
+        "folder_paths",
+        models_dir=str(base / "models"),
+        known=known,
         add_model_folder_path=lambda kind, path, is_default=False: known.setdefault(kind, []).append(path),
-        get_folder_paths=lambda kind: known[kind], get_filename_list=get_filename_list, get_full_path=get_full_path,
-        get_full_path_or_raise=get_full_path, get_input_subfolders=get_input_subfolders,
-        get_input_directory=lambda: str(base / "input"), get_output_directory=lambda: str(base / "output"))
+        get_folder_paths=lambda kind: known[kind],
+        get_filename_list=get_filename_list,
+        get_full_path=get_full_path,
+        get_full_path_or_raise=get_full_path,
+        get_input_subfolders=get_input_subfolders,
+        get_input_directory=lambda: str(base / "input"),
+        get_output_directory=lambda: str(base / "output"),
+    )
 
 
 def install(base: Path) -> types.ModuleType:
-    """Put the imitation and the pack into `sys.modules`; `base` holds models/, input/ and output/. Returns the pack."""
+    """Put the imitation and the pack into `sys.modules`; `base` holds models/, input/ and output/.
+    Returns the pack.
+    """
     for folder in ("models/checkpoints", "models/diffusers", "input", "output"):
         (base / folder).mkdir(parents=True, exist_ok=True)
-    sockets = {name: _custom(kind) for name, kind in (
-        ("Image", "IMAGE"), ("Mask", "MASK"), ("Model", "MODEL"), ("Vae", "VAE"), ("String", "STRING"),
-        ("Boolean", "BOOLEAN"), ("Int", "INT"), ("Float", "FLOAT"), ("Combo", "COMBO"))}
-    io = types.SimpleNamespace(Schema=Schema, NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}),
-                               Custom=_custom, **sockets)
+    sockets = {
+        name: _custom(kind)
+        for name, kind in (
+            ("Image", "IMAGE"),
+            ("Mask", "MASK"),
+            ("Model", "MODEL"),
+            ("Vae", "VAE"),
+            ("String", "STRING"),
+            ("Boolean", "BOOLEAN"),
+            ("Int", "INT"),
+            ("Float", "FLOAT"),
+            ("Combo", "COMBO"),
+        )
+    }
+    io = types.SimpleNamespace(
+        Schema=Schema, NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}), Custom=_custom, **sockets
+    )
     ui = types.SimpleNamespace(PreviewText=_Preview, PreviewImage=_Preview)
     _module("comfy_api")
     _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=type("ComfyExtension", (), {}))
     management = _module(
-        "comfy.model_management", get_torch_device=lambda: torch.device("cpu"), free_memory=lambda *a, **k: None,
-        intermediate_device=lambda: torch.device("cpu"), soft_empty_cache=lambda: None,
-        throw_exception_if_processing_interrupted=lambda: None, load_models_gpu=lambda *a, **k: None)
+        "comfy.model_management",
+        get_torch_device=lambda: torch.device("cpu"),
+        free_memory=lambda *a, **k: None,
+        intermediate_device=lambda: torch.device("cpu"),
+        soft_empty_cache=lambda: None,
+        throw_exception_if_processing_interrupted=lambda: None,
+        load_models_gpu=lambda *a, **k: None,
+    )
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
     _module("comfy", model_management=management, utils=utils)
     _folder_paths(base)
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    spec = importlib.util.spec_from_file_location(
+        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
     pack = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = pack
     spec.loader.exec_module(pack)

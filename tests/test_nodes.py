@@ -1,4 +1,5 @@
 """What the nodes translate, without ComfyUI (tests/fake_comfy.py stands in for the few calls they make)."""
+
 from __future__ import annotations
 
 import importlib
@@ -48,21 +49,34 @@ def tokens(count: int = 3) -> KeypointTokens:
 
 
 def test_outside_comfyui_the_pack_is_empty_and_harmless():
-    code = ("import importlib.util, sys; s = importlib.util.spec_from_file_location('pack', sys.argv[1], "
-            "submodule_search_locations=[sys.argv[2]]); m = importlib.util.module_from_spec(s); "
-            "sys.modules['pack'] = m; s.loader.exec_module(m); "
-            "print(hasattr(m, 'comfy_entrypoint'), 'torch' in sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code, str(ROOT / "__init__.py"), str(ROOT)], text=True,
-                          capture_output=True, cwd="/", check=True)
+    code = (
+        "import importlib.util, sys; s = importlib.util.spec_from_file_location('pack', sys.argv[1], "
+        "submodule_search_locations=[sys.argv[2]]); m = importlib.util.module_from_spec(s); "
+        "sys.modules['pack'] = m; s.loader.exec_module(m); "
+        "print(hasattr(m, 'comfy_entrypoint'), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "__init__.py"), str(ROOT)],
+        text=True,
+        capture_output=True,
+        cwd="/",
+        check=True,
+    )
     assert done.stdout.split() == ["False", "False"]
 
 
 def test_loading_the_pack_imports_nothing_heavy(tmp_path):
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); import pathlib, fake_comfy; "
-            "fake_comfy.install(pathlib.Path(sys.argv[2])); "
-            "print([m for m in ('diffusers', 'transformers', 'cv2', 'scipy') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)], text=True,
-                          capture_output=True, check=True)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import pathlib, fake_comfy; "
+        "fake_comfy.install(pathlib.Path(sys.argv[2])); "
+        "print([m for m in ('diffusers', 'transformers', 'cv2', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path)],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -108,7 +122,9 @@ def test_translations_are_complete(pack, language):
         for text in [*entry["inputs"].values(), *entry["outputs"].values()]:
             assert text["name"] and text["tooltip"]
         if language == "en":
-            assert {k: v["tooltip"] for k, v in entry["inputs"].items()} == {i.id: i.tooltip for i in schema.inputs}
+            assert {k: v["tooltip"] for k, v in entry["inputs"].items()} == {
+                i.id: i.tooltip for i in schema.inputs
+            }
     assert not entries
 
 
@@ -126,17 +142,45 @@ def test_every_node_has_a_help_page_that_explains_every_input_and_output(pack):
 # Files and folders
 
 
-@pytest.mark.parametrize("typed, path", [
-    ("cat", "cat.safetensors"), ("cat.safetensors", "cat.safetensors"), (" my cat ", "my cat.safetensors"),
-    ("pets/cat", "pets/cat.safetensors"), ("pets\\cat", "pets/cat.safetensors"), ("猫", "猫.safetensors"),
-    ("v1.2", "v1.2.safetensors"), ("./cat", "cat.safetensors")])
+@pytest.mark.parametrize(
+    "typed, path",
+    [
+        ("cat", "cat.safetensors"),
+        ("cat.safetensors", "cat.safetensors"),
+        (" my cat ", "my cat.safetensors"),
+        ("pets/cat", "pets/cat.safetensors"),
+        ("pets\\cat", "pets/cat.safetensors"),
+        ("猫", "猫.safetensors"),
+        ("v1.2", "v1.2.safetensors"),
+        ("./cat", "cat.safetensors"),
+    ],
+)
 def test_names_that_may_be_saved(pack, typed, path):
     assert part(pack, "folders").relative_save_path(typed) == Path(path)
 
 
-@pytest.mark.parametrize("typed", ["", " ", "..", "../cat", "pets/../../cat", "/etc/passwd", "\\\\host\\share", "C:\\cat",
-                                   "C:cat", "~/cat", "con", "NUL.safetensors", "cat\nx", "cat\0", "a" * 200, ".hidden",
-                                   "cat."])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        " ",
+        "..",
+        "../cat",
+        "pets/../../cat",
+        "/etc/passwd",
+        "\\\\host\\share",
+        "C:\\cat",
+        "C:cat",
+        "~/cat",
+        "con",
+        "NUL.safetensors",
+        "cat\nx",
+        "cat\0",
+        "a" * 200,
+        ".hidden",
+        "cat.",
+    ],
+)
 def test_names_that_would_leave_the_folder_are_refused(pack, typed):
     with pytest.raises(KeypointError, match="file name"):
         part(pack, "folders").relative_save_path(typed)
@@ -148,8 +192,10 @@ def test_saving_adds_a_number_unless_overwriting(pack):
     assert [first.name, second.name] == ["cat.safetensors", "cat_00002.safetensors"]
     third = Path(save.execute(tokens(2), "pets/cat", overwrite=True)[0])
     assert third == first and KeypointTokens.load(first).num_keypoints == 2
-    assert part(pack, "folders").token_files() == [os.path.join("pets", "cat.safetensors"),
-                                                   os.path.join("pets", "cat_00002.safetensors")]
+    assert part(pack, "folders").token_files() == [
+        os.path.join("pets", "cat.safetensors"),
+        os.path.join("pets", "cat_00002.safetensors"),
+    ]
 
 
 def test_loading_lists_rescued_files_and_never_pickles(pack):
@@ -179,7 +225,13 @@ def test_image_folders_stay_below_input(pack, tmp_path, monkeypatch):
     (tmp_path / "input-other").mkdir()
     (tmp_path / "input" / "way-out").symlink_to(tmp_path / "elsewhere")
     assert folders.image_folder("cats") == tmp_path / "input" / "cats"
-    for wrong in ("../elsewhere", "cats/../../elsewhere", str(tmp_path / "elsewhere"), "../input-other", "way-out"):
+    for wrong in (
+        "../elsewhere",
+        "cats/../../elsewhere",
+        str(tmp_path / "elsewhere"),
+        "../input-other",
+        "way-out",
+    ):
         with pytest.raises(KeypointError, match="outside"):
             folders.image_folder(wrong)
     with pytest.raises(KeypointError, match="no folder 'dogs'"):
@@ -195,7 +247,9 @@ def test_load_image_set_gives_the_pictures_as_they_are(pack, tmp_path, caplog):
     folder = tmp_path / "input" / "cats"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    wanted = {name: rng.integers(0, 256, (20 + i, 30, 3), np.uint8) for i, name in enumerate(("2.png", "10.png"))}
+    wanted = {
+        name: rng.integers(0, 256, (20 + i, 30, 3), np.uint8) for i, name in enumerate(("2.png", "10.png"))
+    }
     for name, picture in wanted.items():
         Image.fromarray(picture).save(folder / name)
     (folder / "broken.jpg").write_bytes(b"no picture")
@@ -218,14 +272,21 @@ def test_built_in_pictures_need_no_folder_and_follow_the_seed(pack):
         assert load.validate_inputs(name) is True and len(load.execute(name, 100, "by name")[0]) >= 64
     unseen = "built in: paper dolls, unseen"
     first, other = (load.execute(unseen, 3, order, shuffle_seed=3)[1] for order in ("by name", "shuffled"))
-    assert first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
+    assert (
+        first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
+    )
     assert first != other
 
 
 def test_checkpoints_are_safetensors_only_and_the_demo_comes_first(pack, tmp_path):
     backbone = part(pack, "backbone")
-    for name in ("checkpoints/a.safetensors", "checkpoints/b.ckpt", "diffusers/x/unet/config.json",
-                 "diffusers/x/vae/config.json", "diffusers/notes/readme.txt"):
+    for name in (
+        "checkpoints/a.safetensors",
+        "checkpoints/b.ckpt",
+        "diffusers/x/unet/config.json",
+        "diffusers/x/vae/config.json",
+        "diffusers/notes/readme.txt",
+    ):
         path = tmp_path / "models" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
@@ -234,6 +295,15 @@ def test_checkpoints_are_safetensors_only_and_the_demo_comes_first(pack, tmp_pat
     assert backbone.backbone_path("diffusers/x") == str(tmp_path / "models" / "diffusers" / "x")
     for wrong in ("b.ckpt", "diffusers/../../x", "diffusers/notes", "/etc/passwd"):
         assert isinstance(backbone.LoadKeypointBackbone.validate_inputs(wrong), str)
+
+
+def test_what_comes_over_a_wire_is_looked_at_when_the_node_runs(pack):
+    assert part(pack, "backbone").LoadKeypointBackbone.validate_inputs(None) is True
+    assert part(pack, "images").LoadImageSet.validate_inputs(None) is True
+    assert part(pack, "token_files").LoadKeypointTokens.validate_inputs(None) is True
+    assert part(pack, "token_files").SaveKeypointTokens.validate_inputs(None) is True
+    with pytest.raises(KeypointError):
+        part(pack, "folders").image_folder("..")
 
 
 # Images
@@ -246,9 +316,18 @@ def test_batches_and_lists_become_single_pictures(pack):
     assert len(single(batch, "x")) == 2
 
 
-@pytest.mark.parametrize("wrong, words", [
-    (torch.rand(2, 20, 30), "mask"), (torch.rand(2, 4, 20, 30), "mask"), ([], "no images"), ([None], "no images"),
-    ({"samples": torch.rand(1, 4, 8, 8)}, "latent"), ("text", "str"), (torch.rand(0, 20, 30, 3), "no images")])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (torch.rand(2, 20, 30), "mask"),
+        (torch.rand(2, 4, 20, 30), "mask"),
+        ([], "no images"),
+        ([None], "no images"),
+        ({"samples": torch.rand(1, 4, 8, 8)}, "latent"),
+        ("text", "str"),
+        (torch.rand(0, 20, 30, 3), "no images"),
+    ],
+)
 def test_what_is_no_image_gets_a_sentence(pack, wrong, words):
     with pytest.raises(KeypointError, match=words):
         part(pack, "batches").single_images(wrong, "Somewhere")
@@ -278,7 +357,7 @@ def test_training_widgets_are_the_cores_settings_with_its_defaults(pack):
 def test_the_loss_graph_can_always_divide_by_the_range(pack, losses):
     values = part(pack, "training").loss_map(losses)["loss"]
     assert max(values) > min(values) and all(type(v) is float for v in values)
-    assert losses == [] or values[-len(losses):] == losses
+    assert losses == [] or values[-len(losses) :] == losses
 
 
 def test_cancel_saves_what_was_learned_and_goes_on_up(pack, monkeypatch):
@@ -296,7 +375,9 @@ def test_cancel_saves_what_was_learned_and_goes_on_up(pack, monkeypatch):
         raise fake_comfy.Cancelled
 
     monkeypatch.setattr("stablekp_core.training.train", core_train)
-    monkeypatch.setattr(sys.modules["comfy.model_management"], "throw_exception_if_processing_interrupted", cancelled)
+    monkeypatch.setattr(
+        sys.modules["comfy.model_management"], "throw_exception_if_processing_interrupted", cancelled
+    )
     with pytest.raises(fake_comfy.Cancelled):
         training._train(None, [], TrainConfig(steps=9), None)
     (rescued,) = folders.rescue_folder().glob("interrupted_*.safetensors")
@@ -311,7 +392,7 @@ def test_progress_shows_a_picture_only_now_and_then(pack, monkeypatch):
     progress, drawn = runtime.Progress(10), []
     for step in range(1, 11):
         now[0] += 1.0
-        progress.step(step, lambda: drawn.append(step) or np.zeros((4, 4, 3), np.uint8))
+        progress.step(step, lambda step=step: drawn.append(step) or np.zeros((4, 4, 3), np.uint8))
     assert drawn == [3, 6, 9]
     assert [value for value, _, _ in fake_comfy.ProgressBar.calls] == list(range(1, 11))
     kind, picture, _ = fake_comfy.ProgressBar.calls[2][2]
@@ -325,11 +406,14 @@ def test_detection_widgets_are_the_cores_settings(pack):
     from stablekp_core.config import DetectConfig
 
     detection = part(pack, "detection")
-    widgets = {i.id: i.options["default"] for i in detection.DetectKeypoints.define_schema().inputs if i.is_widget}
+    widgets = {
+        i.id: i.options["default"] for i in detection.DetectKeypoints.define_schema().inputs if i.is_widget
+    }
     widgets.pop("heat_maps")
     assert detection.detect_config(widgets) == DetectConfig()
     assert detection.detect_config({"sub_pixel": False, "view_seed": 4, "views": 1}) == DetectConfig(
-        readout="argmax", seed=4, views=1)
+        readout="argmax", seed=4, views=1
+    )
 
 
 def test_names_must_be_those_of_the_images(pack):
@@ -367,8 +451,10 @@ def test_maps_over_a_padded_image_leave_out_the_bars(pack):
 # Drawing and conversion
 
 
-@pytest.mark.parametrize("text, chosen", [("", None), (" , ", None), ("0, 2", [0, 2]), ("0-2", [0, 1, 2]),
-                                          ("nose;1", [2, 1]), ("1,1", [1])])
+@pytest.mark.parametrize(
+    "text, chosen",
+    [("", None), (" , ", None), ("0, 2", [0, 2]), ("0-2", [0, 1, 2]), ("nose;1", [2, 1]), ("1,1", [1])],
+)
 def test_which_points(pack, text, chosen):
     assert part(pack, "drawing").chosen_points(text, ("a", "b", "nose")) == chosen
 
@@ -380,17 +466,35 @@ def test_points_that_do_not_exist(pack, text):
 
 
 def drawn(pack, keypoints, images=None, **changes):
-    options = {"style": "points", "canvas": "black", "dots": True, "numbers": False, "lines": False, "line_width": 0.0,
-               "threshold": 0.0, "which": "", "out_width": 0, "out_height": 0, **changes}
+    options = {
+        "style": "points",
+        "canvas": "black",
+        "dots": True,
+        "numbers": False,
+        "lines": False,
+        "line_width": 0.0,
+        "threshold": 0.0,
+        "which": "",
+        "out_width": 0,
+        "out_height": 0,
+        **changes,
+    }
     wires = {} if images is None else {"images": images}
     return part(pack, "drawing").DrawKeypoints.execute(
-        keypoints=[keypoints], **wires, **{k: [v] for k, v in options.items()})[0]
+        keypoints=[keypoints], **wires, **{k: [v] for k, v in options.items()}
+    )[0]
 
 
 def test_points_are_drawn_where_they_are_whatever_the_size(pack):
-    keypoints = Keypoints(xy=np.array([[[20.0, 10.0]]]), confidence=np.ones((1, 1)), sizes=np.array([[80, 40]]))
-    for images, size in ((None, (160, 80)), ([torch.zeros(1, 40, 80, 3)], (160, 80)),
-                         ([torch.zeros(1, 200, 400, 3)], (160, 80)), ([torch.zeros(1, 40, 80, 3)], (0, 0))):
+    keypoints = Keypoints(
+        xy=np.array([[[20.0, 10.0]]]), confidence=np.ones((1, 1)), sizes=np.array([[80, 40]])
+    )
+    for images, size in (
+        (None, (160, 80)),
+        ([torch.zeros(1, 40, 80, 3)], (160, 80)),
+        ([torch.zeros(1, 200, 400, 3)], (160, 80)),
+        ([torch.zeros(1, 40, 80, 3)], (0, 0)),
+    ):
         (batch,) = drawn(pack, keypoints, images, out_width=size[0], out_height=size[1])
         width, height = size if size[0] else (80, 40)
         assert batch.shape == (1, height, width, 3)
@@ -399,8 +503,12 @@ def test_points_are_drawn_where_they_are_whatever_the_size(pack):
 
 
 def test_each_instance_is_drawn_on_its_image(pack):
-    keypoints = Keypoints(xy=np.array([[[10.0, 10.0]], [[50.0, 10.0]], [[30.0, 30.0]]]), confidence=np.ones((3, 1)),
-                          sizes=np.array([[64, 48]] * 3), image_index=np.array([0, 0, 1]))
+    keypoints = Keypoints(
+        xy=np.array([[[10.0, 10.0]], [[50.0, 10.0]], [[30.0, 30.0]]]),
+        confidence=np.ones((3, 1)),
+        sizes=np.array([[64, 48]] * 3),
+        image_index=np.array([0, 0, 1]),
+    )
     (batch,) = drawn(pack, keypoints)
     lit = batch.numpy().max(-1) > 0.3
     assert batch.shape[0] == 2
@@ -412,15 +520,17 @@ def test_hint_styles_are_the_cores_pictures(pack):
 
     rng = np.random.default_rng(1)
     for style, count, draw in (("openpose", 18, draw_openpose), ("animal openpose", 17, draw_ap10k)):
-        keypoints = Keypoints(xy=rng.uniform(5, 60, (1, count, 2)), confidence=np.ones((1, count)),
-                              sizes=np.array([[64, 64]]))
+        keypoints = Keypoints(
+            xy=rng.uniform(5, 60, (1, count, 2)), confidence=np.ones((1, count)), sizes=np.array([[64, 64]])
+        )
         (batch,) = drawn(pack, keypoints, style=style, out_width=128, out_height=128)
         pose = np.concatenate([keypoints.xy * 2, np.ones((1, count, 1))], -1)
         np.testing.assert_array_equal((batch[0] * 255).round().numpy(), draw(pose, 128, 128))
     keypoints = points(((64, 64),), skeleton=((0, 1), (1, 2)))
     (batch,) = drawn(pack, keypoints, style="scribble", line_width=4.0)
-    np.testing.assert_array_equal((batch[0] * 255).round().numpy(),
-                                  draw_scribble(keypoints.xy, keypoints.skeleton, 64, 64, 4))
+    np.testing.assert_array_equal(
+        (batch[0] * 255).round().numpy(), draw_scribble(keypoints.xy, keypoints.skeleton, 64, 64, 4)
+    )
     with pytest.raises(KeypointError, match="18 points"):
         drawn(pack, keypoints, style="openpose")
 
@@ -438,7 +548,7 @@ def test_masks_are_discs_of_exactly_the_pixels_within_the_radius(pack):
     expected = np.zeros((6, 8))
     for y in range(6):
         for x in range(8):
-            expected[y, x] = (x + 0.5 - 3.5) ** 2 + (y + 0.5 - 2.5) ** 2 <= 1.6 ** 2
+            expected[y, x] = (x + 0.5 - 3.5) ** 2 + (y + 0.5 - 2.5) ** 2 <= 1.6**2
     np.testing.assert_array_equal(masks[0], expected)
     assert expected.sum() == 9 and masks[1].max() == 0
 

@@ -1,4 +1,5 @@
 """Every example workflow against the schemas of the nodes in it, without ComfyUI."""
+
 from __future__ import annotations
 
 import json
@@ -44,13 +45,16 @@ def test_nodes_match_their_schemas(path, schemas):
         sockets = {i["name"]: i["type"] for i in node["inputs"] if "widget" not in i}
         assert sockets == {i.id: i.io_type for i in ordered if not i.is_widget}
         assert [(o["name"], o["type"]) for o in node["outputs"]] == [
-            (o.options["display_name"], o.io_type) for o in schema.outputs]
+            (o.options["display_name"], o.io_type) for o in schema.outputs
+        ]
 
 
 def check_value(kind: str, widget, value) -> None:
     where, options = (kind, widget.id, value), widget.options
     if widget.io_type in ("INT", "FLOAT"):
-        assert isinstance(value, int if widget.io_type == "INT" else (int, float)) and type(value) is not bool, where
+        assert (
+            isinstance(value, int if widget.io_type == "INT" else (int, float)) and type(value) is not bool
+        ), where
         assert options["min"] <= value <= options["max"], where
     elif widget.io_type == "BOOLEAN":
         assert type(value) is bool, where
@@ -77,8 +81,10 @@ def test_links_join_sockets_of_one_type_and_required_ones_are_wired(path, schema
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_two_nodes_overlap(path):
-    boxes = [(n["pos"][0], n["pos"][1] - 30, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1], n["type"])
-             for n in json.loads(path.read_text(encoding="utf-8"))["nodes"]]
+    boxes = [
+        (n["pos"][0], n["pos"][1] - 30, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1], n["type"])
+        for n in json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    ]
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
@@ -86,8 +92,14 @@ def test_no_two_nodes_overlap(path):
 
 def test_the_files_are_what_the_tool_writes(tmp_path):
     before = {path.name: path.read_text(encoding="utf-8") for path in FILES}
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); import make_workflows as m, pathlib; "
-            "m.ROOT = pathlib.Path(sys.argv[2]); (m.ROOT / 'example_workflows').mkdir(); m.main()")
-    subprocess.run([sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)], check=True, capture_output=True)
-    assert {path.name: path.read_text(encoding="utf-8")
-            for path in (tmp_path / "example_workflows").glob("*.json")} == before
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import make_workflows as m, pathlib; "
+        "m.ROOT = pathlib.Path(sys.argv[2]); (m.ROOT / 'example_workflows').mkdir(); m.main()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)], check=True, capture_output=True
+    )
+    assert {
+        path.name: path.read_text(encoding="utf-8")
+        for path in (tmp_path / "example_workflows").glob("*.json")
+    } == before

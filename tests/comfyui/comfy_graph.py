@@ -1,4 +1,7 @@
-"""Workflow files of the web UI, read without the web UI: checks against schemas, and the form the HTTP API takes."""
+"""Workflow files of the web UI, read without the web UI: checks against schemas, and the form the HTTP
+API takes.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +15,9 @@ _AFTER_RUN = ("fixed", "increment", "decrement", "randomize")
 
 
 def is_widget(spec: list) -> bool:
-    """Whether an input of /object_info is a value on the node (an INT, a list to choose from, …), not a socket."""
+    """Whether an input of /object_info is a value on the node (an INT, a list to choose from, …), not a
+    socket.
+    """
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
     return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
 
@@ -30,7 +35,8 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
             continue
         options = spec[1] if len(spec) > 1 else {}
         if not values:
-            # A widget that a newer version of ComfyUI has added to a node of its own: the browser takes the default.
+            # A widget that a newer version of ComfyUI has added to a node of its own: the browser takes
+            # the default.
             if node["type"].startswith("StableKP") or "default" not in options:
                 raise ValueError(f"{node['type']} {node['id']} has no value for {name}")
             continue

@@ -1,4 +1,5 @@
 """A real ComfyUI as a child process, on the loopback interface only, and a small client for its HTTP API."""
+
 from __future__ import annotations
 
 import base64
@@ -45,10 +46,25 @@ class ComfyServer:
         self.log_path = base / "server.log"
         self._log = open(self.log_path, "wb")
         self._process = subprocess.Popen(
-            [python, "main.py", "--cpu", "--listen", HOST, "--port", str(self.port), "--base-directory", str(base),
-             "--disable-auto-launch", "--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"],
-            cwd=checkout, stdout=self._log, stderr=subprocess.STDOUT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **(environment or {})})
+            [
+                python,
+                "main.py",
+                "--cpu",
+                "--listen",
+                HOST,
+                "--port",
+                str(self.port),
+                "--base-directory",
+                str(base),
+                "--disable-auto-launch",
+                "--database-url",
+                f"sqlite:///{base / 'user' / 'comfyui.db'}",
+            ],
+            cwd=checkout,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **(environment or {})},
+        )
 
     def wait_until_ready(self, seconds: float = 240.0) -> None:
         deadline = time.monotonic() + seconds
@@ -87,8 +103,11 @@ class ComfyServer:
         return data if raw else json.loads(data)
 
     def post(self, path: str, value: dict | None = None):
-        request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", json.dumps(value or {}).encode(),
-                                         {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://{HOST}:{self.port}{path}",
+            json.dumps(value or {}).encode(),
+            {"Content-Type": "application/json"},
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 data = answer.read()
@@ -120,13 +139,22 @@ class ComfyServer:
 
     def pictures(self, entry: dict, node: str) -> list[bytes]:
         """The files that a preview or save node of a finished prompt shows."""
-        return [self.get("/view?" + urllib.parse.urlencode({k: image[k] for k in ("filename", "subfolder", "type")}),
-                         raw=True) for image in entry["outputs"][node]["images"]]
+        return [
+            self.get(
+                "/view?" + urllib.parse.urlencode({k: image[k] for k in ("filename", "subfolder", "type")}),
+                raw=True,
+            )
+            for image in entry["outputs"][node]["images"]
+        ]
 
     def cached_nodes(self, entry: dict) -> set[str]:
         """Nodes that a prompt did not run again."""
-        return {node for kind, detail in entry["status"]["messages"] if kind == "execution_cached"
-                for node in detail["nodes"]}
+        return {
+            node
+            for kind, detail in entry["status"]["messages"]
+            if kind == "execution_cached"
+            for node in detail["nodes"]
+        }
 
     def events(self) -> Events:
         return Events(self.port, self.client_id)
@@ -138,9 +166,12 @@ class Events:
     def __init__(self, port: int, client_id: str):
         self._socket = socket.create_connection((HOST, port), timeout=60)
         key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall((f"GET /ws?clientId={client_id} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
-                              f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-                              ).encode())
+        self._socket.sendall(
+            (
+                f"GET /ws?clientId={client_id} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\n"
+                f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            ).encode()
+        )
         self._stream = self._socket.makefile("rb")
         status = self._stream.readline()
         if b" 101 " not in status:
@@ -174,6 +205,9 @@ def _refusal(text: str) -> str:
         answer = json.loads(text)
     except json.JSONDecodeError:
         return text
-    found = [f"{node['class_type']}: {error['message']}: {error['details']}"
-             for node in (answer.get("node_errors") or {}).values() for error in node["errors"]]
+    found = [
+        f"{node['class_type']}: {error['message']}: {error['details']}"
+        for node in (answer.get("node_errors") or {}).values()
+        for error in node["errors"]
+    ]
     return "\n".join(found) or json.dumps(answer)

@@ -1,4 +1,7 @@
-"""A real ComfyUI for the tests in this folder; they are skipped where COMFYUI_DIR does not name a checkout."""
+"""A real ComfyUI for the tests in this folder; they are skipped where COMFYUI_DIR does not name a
+checkout.
+"""
+
 from __future__ import annotations
 
 import os
@@ -12,7 +15,9 @@ from comfy_server import ComfyServer
 
 def pytest_collection_modifyitems(items) -> None:
     here = Path(__file__).parent
-    skip = pytest.mark.skip(reason="COMFYUI_DIR does not name a ComfyUI checkout (make test-comfyui COMFYUI_DIR=...)")
+    skip = pytest.mark.skip(
+        reason="COMFYUI_DIR does not name a ComfyUI checkout (make test-comfyui COMFYUI_DIR=...)"
+    )
     for item in items:
         if here in Path(item.fspath).parents:
             item.add_marker(pytest.mark.comfyui)

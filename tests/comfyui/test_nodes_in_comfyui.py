@@ -1,4 +1,7 @@
-"""The nodes in a real ComfyUI, with random weights: what they promise about gradients, memory, Cancel and wiring."""
+"""The nodes in a real ComfyUI, with random weights: what they promise about gradients, memory, Cancel
+and wiring.
+"""
+
 from __future__ import annotations
 
 import json
@@ -13,11 +16,22 @@ from safetensors.torch import load_file
 from stablekp_core.tokens import KeypointTokens
 
 # Small enough for one core: a 64-pixel view of the pictures, few tokens, coarse maps.
-SMALL = {"keypoints": 4, "steps": 3, "tokens": 30, "learning_rate": 0.01, "batch_size": 2, "seed": 5, "candidates": 8,
-         "image_size": 64, "map_size": 16}
+SMALL = {
+    "keypoints": 4,
+    "steps": 3,
+    "tokens": 30,
+    "learning_rate": 0.01,
+    "batch_size": 2,
+    "seed": 5,
+    "candidates": 8,
+    "image_size": 64,
+    "map_size": 16,
+}
 SD15 = {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}}
-FACES = {"class_type": "StableKPLoadImageSet",
-         "inputs": {"folder": "built in: cartoon faces, to learn from", "max_images": 6, "order": "by name"}}
+FACES = {
+    "class_type": "StableKPLoadImageSet",
+    "inputs": {"folder": "built in: cartoon faces, to learn from", "max_images": 6, "order": "by name"},
+}
 
 
 def node(kind: str, **inputs) -> dict:
@@ -34,26 +48,43 @@ def saved(server, entry: dict, number: str) -> KeypointTokens:
 
 def from_model() -> dict:
     """Nodes 10 and 1: a checkpoint as ComfyUI loads it, and a backbone that looks through it."""
-    return {"10": node("CheckpointLoaderSimple", ckpt_name="random_sd15.safetensors"),
-            "1": node("StableKPBackboneFromModel", model=["10", 0], vae=["10", 2])}
+    return {
+        "10": node("CheckpointLoaderSimple", ckpt_name="random_sd15.safetensors"),
+        "1": node("StableKPBackboneFromModel", model=["10", 0], vae=["10", 2]),
+    }
 
 
 def generation(seed: int, text: str = "a face") -> dict:
     """Nodes 20 to 26: a small picture generated with checkpoint node 10; the last one shows it."""
     n = [str(20 + i) for i in range(6)]
-    return {n[0]: node("CLIPTextEncode", clip=["10", 1], text=text),
-            n[1]: node("CLIPTextEncode", clip=["10", 1], text=""),
-            n[2]: node("EmptyLatentImage", width=64, height=64, batch_size=1),
-            n[3]: node("KSampler", model=["10", 0], positive=[n[0], 0], negative=[n[1], 0], latent_image=[n[2], 0],
-                       seed=seed, steps=2, cfg=2.0, sampler_name="euler", scheduler="normal", denoise=1.0),
-            n[4]: node("VAEDecode", samples=[n[3], 0], vae=["10", 2]),
-            n[5]: node("PreviewImage", images=[n[4], 0]),
-            "26": node("SaveLatent", samples=[n[3], 0], filename_prefix="latents/kept")}
+    return {
+        n[0]: node("CLIPTextEncode", clip=["10", 1], text=text),
+        n[1]: node("CLIPTextEncode", clip=["10", 1], text=""),
+        n[2]: node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        n[3]: node(
+            "KSampler",
+            model=["10", 0],
+            positive=[n[0], 0],
+            negative=[n[1], 0],
+            latent_image=[n[2], 0],
+            seed=seed,
+            steps=2,
+            cfg=2.0,
+            sampler_name="euler",
+            scheduler="normal",
+            denoise=1.0,
+        ),
+        n[4]: node("VAEDecode", samples=[n[3], 0], vae=["10", 2]),
+        n[5]: node("PreviewImage", images=[n[4], 0]),
+        "26": node("SaveLatent", samples=[n[3], 0], filename_prefix="latents/kept"),
+    }
 
 
 def newest_latent(server) -> np.ndarray:
     """What the sampler gave last, as float32: a picture would hide differences under its 8 bits."""
-    files = sorted((server.base / "output" / "latents").glob("*.latent"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted(
+        (server.base / "output" / "latents").glob("*.latent"), key=lambda path: path.stat().st_mtime_ns
+    )
     return load_file(str(files[-1]))["latent_tensor"].numpy()
 
 
@@ -83,16 +114,26 @@ def test_names_and_tooltips_are_translated(server, object_info):
 
 
 def test_training_from_a_file_learns_inside_comfyui(server):
-    prompt = {"1": SD15, "2": FACES, "3": training(), "4": node("StableKPSaveTokens", tokens=["3", 0], name="file"),
-              "5": node("LossGraphNode", loss=["3", 1], filename_prefix="x"),
-              "6": node("PreviewImage", images=["3", 2])}
+    prompt = {
+        "1": SD15,
+        "2": FACES,
+        "3": training(),
+        "4": node("StableKPSaveTokens", tokens=["3", 0], name="file"),
+        "5": node("LossGraphNode", loss=["3", 1], filename_prefix="x"),
+        "6": node("PreviewImage", images=["3", 2]),
+    }
     entry = server.run(prompt)
     tokens = saved(server, entry, "4")
     assert len(tokens.losses) == 3 and tokens.num_keypoints == 4
     assert server.pictures(entry, "5") and server.pictures(entry, "6")
     # Without gradients (ComfyUI's inference mode) Adam would leave the random start as it was.
-    untrained = server.run({**prompt, "3": training(steps=1, learning_rate=1e-6),
-                            "4": node("StableKPSaveTokens", tokens=["3", 0], name="start")})
+    untrained = server.run(
+        {
+            **prompt,
+            "3": training(steps=1, learning_rate=1e-6),
+            "4": node("StableKPSaveTokens", tokens=["3", 0], name="start"),
+        }
+    )
     moved = (tokens.embeddings - saved(server, untrained, "4").embeddings).abs().mean()
     assert moved > 1e-3
 
@@ -101,26 +142,55 @@ def test_training_through_the_graphs_model_gives_the_same_tokens_and_changes_not
     # Spaces at the end change nothing for CLIP, but make ComfyUI generate again instead of using its cache.
     server.run({**from_model(), **generation(3)})
     before = newest_latent(server)
-    trained = server.run({**from_model(), "2": FACES, "3": training(),
-                          "4": node("StableKPSaveTokens", tokens=["3", 0], name="graph")})
+    trained = server.run(
+        {
+            **from_model(),
+            "2": FACES,
+            "3": training(),
+            "4": node("StableKPSaveTokens", tokens=["3", 0], name="graph"),
+        }
+    )
     after = server.run({**from_model(), **generation(3, "a face ")})
     assert "10" in server.cached_nodes(after) and "23" not in server.cached_nodes(after)
     assert before.std() > 0.1
     np.testing.assert_array_equal(newest_latent(server), before)
-    by_file = server.run({"1": SD15, "2": FACES, "3": training(),
-                          "4": node("StableKPSaveTokens", tokens=["3", 0], name="file2")})
+    by_file = server.run(
+        {
+            "1": SD15,
+            "2": FACES,
+            "3": training(),
+            "4": node("StableKPSaveTokens", tokens=["3", 0], name="file2"),
+        }
+    )
     ours, theirs = saved(server, trained, "4"), saved(server, by_file, "4")
     assert ours.model_hash == theirs.model_hash
     np.testing.assert_allclose(ours.embeddings, theirs.embeddings, atol=2e-3)
 
 
 def test_the_backbone_from_model_makes_no_second_copy(server):
-    detect = node("StableKPDetect", backbone=["1", 0], tokens=["7", 0], images=["2", 0], views=0, batch_size=2,
-                  sub_pixel=True, heat_maps="off")
-    server.run({"1": SD15, "2": FACES, "3": training(), "4": node("StableKPSaveTokens", tokens=["3", 0], name="copy",
-                                                                   overwrite=True)})
-    tail = {"7": node("StableKPLoadTokens", tokens_file="copy.safetensors"), "8": detect,
-            "9": node("StableKPToJSON", keypoints=["8", 0], format="COCO")}
+    detect = node(
+        "StableKPDetect",
+        backbone=["1", 0],
+        tokens=["7", 0],
+        images=["2", 0],
+        views=0,
+        batch_size=2,
+        sub_pixel=True,
+        heat_maps="off",
+    )
+    server.run(
+        {
+            "1": SD15,
+            "2": FACES,
+            "3": training(),
+            "4": node("StableKPSaveTokens", tokens=["3", 0], name="copy", overwrite=True),
+        }
+    )
+    tail = {
+        "7": node("StableKPLoadTokens", tokens_file="copy.safetensors"),
+        "8": detect,
+        "9": node("StableKPToJSON", keypoints=["8", 0], format="COCO"),
+    }
     server.run({**from_model(), **generation(9)})
     before = server.resident_mb()
     server.run({**from_model(), "2": FACES, **tail})
@@ -129,13 +199,33 @@ def test_the_backbone_from_model_makes_no_second_copy(server):
 
 
 def test_fifty_detections_do_not_grow(server):
-    server.run({"1": SD15, "2": FACES, "3": training(), "4": node("StableKPSaveTokens", tokens=["3", 0], name="fifty",
-                                                                   overwrite=True)})
+    server.run(
+        {
+            "1": SD15,
+            "2": FACES,
+            "3": training(),
+            "4": node("StableKPSaveTokens", tokens=["3", 0], name="fifty", overwrite=True),
+        }
+    )
+
     def detect(seed: int) -> dict:
-        return {**from_model(), "2": FACES, "7": node("StableKPLoadTokens", tokens_file="fifty.safetensors"),
-                "8": node("StableKPDetect", backbone=["1", 0], tokens=["7", 0], images=["2", 0], views=0,
-                          batch_size=6, sub_pixel=True, view_seed=seed),
-                "9": node("StableKPToJSON", keypoints=["8", 0], format="COCO")}
+        return {
+            **from_model(),
+            "2": FACES,
+            "7": node("StableKPLoadTokens", tokens_file="fifty.safetensors"),
+            "8": node(
+                "StableKPDetect",
+                backbone=["1", 0],
+                tokens=["7", 0],
+                images=["2", 0],
+                views=0,
+                batch_size=6,
+                sub_pixel=True,
+                view_seed=seed,
+            ),
+            "9": node("StableKPToJSON", keypoints=["8", 0], format="COCO"),
+        }
+
     for seed in range(10):
         server.run(detect(seed))
     warm = server.resident_mb()
@@ -170,9 +260,15 @@ def test_cancel_stops_soon_saves_and_can_be_continued(server):
     assert len(KeypointTokens.load(rescued).losses) >= last
     offered = inputs_of(server.get("/object_info/StableKPLoadTokens")["StableKPLoadTokens"])["tokens_file"]
     assert rescued.name in json.dumps(offered)
-    entry = server.run({"1": SD15, "2": FACES, "7": node("StableKPLoadTokens", tokens_file=rescued.name),
-                        "3": training(continue_from=["7", 0], steps=1),
-                        "4": node("StableKPSaveTokens", tokens=["3", 0], name="continued")})
+    entry = server.run(
+        {
+            "1": SD15,
+            "2": FACES,
+            "7": node("StableKPLoadTokens", tokens_file=rescued.name),
+            "3": training(continue_from=["7", 0], steps=1),
+            "4": node("StableKPSaveTokens", tokens=["3", 0], name="continued"),
+        }
+    )
     change = saved(server, entry, "4").embeddings - KeypointTokens.load(rescued).embeddings
     assert 0 < change.abs().max() <= 0.011  # one step of Adam from where the cancelled run stood
 
@@ -182,8 +278,10 @@ def test_only_what_changed_runs_again(server):
     folder.mkdir()
     for number in range(3):
         Image.fromarray(np.full((64, 48, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
-    prompt = {"2": node("StableKPLoadImageSet", folder="changing", max_images=10, order="by name"),
-              "4": node("PreviewImage", images=["2", 0])}
+    prompt = {
+        "2": node("StableKPLoadImageSet", folder="changing", max_images=10, order="by name"),
+        "4": node("PreviewImage", images=["2", 0]),
+    }
     assert len(server.pictures(server.run(prompt), "4")) == 3
     assert "2" in server.cached_nodes(server.run(prompt))
     Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(folder / "3.png")
@@ -197,27 +295,54 @@ def test_a_broken_file_is_skipped_and_named(server):
     folder.mkdir()
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "good.png")
     (folder / "bad.png").write_bytes(b"not a picture")
-    entry = server.run({"2": node("StableKPLoadImageSet", folder="broken", max_images=10, order="by name"),
-                        "4": node("PreviewImage", images=["2", 0])})
+    entry = server.run(
+        {
+            "2": node("StableKPLoadImageSet", folder="broken", max_images=10, order="by name"),
+            "4": node("PreviewImage", images=["2", 0]),
+        }
+    )
     assert len(server.pictures(entry, "4")) == 1
     assert "skipped bad.png" in server.log()
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"3": training(keypoints=40)}, ["40 keypoints", "8 candidates"]),
-    ({"3": training(keypoints=40, candidates=60)}, ["40 keypoints", "30 tokens"]),
-    ({"1": node("StableKPLoadBackbone", model="missing.safetensors")}, ["missing.safetensors"]),
-    ({"2": node("StableKPLoadImageSet", folder="nowhere", max_images=3, order="by name")}, ["nowhere"]),
-    ({"2": node("StableKPLoadImageSet", folder="../output", max_images=3, order="by name")}, ["outside"]),
-    ({"2": node("StableKPLoadImageSet", folder="built in: cartoon faces, to learn from", max_images=3, order="by name",
-                other_path="/etc")}, ["STABLEKP_ALLOW_ANY_PATH"]),
-    ({"4": node("StableKPSaveTokens", tokens=["3", 0], name="../../escape")}, ["cannot be used"]),
-    ({"7": node("StableKPLoadTokens", tokens_file="nothing.safetensors"),
-      "3": training(continue_from=["7", 0])}, ["nothing.safetensors"]),
-])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"3": training(keypoints=40)}, ["40 keypoints", "8 candidates"]),
+        ({"3": training(keypoints=40, candidates=60)}, ["40 keypoints", "30 tokens"]),
+        ({"1": node("StableKPLoadBackbone", model="missing.safetensors")}, ["missing.safetensors"]),
+        ({"2": node("StableKPLoadImageSet", folder="nowhere", max_images=3, order="by name")}, ["nowhere"]),
+        ({"2": node("StableKPLoadImageSet", folder="../output", max_images=3, order="by name")}, ["outside"]),
+        (
+            {
+                "2": node(
+                    "StableKPLoadImageSet",
+                    folder="built in: cartoon faces, to learn from",
+                    max_images=3,
+                    order="by name",
+                    other_path="/etc",
+                )
+            },
+            ["STABLEKP_ALLOW_ANY_PATH"],
+        ),
+        ({"4": node("StableKPSaveTokens", tokens=["3", 0], name="../../escape")}, ["cannot be used"]),
+        (
+            {
+                "7": node("StableKPLoadTokens", tokens_file="nothing.safetensors"),
+                "3": training(continue_from=["7", 0]),
+            },
+            ["nothing.safetensors"],
+        ),
+    ],
+)
 def test_wrong_wiring_gets_one_sentence(server, changes, words):
-    prompt = {"1": SD15, "2": FACES, "3": training(),
-              "4": node("StableKPSaveTokens", tokens=["3", 0], name="never"), **changes}
+    prompt = {
+        "1": SD15,
+        "2": FACES,
+        "3": training(),
+        "4": node("StableKPSaveTokens", tokens=["3", 0], name="never"),
+        **changes,
+    }
     with pytest.raises(NodeError) as caught:
         server.run(prompt)
     for word in words:
@@ -226,33 +351,72 @@ def test_wrong_wiring_gets_one_sentence(server, changes, words):
 
 def test_another_kind_of_model_is_refused_by_name(server):
     with pytest.raises(NodeError, match="inpainting"):
-        server.run({"10": node("CheckpointLoaderSimple", ckpt_name="random_inpainting.safetensors"),
-                    "1": node("StableKPBackboneFromModel", model=["10", 0], vae=["10", 2]), "2": FACES,
-                    "3": training(), "4": node("StableKPSaveTokens", tokens=["3", 0], name="never")})
+        server.run(
+            {
+                "10": node("CheckpointLoaderSimple", ckpt_name="random_inpainting.safetensors"),
+                "1": node("StableKPBackboneFromModel", model=["10", 0], vae=["10", 2]),
+                "2": FACES,
+                "3": training(),
+                "4": node("StableKPSaveTokens", tokens=["3", 0], name="never"),
+            }
+        )
 
 
 def test_masks_and_tracks_come_out(server):
-    entry = server.run({"1": SD15, "2": FACES, "3": training(),
-                        "8": node("StableKPDetect", backbone=["1", 0], tokens=["3", 0], images=["2", 0], views=0,
-                                  batch_size=6, sub_pixel=True, heat_maps="off"),
-                        "5": node("StableKPToMasks", keypoints=["8", 0], masks="one per keypoint", radius=5.0),
-                        "6": node("MaskPreview", mask=["5", 0]),
-                        "7": node("StableKPToTracks", keypoints=["8", 0], threshold=0.5),
-                        "9": node("PreviewAny", source=["7", 0])})
+    entry = server.run(
+        {
+            "1": SD15,
+            "2": FACES,
+            "3": training(),
+            "8": node(
+                "StableKPDetect",
+                backbone=["1", 0],
+                tokens=["3", 0],
+                images=["2", 0],
+                views=0,
+                batch_size=6,
+                sub_pixel=True,
+                heat_maps="off",
+            ),
+            "5": node("StableKPToMasks", keypoints=["8", 0], masks="one per keypoint", radius=5.0),
+            "6": node("MaskPreview", mask=["5", 0]),
+            "7": node("StableKPToTracks", keypoints=["8", 0], threshold=0.5),
+            "9": node("PreviewAny", source=["7", 0]),
+        }
+    )
     assert len(server.pictures(entry, "6")) == 6 * SMALL["keypoints"]
     assert "track_path" in entry["outputs"]["9"]["text"][0]
 
 
 def test_heat_maps_that_are_off_say_so_where_they_are_wired(server):
     with pytest.raises(NodeError, match="heat maps are off"):
-        server.run({"1": SD15, "2": FACES, "3": training(),
-                    "8": node("StableKPDetect", backbone=["1", 0], tokens=["3", 0], images=["2", 0], views=0,
-                              batch_size=6, sub_pixel=True, heat_maps="off"),
-                    "6": node("MaskPreview", mask=["8", 1])})
+        server.run(
+            {
+                "1": SD15,
+                "2": FACES,
+                "3": training(),
+                "8": node(
+                    "StableKPDetect",
+                    backbone=["1", 0],
+                    tokens=["3", 0],
+                    images=["2", 0],
+                    views=0,
+                    batch_size=6,
+                    sub_pixel=True,
+                    heat_maps="off",
+                ),
+                "6": node("MaskPreview", mask=["8", 1]),
+            }
+        )
 
 
 def test_a_mask_where_an_image_should_be(server):
     with pytest.raises(NodeError, match="(?i)mask"):
-        server.run({"1": SD15, "5": node("SolidMask", value=1.0, width=64, height=64),
-                    "3": node("StableKPTrain", backbone=["1", 0], images=["5", 0], **SMALL),
-                    "4": node("StableKPSaveTokens", tokens=["3", 0], name="never")})
+        server.run(
+            {
+                "1": SD15,
+                "5": node("SolidMask", value=1.0, width=64, height=64),
+                "3": node("StableKPTrain", backbone=["1", 0], images=["5", 0], **SMALL),
+                "4": node("StableKPSaveTokens", tokens=["3", 0], name="never"),
+            }
+        )

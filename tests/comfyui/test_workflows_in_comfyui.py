@@ -1,4 +1,5 @@
 """Every example workflow, run through ComfyUI's HTTP API with small random-weight models."""
+
 from __future__ import annotations
 
 import json
@@ -20,8 +21,15 @@ FILES = sorted((ROOT / "example_workflows").glob("*.json"))
 #: What the files name that only a user's own installation has, and sizes that one core can wait for.
 SMALLER = {
     "StableKPLoadBackbone": {"model": "random_sd15.safetensors"},
-    "StableKPTrain": {"steps": 3, "tokens": 40, "batch_size": 2, "keypoints": 5, "candidates": 10, "image_size": 64,
-                      "map_size": 32},
+    "StableKPTrain": {
+        "steps": 3,
+        "tokens": 40,
+        "batch_size": 2,
+        "keypoints": 5,
+        "candidates": 10,
+        "image_size": 64,
+        "map_size": 32,
+    },
     "StableKPDetect": {"views": 1},
     "CheckpointLoaderSimple": {"ckpt_name": "random_sd15.safetensors"},
     "ControlNetLoader": {"control_net_name": "random_control.safetensors"},
@@ -40,22 +48,40 @@ def prepared(server):
         for number in range(count):
             Image.fromarray(render("dolls", number, 128).image).save(path / f"frame{number + 1}.png")
     Image.fromarray(render("dolls", 99, 160).image[:, 20:140]).save(server.base / "input" / "example.png")
-    prompt = {"1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
-              "2": {"class_type": "StableKPLoadImageSet",
-                    "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"}},
-              "3": {"class_type": "StableKPTrain",
-                    "inputs": {"backbone": ["1", 0], "images": ["2", 0], "learning_rate": 0.01, "seed": 0,
-                               **SMALLER["StableKPTrain"]}},
-              "4": {"class_type": "StableKPSaveTokens",
-                    "inputs": {"tokens": ["3", 0], "name": "my_keypoints", "overwrite": True}}}
+    prompt = {
+        "1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
+        "2": {
+            "class_type": "StableKPLoadImageSet",
+            "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"},
+        },
+        "3": {
+            "class_type": "StableKPTrain",
+            "inputs": {
+                "backbone": ["1", 0],
+                "images": ["2", 0],
+                "learning_rate": 0.01,
+                "seed": 0,
+                **SMALLER["StableKPTrain"],
+            },
+        },
+        "4": {
+            "class_type": "StableKPSaveTokens",
+            "inputs": {"tokens": ["3", 0], "name": "my_keypoints", "overwrite": True},
+        },
+    }
     server.run(prompt)
     return server
 
 
 def smaller(prompt: dict) -> dict:
     for node in prompt.values():
-        node["inputs"].update({name: value for name, value in SMALLER.get(node["class_type"], {}).items()
-                               if not isinstance(node["inputs"].get(name), list)})
+        node["inputs"].update(
+            {
+                name: value
+                for name, value in SMALLER.get(node["class_type"], {}).items()
+                if not isinstance(node["inputs"].get(name), list)
+            }
+        )
         if node["class_type"] == "StableKPLoadImageSet" and node["inputs"]["folder"] not in MADE:
             node["inputs"]["max_images"] = 6
         if node["class_type"] == "StableKPDraw" and node["inputs"]["out_width"]:
@@ -99,7 +125,9 @@ def test_the_templates_are_offered_with_their_pictures(server):
         assert server.get(f"/api/workflow_templates/stable-keypoints/{name}.jpg", raw=True)[:2] == b"\xff\xd8"
 
 
-@pytest.mark.skipif(not (ROOT / "stablekp_core/assets/tiny_sd/unet").is_dir(), reason="the demo model is not here yet")
+@pytest.mark.skipif(
+    not (ROOT / "stablekp_core/assets/tiny_sd/unet").is_dir(), reason="the demo model is not here yet"
+)
 def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, record_property):
     path = next(path for path in FILES if path.stem.startswith("1 "))
     prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
@@ -107,8 +135,11 @@ def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, record_pro
     entry = server.run(prompt, 1500)
     record_property("seconds", round(time.monotonic() - start, 1))
     drawn = next(n for n, node in prompt.items() if node["class_type"] == "StableKPDraw")
-    shown = next(n for n, node in prompt.items()
-                 if node["class_type"] == "PreviewImage" and node["inputs"]["images"] == [drawn, 0])
+    shown = next(
+        n
+        for n, node in prompt.items()
+        if node["class_type"] == "PreviewImage" and node["inputs"]["images"] == [drawn, 0]
+    )
     assert len(server.pictures(entry, shown)) == 12
     if os.environ.get("COMFYUI_KEEP"):
         keep = Path(os.environ["COMFYUI_KEEP"])
@@ -119,19 +150,41 @@ def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, record_pro
 def test_the_same_training_on_the_command_line_gives_the_same_tokens(prepared, tmp_path):
     """In ComfyUI and by the command line: same pictures, settings and seed, same tokens."""
     settings = {**SMALLER["StableKPTrain"], "learning_rate": 0.01, "seed": 11}
-    prompt = {"1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
-              "2": {"class_type": "StableKPLoadImageSet",
-                    "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"}},
-              "3": {"class_type": "StableKPTrain",
-                    "inputs": {"backbone": ["1", 0], "images": ["2", 0], **settings}},
-              "4": {"class_type": "StableKPSaveTokens", "inputs": {"tokens": ["3", 0], "name": "compare"}}}
+    prompt = {
+        "1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
+        "2": {
+            "class_type": "StableKPLoadImageSet",
+            "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"},
+        },
+        "3": {
+            "class_type": "StableKPTrain",
+            "inputs": {"backbone": ["1", 0], "images": ["2", 0], **settings},
+        },
+        "4": {"class_type": "StableKPSaveTokens", "inputs": {"tokens": ["3", 0], "name": "compare"}},
+    }
     text = prepared.run(prompt)["outputs"]["4"]["text"][0]
     here = KeypointTokens.load(text.removeprefix("saved "))
-    arguments = [item for name, value in settings.items() for item in (f"--{name.replace('_', '-')}", str(value))]
-    subprocess.run([prepared.python, "-m", "stablekp_core", "train", str(prepared.base / "input" / "my_images"),
-                    str(tmp_path / "cli.safetensors"), "--device", "cpu", "--model",
-                    str(prepared.base / "models" / "checkpoints" / "random_sd15.safetensors"), *arguments],
-                   cwd=ROOT, check=True, capture_output=True)
+    arguments = [
+        item for name, value in settings.items() for item in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    subprocess.run(
+        [
+            prepared.python,
+            "-m",
+            "stablekp_core",
+            "train",
+            str(prepared.base / "input" / "my_images"),
+            str(tmp_path / "cli.safetensors"),
+            "--device",
+            "cpu",
+            "--model",
+            str(prepared.base / "models" / "checkpoints" / "random_sd15.safetensors"),
+            *arguments,
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     there = KeypointTokens.load(tmp_path / "cli.safetensors")
     assert here.config == there.config and here.chosen == there.chosen and here.model_hash == there.model_hash
     np.testing.assert_array_equal(here.embeddings, there.embeddings)
