@@ -14,6 +14,7 @@ from .backbone import load_backbone
 from .cli import config_from
 from .config import DetectConfig, TrainConfig
 from .detection import detect as detect_keypoints
+from .distributed import Ranks, process_group
 from .errors import KeypointError
 from .files import write_atomically
 from .images import ImageSet, load_files, load_folder
@@ -38,31 +39,40 @@ def save_picture(path: Path, picture) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Learn tokens; write them, a picture of the loss and a contact sheet beside them."""
-    config, path = config_from(args, TrainConfig), args.tokens_file
-    if path.suffix != ".safetensors":
-        raise KeypointError(f"{path.name} is not a .safetensors name; tokens are written as .safetensors only.")
-    images = load_folder(args.images, limit=args.limit, on_skip=_skipped)
+    """Learn tokens; write them, a picture of the loss and a contact sheet beside them. Of several processes that
+    `accelerate launch` started only the first one prints and writes."""
+    if args.tokens_file.suffix != ".safetensors":
+        raise KeypointError(f"{args.tokens_file.name} is not a .safetensors name; tokens are written as .safetensors only.")
+    with process_group(args.device) as (ranks, device):
+        _train(args, config_from(args, TrainConfig), ranks, device)
+
+
+def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: str) -> None:
+    path, state = args.tokens_file, args.tokens_file.with_suffix(".checkpoint")
+    images = load_folder(args.images, limit=args.limit, on_skip=_skipped if ranks.first else None)
     start = KeypointTokens.load(args.start) if args.start else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(args.model, args.dtype, args.device)
-    with tqdm(total=config.steps, unit="step", desc="training") as bar:
+    backbone = load_backbone(args.model, args.dtype, device)
+    with ranks.first_copy(state) as checkpoint, tqdm(total=config.steps, unit="step", desc="training",
+                                                     disable=not ranks.first) as bar:
         def show(info: StepInfo) -> None:
             bar.update(info.step - bar.n)
             if info.step % 10 == 0 or info.step == info.steps:
                 bar.set_postfix(loss=f"{info.loss:.4f}")
-        state = path.with_suffix(".checkpoint")
         try:
-            result = train_tokens(backbone, images, config, start=start, on_step=show, checkpoint=state,
+            result = train_tokens(backbone, images, config, start=start, on_step=show, checkpoint=checkpoint,
                                   checkpoint_every=args.checkpoint_every, resume=args.resume, notice=_say)
         except KeyboardInterrupt:
             bar.close()
-            _say(f"Stopped; what was learned is in {state}. Go on with --resume.")
+            if ranks.first:
+                _say(f"Stopped; what was learned is in {state}. Go on with --resume.")
             raise
         except TrainingDiverged as error:
-            if error.tokens is not None:
+            if error.tokens is not None and ranks.first:
                 error.tokens.save(path)
             raise
+    if not ranks.first:
+        return
     result.tokens.save(path)
     state.unlink(missing_ok=True)
     write_training_pictures(backbone, result, images, path.with_suffix(""))
