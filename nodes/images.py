@@ -109,7 +109,9 @@ class LoadImageSet(io.ComfyNode):
         from stablekp_core.images import load_folder
 
         seed = shuffle_seed if order == "shuffled" else None
-        pictures = load_folder(_source(folder, other_path), max_images, seed, on_skip=_log_skipped)
+        # The label file beside the built-in pictures is no news to anyone.
+        tell = None if folder in BUILT_IN and not other_path.strip() else _log_skipped
+        pictures = load_folder(_source(folder, other_path), max_images, seed, on_skip=tell)
         images, names, progress = [], [], Progress(len(pictures))
         for name, picture in pictures:
             tensor = torch.from_numpy(picture)[None].float().div_(255.0)  # [1, H, W, 3]

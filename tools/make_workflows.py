@@ -183,46 +183,37 @@ checkpoint.""",
     learn = g.node(
         "StableKPLoadImageSet", (420, 230), (340, 200), "Pictures to learn from", folder=FACES, max_images=64
     )
+    # The node grows while it shows its preview: room for that is left below its widgets.
     train = g.node(
         "StableKPTrain",
         (820, 40),
-        (380, 580),
+        (380, 900),
         color=_GREEN,
         wires={"backbone": (backbone, 0), "images": (learn, 0)},
         **DEMO_TRAINING,
     )
+    sheet = {"images": (train, 2)}
+    g.node("PreviewImage", (1260, 40), (560, 480), "Keypoints on the training pictures", wires=sheet)
     g.node(
-        "PreviewImage",
-        (1260, 40),
-        (560, 580),
-        "Keypoints on the training pictures",
-        wires={"images": (train, 2)},
-    )
-    g.node(
-        "LossGraphNode", (1880, 40), (560, 580), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss"
+        "LossGraphNode", (1260, 600), (560, 340), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss"
     )
     fresh = g.node(
         "StableKPLoadImageSet",
-        (420, 710),
+        (420, 1030),
         (340, 200),
         "Pictures it has never seen",
         folder=NEW_FACES,
         max_images=12,
     )
-    detect = g.node(
-        "StableKPDetect",
-        (820, 710),
-        (380, 270),
-        color=_GREEN,
-        wires={"backbone": (backbone, 0), "tokens": (train, 0), "images": (fresh, 0), "names": (fresh, 1)},
-    )
+    found = {"backbone": (backbone, 0), "tokens": (train, 0), "images": (fresh, 0), "names": (fresh, 1)}
+    detect = g.node("StableKPDetect", (820, 1030), (380, 330), color=_GREEN, wires=found)
     draw = g.node(
-        "StableKPDraw", (1260, 710), (380, 330), wires={"keypoints": (detect, 0), "images": (fresh, 0)}
+        "StableKPDraw", (1260, 1030), (560, 330), wires={"keypoints": (detect, 0), "images": (fresh, 0)}
     )
-    g.node("PreviewImage", (1700, 710), (740, 700), "Keypoints on new pictures", wires={"images": (draw, 0)})
-    maps = g.node("MaskToImage", (820, 1070), (380, 40), "Heat maps", wires={"mask": (detect, 1)})
-    g.node("PreviewImage", (1260, 1130), (380, 280), "Heat maps", wires={"images": (maps, 0)})
-    g.node("PreviewAny", (820, 1200), (380, 210), "How sure", wires={"source": (detect, 2)})
+    g.node("PreviewImage", (1880, 40), (900, 900), "Keypoints on new pictures", wires={"images": (draw, 0)})
+    maps = g.node("MaskToImage", (1880, 1030), (320, 40), "Heat maps", wires={"mask": (detect, 1)})
+    g.node("PreviewImage", (2260, 1030), (520, 330), "Heat maps", wires={"images": (maps, 0)})
+    g.node("PreviewAny", (1880, 1150), (320, 210), "How sure", wires={"source": (detect, 2)})
 
 
 def train_on_my_images(g: Graph) -> None:
@@ -487,7 +478,7 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
 SD15 = "v1-5-pruned-emaonly.safetensors"
 FACES, NEW_FACES = "built in: cartoon faces, to learn from", "built in: cartoon faces, unseen"
 #: For the small model that comes with the pack.
-DEMO_TRAINING = dict(steps=160, tokens=200, learning_rate=0.05, batch_size=4, map_size=64)
+DEMO_TRAINING = dict(steps=150, tokens=200, learning_rate=0.05, batch_size=4, map_size=64)
 WORKFLOWS = {
     "1 Try it now": try_it_now,
     "2 Train on my images": train_on_my_images,
