@@ -112,6 +112,46 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
+def collect(cache: Path, kind: str) -> dict:
+    """{set: {row: {number: (mean, std, seeds)}}} of the runs in the cache."""
+    runs: dict = {}
+    for file in sorted(cache.glob(f"{kind}_*.json")):
+        data = json.loads(file.read_text())
+        runs.setdefault(data["set"], {}).setdefault(data["row"], []).append(data)
+    out: dict = {}
+    for name, rows in runs.items():
+        for row, items in rows.items():
+            out.setdefault(name, {})[row] = {
+                key: (float(np.mean(values)), float(np.std(values)), len(values))
+                for key in ("error", "pck5", "pck10", "coverage", "half_ratio", "occlusion_auc", "seconds")
+                if (values := [i[key] for i in items if i[key] is not None])}
+    return out
+
+
+def report(cache: Path, folder: Path, kind: str) -> str:
+    """Write accuracy.json of the judged class; return the tables as Markdown."""
+    found, lines = collect(cache, kind), []
+    for name in (n for n in SETS if n in found):
+        lines += [f"**{kind}, {name}**", "", "| row | error, % of side | seeds | PCK 5 % | PCK 10 % | coverage | "
+                  "sure/unsure | occlusion AUC | training s |", "|---|---|---|---|---|---|---|---|---|"]
+        for row in (r for r in ROWS if r in found[name]):
+            n = found[name][row]
+            auc_text = f"{n['occlusion_auc'][0]:.2f}" if "occlusion_auc" in n else "-"
+            lines.append(f"| {row} | {n['error'][0]:.2f} +- {n['error'][1]:.2f} | {n['error'][2]} | {n['pck5'][0]:.0f} | "
+                         f"{n['pck10'][0]:.0f} | {n['coverage'][0]:.0f} | {n['half_ratio'][0]:.2f} | {auc_text} | "
+                         f"{n['seconds'][0]:.0f} |")
+        lines.append("")
+    numbers = {name: {p: {"error_mean": found[name][p]["error"][0], "error_std": found[name][p]["error"][1],
+                          "seconds": found[name][p]["seconds"][0]} for p in ("reference", "paper", "default")
+                      if p in found[name]} for name in found}
+    wild = found.get("wild", {}).get("default", {})
+    numbers["confidence"] = {k: wild[k][0] for k in ("half_ratio", "occlusion_auc") if k in wild}
+    numbers["class"] = kind
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "accuracy.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--class", dest="kind", choices=synthetic.KINDS, default="faces")
@@ -122,9 +162,13 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--sigma", type=float, default=2.0)
     parser.add_argument("--views", type=int, default=4)
-    parser.add_argument("--labelled", type=int, default=500, help="training pictures used for the regression")
+    parser.add_argument("--labelled", type=int, default=200, help="training pictures used for the regression")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "accuracy", help="one JSON file per run")
+    parser.add_argument("--report", action="store_true", help="write docs/results/accuracy.json and print the tables")
     args = parser.parse_args()
+    if args.report:
+        print(report(args.cache, ROOT / "docs" / "results", args.kind))
+        return
     backbone = load_backbone("demo")
     args.cache.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
