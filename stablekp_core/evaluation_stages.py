@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from .detection import detect
 from .errors import KeypointError
 from .evaluation_cache import Points, StageCache, model_key, tokens_key
 from .image_files import BrokenImage
+from .keypoints import Keypoints
 from .tokens import KeypointTokens
 from .training import train
 
 SHARD = 32  # pictures between two writes of the detection cache
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
+Span = tuple[int, int]  # pictures start to stop of a split
 
 
 def learn(
@@ -57,67 +59,82 @@ def find(
 ) -> Points:
     """Keypoints and landmarks of a labelled split, shard by shard; finished shards come from the cache."""
     if not split.labelled:
-        raise KeypointError(
-            "This split has pictures but no landmarks, so nothing can be fitted or measured on it."
-        )
-    key = store.key(
-        "points",
-        model=model_key(backbone),
-        tokens=tokens_key(tokens),
-        pictures=split.fingerprint(),
-        config=config.to_dict(),
-    )
-    look = (
-        _parallel(backbone, tokens, config, workers)
-        if workers > 1
-        else (lambda pairs: detect(backbone, tokens, pairs, config))
-    )
-    size, parts = SHARD * max(1, workers), []
-    for start in range(0, len(split), size):
-        stop = min(start + size, len(split))
-        name = f"{key}/{start:07d}-{stop:07d}"  # the size of a shard may change with the number of workers
-        part = store.load_points(name)
-        if part is None:
-            part = _look_at(split, range(start, stop), look)
-            store.save_points(name, part)
-        parts.append(part)
-        report(stop, len(split))
-    return Points.concat(parts)
+        raise KeypointError("This split has no landmarks, so nothing can be fitted or measured on it.")
+    made_from = {"tokens": tokens_key(tokens), "pictures": split.fingerprint(), "config": config.to_dict()}
+    key = store.key("points", model=model_key(backbone), **made_from)
+    spans = [(start, min(start + SHARD, len(split))) for start in range(0, len(split), SHARD)]
+    names = {span: f"{key}/{span[0]:07d}-{span[1]:07d}" for span in spans}
+    found = {span: part for span in spans if (part := store.load_points(names[span])) is not None}
+    todo = [span for span in spans if span not in found]
+    done = sum(stop - start for start, stop in found)
+    report(done, len(split))
+    look = _in_parallel if workers > 1 and len(todo) > 1 else _one_by_one
+    for span, part in look(backbone, tokens, split, config, todo, workers):
+        store.save_points(names[span], part)
+        found[span] = part
+        done += span[1] - span[0]
+        report(done, len(split))
+    return Points.concat([found[span] for span in spans])
 
 
-def _look_at(split: Split, indices: range, look: Callable) -> Points:
-    """Read and look at some pictures of a split; positions go into the unit square of each picture."""
-    labels, pairs, skipped = [], [], []
-    for i in indices:
-        try:
-            sample = split.sample(i)
-        except BrokenImage as error:
-            skipped.append((split.names[i], error.reason))
+def _one_by_one(
+    backbone, tokens: KeypointTokens, split: Split, config: DetectConfig, spans: list[Span], workers: int
+) -> Iterator[tuple[Span, Points]]:
+    """Read and look at pictures start to stop of a split, for each of `spans`."""
+    for span in spans:
+        samples, skipped = {}, []
+        for i in range(*span):
+            try:
+                samples[i] = split.sample(i)
+            except BrokenImage as error:
+                skipped.append((split.names[i], error.reason))
+        if not samples:
+            yield span, Points.empty(skipped)
             continue
-        pairs.append((split.names[i], sample.image))
-        labels.append((sample.landmarks / [sample.image.shape[1], sample.image.shape[0]], sample.visible))
-    if not pairs:
-        return Points.empty(skipped)
-    keypoints = look(pairs).keypoints
-    if keypoints.images != tuple(name for name, _ in pairs):
-        raise KeypointError("The detector returned other pictures than it was given; use one worker.")
+        keypoints = detect(
+            backbone, tokens, [(split.names[i], s.image) for i, s in samples.items()], config
+        ).keypoints
+        labels = [(sample.landmarks, sample.visible) for sample in samples.values()]
+        yield span, _points(keypoints, labels, skipped)
+
+
+def _in_parallel(
+    backbone, tokens: KeypointTokens, split: Split, config: DetectConfig, spans: list[Span], workers: int
+) -> Iterator[tuple[Span, Points]]:
+    """The same by several processes, which read the pictures themselves; in the order they finish."""
+    from .scale import Pool, detect_shards
+
+    for shard in detect_shards(backbone, tokens, split.images(), config, shards=spans, pool=Pool(workers)):
+        skipped = [(split.names[i], reason) for i, reason in shard.skipped]
+        for i, _ in shard.skipped:
+            _only_damaged(split, i)
+        if shard.found is None:
+            yield (shard.start, shard.stop), Points.empty(skipped)
+            continue
+        left_out = {i for i, _ in shard.skipped}
+        used = [i for i in range(shard.start, shard.stop) if i not in left_out]
+        sizes = shard.found.keypoints.sizes
+        labels = [split.labels(i, *map(int, size)) for i, size in zip(used, sizes, strict=True)]
+        yield (shard.start, shard.stop), _points(shard.found.keypoints, labels, skipped)
+
+
+def _only_damaged(split: Split, i: int) -> None:
+    """Raise what reading picture i raises, unless it is damaged: a missing file must not pass as skipped."""
+    try:
+        split.sample(i)
+    except BrokenImage:
+        pass
+
+
+def _points(keypoints: Keypoints, labels: list[tuple[np.ndarray, np.ndarray]], skipped: list) -> Points:
+    """Pixels of each picture -> its unit square."""
+    sizes = keypoints.sizes[:, None].astype(np.float64)  # [B, 1, 2]
+    landmarks, visible = (np.stack([label[part] for label in labels]) for part in (0, 1))
     return Points(
-        keypoints.xy / keypoints.sizes[:, None].astype(np.float64),
+        keypoints.xy / sizes,
         keypoints.confidence,
-        np.stack([xy for xy, _ in labels]),
-        np.stack([seen for _, seen in labels]),
-        [name for name, _ in pairs],
+        landmarks / sizes,
+        visible,
+        list(keypoints.images),
         skipped,
     )
-
-
-def _parallel(backbone, tokens: KeypointTokens, config: DetectConfig, workers: int) -> Callable:
-    """A function from (name, picture) pairs to a Detection that uses several processes."""
-    try:
-        from .scale import detect_parallel
-    except ImportError as error:
-        raise KeypointError(
-            f"{workers} workers need Ray, which is not installed; install it with: pip install "
-            '"stable-keypoints[scale]", or use one worker.'
-        ) from error
-    return lambda pairs: detect_parallel(backbone, tokens, pairs, config, workers=workers)

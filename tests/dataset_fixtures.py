@@ -2,8 +2,8 @@
 
 Every picture shows a red and a blue square. `find_blobs` finds their centres: a perfect detector of two
 keypoints. The landmarks lie on the line through them at fixed shares (`shares`), so the linear map is exact
-on the labelled pictures; in test picture number s = 1, 2, ... both squares are drawn (3 s, 4 s) pixels off, so
-every predicted landmark is off by exactly as much, and every metric can be worked out by hand.
+on the labelled pictures; in test picture number s = 1, 2, ... both squares are drawn (3 s, 4 s) pixels off,
+so every predicted landmark is off by exactly as much, and every metric can be worked out by hand.
 """
 
 from __future__ import annotations

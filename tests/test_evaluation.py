@@ -1,6 +1,7 @@
 """The protocol: metrics worked out by hand on data sets with known errors, caching, skipping, the command."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import dataset_fixtures as make
@@ -315,6 +316,69 @@ def test_training_that_was_stopped_is_resumed(tmp_path, monkeypatch, fakes):
     run("folder", tmp_path, cache=tmp_path / "cache")
     assert seen == [(False, True), (True, True)]
     assert not list((tmp_path / "cache").glob("*.checkpoint"))
+
+
+# Several processes
+
+
+@pytest.fixture
+def several(fakes, monkeypatch):
+    """An engine like stablekp_core.scale's that reads pictures by index and finishes the last shard first."""
+    calls = []
+
+    def detect_shards(model, tokens, images, config, *, shards, pool):
+        calls.append((list(shards), pool))
+        for start, stop in reversed(shards):
+            pairs, skipped = [], []
+            for i in range(start, stop):
+                try:
+                    pairs.append((images.names[i], images[i]))
+                except KeypointError as error:
+                    skipped.append((i, getattr(error, "reason", str(error))))
+            yield SimpleNamespace(
+                start=start,
+                stop=stop,
+                skipped=skipped,
+                found=fakes.detect(model, tokens, pairs, config) if pairs else None,
+            )
+
+    engine = SimpleNamespace(Pool=lambda workers: workers, detect_shards=detect_shards)
+    monkeypatch.setitem(sys.modules, "stablekp_core.scale", engine)
+    monkeypatch.setattr(evaluation_stages, "SHARD", 2)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "name", ["folder", "cub_001", "cub_aligned", "human36m", "human36m_unaligned", "taichi"]
+)
+def test_several_processes_find_the_same(tmp_path, several, name):
+    for module in ("scipy", "h5py", "pandas"):
+        pytest.importorskip(module)
+    write = {
+        "folder": lambda root: make.write_folder(root, {"train": 7, "test": 3}),
+        "cub_001": lambda root: make.write_cub_parts(root, train={1: 8}, test={1: 3}),
+        "cub_aligned": lambda root: make.write_cub_aligned(root, {1: 10}),
+        "human36m": lambda root: make.write_human36m(root, SWAP),
+        "human36m_unaligned": make.write_human36m_unaligned,
+        "taichi": lambda root: make.write_taichi(root, {0: 3}),
+    }
+    write[name](tmp_path)
+    if name == "folder":
+        for i in (2, 4, 5):
+            (tmp_path / "train" / f"{i}.png").write_bytes(b"no picture")
+    one, many = run(name, tmp_path), run(name, tmp_path, workers=3, cache=tmp_path / "cache")
+    assert one.metrics == pytest.approx(many.metrics, rel=1e-12) and one.counts == many.counts
+    count = len(several)
+    assert count and all(pool == 3 and len(shards) > 1 for shards, pool in several)
+    assert run(name, tmp_path, workers=1, cache=tmp_path / "cache").metrics == many.metrics
+    assert len(several) == count  # both ways of working share the cache
+
+
+def test_a_missing_picture_stops_several_processes_too(tmp_path, several):
+    make.write_folder(tmp_path, {"train": 7, "test": 3})
+    (tmp_path / "test" / "1.png").unlink()
+    with pytest.raises(KeypointError, match="1.png is missing"):
+        run("folder", tmp_path, workers=2)
 
 
 # Ablation and transfer

@@ -54,6 +54,12 @@ class Split:
         """Picture i with its labels."""
         raise NotImplementedError
 
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks and visibility of picture i, which is known to be `width` x `height` pixels; sub-classes
+        spare reading it where they can."""
+        sample = self.sample(i)
+        return sample.landmarks, sample.visible
+
     def image(self, i: int) -> np.ndarray:
         """uint8 [H, W, 3] RGB."""
         return self.sample(i).image
@@ -103,6 +109,9 @@ class _Part(Split):
     def sample(self, i: int) -> Sample:
         return self.whole.sample(self.indices[i])
 
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.whole.labels(self.indices[i], width, height)
+
     def stamp(self, i: int) -> str:
         return self.whole.stamp(self.indices[i])
 
@@ -133,18 +142,17 @@ class FileSplit(Split):
 
     def sample(self, i: int) -> Sample:
         image = read_picture(self.paths[i], self.where)
+        return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         if self._labels is None:
-            return Sample(image, np.zeros((0, 2)), np.zeros(0, bool))
-        landmarks, visible = self._labels(i, image.shape[1], image.shape[0])
-        return Sample(image, np.asarray(landmarks, np.float64), np.asarray(visible, bool))
+            return np.zeros((0, 2)), np.zeros(0, bool)
+        landmarks, visible = self._labels(i, width, height)
+        return np.asarray(landmarks, np.float64), np.asarray(visible, bool)
 
     def stamp(self, i: int) -> str:
-        text = file_stamp(self.paths[i])
-        if self._labels is None:
-            return text
-        landmarks, visible = self._labels(i, 1, 1)
-        labels = np.asarray(landmarks, np.float64).tobytes() + np.asarray(visible, bool).tobytes()
-        return f"{text} {labels.hex()}"
+        landmarks, visible = self.labels(i, 1, 1)
+        return f"{file_stamp(self.paths[i])} {landmarks.tobytes().hex()} {visible.tobytes().hex()}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,10 @@ class _AlignedSplit(Split):
             image = np.ascontiguousarray(
                 np.moveaxis(np.asarray(file[f"{self.which}_img"][i], np.uint8), 0, -1)
             )
-        return Sample(image, self.points[i] * [image.shape[1], image.shape[0]], self.seen[i])
+        return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.points[i] * [width, height], self.seen[i]
 
     def stamp(self, i: int) -> str:
         return f"{file_stamp(self.path)} {i}"
@@ -110,21 +113,30 @@ class _PartsSplit(Split):
         self.folder, self.seed, self.train = folder / "images", seed, which == "train"
 
     def sample(self, i: int) -> Sample:
-        name = self.names[i]
-        picture = read_picture(self.folder / name, WHERE)
-        rng = seeded("cub", self.seed, name) if self.train else None
-        left, top, side = square_around(self.boxes[i], rng)
+        left, top, side, mirrored = self._cut(i)
         if side < 16:
-            raise BrokenImage(name, f"its box is {side} pixels wide")
-        image = cut_out(picture, left, top, side)
+            raise BrokenImage(self.names[i], f"its box is {side} pixels wide")
+        image = cut_out(read_picture(self.folder / self.names[i], WHERE), left, top, side)
+        if mirrored:
+            image = np.ascontiguousarray(image[:, ::-1])
+        extras = {"bbox": self.boxes[i], "class_id": self.classes[i]}
+        return Sample(image, *self.labels(i, side, side), extras)
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        left, top, side, mirrored = self._cut(i)
         visible = self.parts[i][:, 2] > 0
         points = self.parts[i][:, :2] - 0.5 - [left, top]  # the file counts pixels from 1, at their centres
-        if rng is not None and rng.random() > 0.5:
-            image = np.ascontiguousarray(image[:, ::-1])
+        if mirrored:
             points = np.stack([side - points[:, 0], points[:, 1]], 1)[list(MIRRORED)]
             visible = visible[list(MIRRORED)]
-        extras = {"bbox": self.boxes[i], "class_id": self.classes[i]}
-        return Sample(image, np.where(visible[:, None], points, 0.0), visible, extras)
+        return np.where(visible[:, None], points, 0.0), visible
+
+    def _cut(self, i: int) -> tuple[int, int, int, bool]:
+        """(left, top, side, mirrored) of picture i."""
+        if not self.train:
+            return *square_around(self.boxes[i]), False
+        rng = seeded("cub", self.seed, self.names[i])
+        return *square_around(self.boxes[i], rng), bool(rng.random() > 0.5)
 
     def stamp(self, i: int) -> str:
         labels = self.parts[i].tobytes() + np.array(self.boxes[i]).tobytes()

@@ -73,6 +73,9 @@ class _CutOutSplit(Split):
         mask = read_picture(self._beside(i, "BackgroudMask", ".png"), WHERE)[..., 0] > 0  # [h, w]
         rows, columns = (np.arange(n) * m // n for n, m in zip(image.shape[:2], mask.shape, strict=True))
         image = image * mask[rows[:, None], columns][..., None]
+        return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         path = self._beside(i, "Landmarks", ".mat")
         try:
             joints = np.asarray(read_mat(path, WHERE)["keypoints_2d"], np.float64).reshape(32, 2)
@@ -80,7 +83,7 @@ class _CutOutSplit(Split):
             if not path.exists():
                 raise
             raise BrokenImage(self.names[i], f"{path.name} does not hold 32 joints") from error
-        return Sample(image, joints * [image.shape[1], image.shape[0]], np.ones(32, bool))
+        return joints * [width, height], np.ones(32, bool)
 
     def stamp(self, i: int) -> str:
         return f"{file_stamp(self.paths[i])} {file_stamp(self._beside(i, 'Landmarks', '.mat'))}"
