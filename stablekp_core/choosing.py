@@ -42,8 +42,7 @@ def choose_tokens(backbone: Backbone, tokens: torch.Tensor, source: LatentSource
         chosen, votes = selection.most_voted(torch.stack(choices), len(tokens), config.keypoints)
         counts = votes[chosen]
     else:
-        chosen, _ = selection.most_consistent(torch.stack(positions), torch.stack(inside), height, config.keypoints,
-                                              config.candidates)
+        chosen, _ = selection.most_consistent(torch.stack(positions), torch.stack(inside), height, config.keypoints)
         counts = torch.zeros_like(chosen)
     return chosen, counts, tuple(height[:, chosen].median(0).values.tolist())
 

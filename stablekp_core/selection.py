@@ -110,27 +110,27 @@ def most_voted(choices: torch.Tensor, tokens: int, keypoints: int) -> tuple[torc
     return votes.argsort(descending=True, stable=True)[:keypoints], votes
 
 
-def most_consistent(position: torch.Tensor, seen: torch.Tensor, height: torch.Tensor, keypoints: int,
-                    candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
+def most_consistent(position: torch.Tensor, seen: torch.Tensor, height: torch.Tensor,
+                    keypoints: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose tokens that stay on the same spot of the object whatever the view, and that lie apart.
 
     position [I, V, N, 2]: peak of each token in view V of image I, brought back to the picture, in the unit square;
     seen bool [I, V, N]: whether the spot the first view found lies inside that view; height [I, N]: the peak's height.
-    A token's inconsistency is the median over images of its mean distance to the first view's peak. Among the
-    `candidates` most consistent, farthest points by mean distance over images. Returns (int64 [K], inconsistency [N]).
+    A token's inconsistency is the mean distance of other views' peaks from the first view's, less a twentieth of its
+    median height. The most consistent token comes first; then always the one with the largest distance from those
+    taken (median over images) less four times its inconsistency. Returns (int64 [K], inconsistency [N]).
     """
     away = (position[:, 1:] - position[:, :1]).norm(dim=-1)                               # [I, V-1, N]
     weight = seen[:, 1:].float()
-    mean = (away * weight).sum(1) / weight.sum(1).clamp(min=1)
-    mean = torch.where(weight.sum(1) > 0, mean, torch.full_like(mean, 1.0))
-    inconsistency = mean.median(0).values - 0.05 * height.median(0).values                # height breaks near-ties
-    top = inconsistency.argsort(stable=True)[:candidates]
-    p = position[:, 0, top]                                                               # [I, M, 2]
-    apart = torch.stack([(p[:, i:i + 1] - p).norm(dim=-1).median(0).values for i in range(len(top))])  # [M, M]
-    taken = [0]                                                                           # the most consistent first
+    mean = (away * weight).sum((0, 1)) / weight.sum((0, 1)).clamp(min=1)                  # [N]
+    mean = torch.where(weight.sum((0, 1)) > 0, mean, torch.ones_like(mean))
+    inconsistency = mean - 0.05 * height.median(0).values                                 # height breaks near-ties
+    taken = [int(inconsistency.argmin())]
+    first = position[:, 0]                                                                # [I, N, 2]
+    gap = torch.full_like(inconsistency, float("inf"))
     while len(taken) < keypoints:
-        gap = apart[taken].min(0).values
-        gap[taken] = -1
-        taken.append(int(gap.argmax()))
-    chosen = top[torch.tensor(taken)]
-    return chosen, inconsistency
+        gap = torch.minimum(gap, (first - first[:, taken[-1:]]).norm(dim=-1).median(0).values)
+        worth = gap - 4 * inconsistency
+        worth[taken] = -float("inf")
+        taken.append(int(worth.argmax()))
+    return torch.tensor(taken), inconsistency

@@ -160,11 +160,14 @@ def naive_consistency(position, seen, height):
     images, views, tokens, _ = position.shape
     out = []
     for n in range(tokens):
-        means = []
-        for i in range(images):
-            away = [math.dist(position[i, v, n], position[i, 0, n]) for v in range(1, views) if seen[i, v, n]]
-            means.append(sum(away) / len(away) if away else 1.0)
-        out.append(sorted(means)[(images - 1) // 2] - 0.05 * sorted(height[:, n])[(images - 1) // 2])
+        away = [
+            math.dist(position[i, v, n], position[i, 0, n])
+            for i in range(images)
+            for v in range(1, views)
+            if seen[i, v, n]
+        ]
+        mean = sum(away) / len(away) if away else 1.0
+        out.append(mean - 0.05 * sorted(height[:, n])[(images - 1) // 2])
     return out
 
 
@@ -177,17 +180,17 @@ def test_most_consistent():
     seen = torch.rand(images, views, tokens, generator=g) > 0.3
     seen[:, 1:, 3] = False  # never seen again: no evidence
     height = torch.rand(images, tokens, generator=g)
-    chosen, inconsistency = most_consistent(anchor + wobble, seen, height, 4, 7)
+    chosen, inconsistency = most_consistent(anchor + wobble, seen, height, 4)
     expected = naive_consistency((anchor + wobble).numpy(), seen.numpy(), height.double().numpy())
     np.testing.assert_allclose(inconsistency, expected, atol=1e-6)
     assert 3 not in chosen.tolist()
-    top = np.argsort(expected, kind="stable")[:7]
-    spots, taken = anchor[:, 0].double().numpy(), [top[0]]
+    spots, taken = anchor[:, 0].double().numpy(), [int(np.argmin(expected))]
     while len(taken) < 4:
-        gaps = {
+        worth = {
             n: min(float(np.sort(np.linalg.norm(spots[:, n] - spots[:, t], axis=-1))[2]) for t in taken)
-            for n in top
+            - 4 * expected[n]
+            for n in range(tokens)
             if n not in taken
         }
-        taken.append(max(gaps, key=gaps.get))
+        taken.append(max(worth, key=worth.get))
     assert chosen.tolist() == taken
