@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -82,20 +83,26 @@ def _one_by_one(
 ) -> Iterator[tuple[Span, Points]]:
     """Read and look at pictures start to stop of a split, for each of `spans`."""
     for span in spans:
-        samples, skipped = {}, []
-        for i in range(*span):
-            try:
-                samples[i] = split.sample(i)
-            except BrokenImage as error:
-                skipped.append((split.names[i], error.reason))
-        if not samples:
+        labels, skipped = [], []
+        pairs = _read(split, span, labels, skipped)
+        first = next(pairs, None)
+        if first is None:
             yield span, Points.empty(skipped)
             continue
-        keypoints = detect(
-            backbone, tokens, [(split.names[i], s.image) for i, s in samples.items()], config
-        ).keypoints
-        labels = [(sample.landmarks, sample.visible) for sample in samples.values()]
+        keypoints = detect(backbone, tokens, itertools.chain([first], pairs), config).keypoints
         yield span, _points(keypoints, labels, skipped)
+
+
+def _read(split: Split, span: Span, labels: list, skipped: list) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, picture) of readable pictures, one at a time; notes their labels and the others' reasons."""
+    for i in range(*span):
+        try:
+            sample = split.sample(i)
+        except BrokenImage as error:
+            skipped.append((split.names[i], error.reason))
+        else:
+            labels.append((sample.landmarks, sample.visible))
+            yield split.names[i], sample.image
 
 
 def _in_parallel(
