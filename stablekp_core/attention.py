@@ -13,7 +13,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-TILE_BYTES = 64 << 20      # of one full-resolution tile; `halve_tiles` lowers it after an out-of-memory error
+TILE_BYTES = 64 << 20      # of full-resolution work at a time; `halve_tiles` lowers it after an out-of-memory error
+CACHE_BYTES = 1 << 20      # of one tile on a CPU, so that it stays in the second-level cache between its passes
 
 
 def halve_tiles() -> bool:
@@ -38,37 +39,60 @@ def resize_matrix(source: int, target: int, like: torch.Tensor, mode: str = "bic
     return _resize_matrix(source, target, mode).to(like.device)
 
 
-class _Tiles:
-    """One layer's logits [h, s*s, N] of one image, cut into (heads, rows) tiles that fit the budget."""
+class _Layer:
+    """One layer's logits of one image, ready to be exponentiated at full resolution.
 
-    def __init__(self, logits: torch.Tensor, size: int):
-        self.logits, self.size = logits, size
-        self.side = math.isqrt(logits.shape[1])
+    A softmax ignores what is added to all tokens of a pixel, and resizing keeps such a term equal over the tokens
+    (the rows of A sum to 1), so each low-resolution pixel is shifted to a highest logit of 0. While logits span less
+    than SPAN, what they are upsampled to can then be exponentiated as it is; otherwise, and where finding that out
+    would stall the device, each upsampled pixel's highest logit is subtracted too.
+    """
+
+    SPAN = 60.0            # bicubic resizing in 2-D overshoots by at most a third: exp() stays between e^-80 and e^20
+
+    def __init__(self, logits: torch.Tensor, first: torch.Tensor | None, size: int):
+        """logits [h, s*s, N]; columns `first` (int64 [K]) are put in front once more, to be picked without a search."""
+        shifted = logits - logits.amax(-1, keepdim=True)
+        self.safe = logits.device.type == "cpu" and float(shifted.amin()) > -self.SPAN
+        if first is not None:
+            shifted = torch.cat([shifted[..., first], shifted], -1)
+        self.heads, self.width = len(logits), shifted.shape[-1]                           # h, C = K + N
+        self.side, self.size = math.isqrt(logits.shape[1]), size
+        self.low = shifted.view(self.heads, self.side, -1)                                # [h, s, s*C]
         self.matrix = resize_matrix(self.side, size, logits)                              # [R, s]
-        tokens = logits.shape[2]
-        row = size * tokens * 4
-        self.heads = max(1, min(logits.shape[0], TILE_BYTES // max(1, row * size)))
-        self.rows = max(1, min(size, TILE_BYTES // row))
 
-    def __iter__(self) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-        """Yields (heads, rows, upsampled logits [g, r, R, N])."""
-        s, n = self.side, self.logits.shape[2]
-        for h in range(0, self.logits.shape[0], self.heads):
-            part = self.logits[h:h + self.heads].view(-1, s, s, n)                        # [g, s, s, N]
-            wide = torch.matmul(self.matrix, part).view(len(part), s, -1)                 # [g, s, R*N]
-            for r in range(0, self.size, self.rows):
-                tile = torch.matmul(self.matrix[r:r + self.rows], wide)                   # [g, r, R*N]
-                yield (slice(h, h + len(part)), slice(r, r + self.rows),
-                       tile.view(len(part), -1, self.size, n))
+    def widen(self, rows: slice) -> torch.Tensor:
+        """The first half of upsampling: [h, r, s, C]."""
+        return torch.matmul(self.matrix[rows], self.low).view(self.heads, -1, self.side, self.width)
 
-    def pull_back(self, rows: slice, grad: torch.Tensor, wide: torch.Tensor) -> None:
-        """Add the gradient of one tile [g, r, R, N] to `wide` [g, s, R*N], the first half of the adjoint."""
-        wide.baddbmm_(self.matrix[rows].T.expand(len(grad), -1, -1), grad.flatten(2))
+    def exponentials(self, wide: torch.Tensor, tile: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Yields (heads, rows of `wide`, exp of the upsampled logits [g, r, R, C]); the last is overwritten by the
+        next."""
+        row = max(1, tile // (self.size * self.width * 4))                                # rows of R pixels per tile
+        g, rows = min(self.heads, row), wide.shape[1]
+        r = max(1, min(rows, row // g))
+        space = wide.new_empty(g * r, self.size, self.width)
+        for y in range(0, rows, r):
+            for h in range(0, self.heads, g):
+                part = wide[h:h + g, y:y + r]                                             # [g, r, s, C]
+                count = part.shape[0] * part.shape[1]
+                out = torch.bmm(self.matrix.expand(count, -1, -1), part.reshape(count, self.side, -1),
+                                out=space[:count])
+                if not self.safe:
+                    out -= out.amax(-1, keepdim=True)
+                yield slice(h, h + g), slice(y, y + r), out.exp_().view(*part.shape[:2], self.size, -1)
 
-    def finish(self, wide: torch.Tensor) -> torch.Tensor:
-        """[g, s, R*N] -> gradient of the low-resolution logits [g, s*s, N]."""
-        g, n = len(wide), self.logits.shape[2]
-        return torch.matmul(self.matrix.T, wide.view(g, self.side, self.size, n)).view(g, -1, n)
+
+def _panels(layers: Sequence[_Layer]) -> Iterator[slice]:
+    """Rows of the map whose first upsampling halves, of all layers, fit the budget together."""
+    row = sum(x.heads * x.side * x.width * 4 for x in layers)
+    count = max(1, min(layers[0].size, TILE_BYTES // 4 // row))
+    for y in range(0, layers[0].size, count):
+        yield slice(y, min(y + count, layers[0].size))
+
+
+def _tile_bytes(device: torch.device) -> int:
+    return min(TILE_BYTES, CACHE_BYTES) if device.type == "cpu" else TILE_BYTES // 2
 
 
 @torch.no_grad()
@@ -79,19 +103,28 @@ def token_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | N
     over N at each pixel; with `only` (int64 [K] token indices) the maps [B, K, R, R] of those tokens, for which memory
     does not grow with N.
     """
-    b, n = logits[0].shape[0], logits[0].shape[-1]
-    k = n if only is None else len(only)
-    out = logits[0].new_zeros(b, size, size, k)
-    for layer in logits:
-        weight = 1.0 / (len(logits) * layer.shape[1])
-        for i in range(b):
-            for _, rows, tile in _Tiles(layer[i], size):
-                if only is None:
-                    part = torch.softmax(tile, -1).sum(0)                                 # [r, R, N]
-                else:
-                    part = (tile[..., only] - tile.logsumexp(-1, keepdim=True)).exp_().sum(0)
-                out[i, rows].add_(part, alpha=weight)
-    return out.permute(0, 3, 1, 2)
+    k = logits[0].shape[-1] if only is None else len(only)
+    out = logits[0].new_empty(len(logits[0]), k, size, size)
+    for i in range(len(out)):
+        _image_maps([_Layer(x[i], only, size) for x in logits], k, out[i])
+    return out
+
+
+def _image_maps(layers: Sequence[_Layer], count: int, out: torch.Tensor) -> None:
+    """Fill out [count, R, R] with the mean over heads and layers of the first `count` columns' softmax."""
+    extra = 0 if layers[0].width == count else count       # columns in front that do not belong to the denominator
+    ones = out.new_ones(layers[0].width)
+    ones[:extra] = 0
+    tile = _tile_bytes(out.device)
+    for panel in _panels(layers):
+        sums = out.new_zeros(panel.stop - panel.start, out.shape[-1], count)              # [r, R, count]
+        for layer in layers:
+            weight = 1.0 / (len(layers) * layer.heads)
+            for _, rows, e in layer.exponentials(layer.widen(panel), tile):
+                scale = torch.mv(e.view(-1, layer.width), ones).reciprocal_().mul_(weight).view(*e.shape[:3], 1)
+                for head, factor in zip(e, scale):
+                    sums[rows].addcmul_(head[..., :count], factor)
+        out[:, panel] = sums.view(-1, count).T.contiguous().view(count, -1, out.shape[-1])
 
 
 class _ChosenMaps(torch.autograd.Function):
@@ -107,28 +140,40 @@ class _ChosenMaps(torch.autograd.Function):
     def backward(ctx, grad_out):
         chosen, *logits = ctx.saved_tensors
         grads = [torch.empty_like(x) for x in logits]
-        for layer, grad in zip(logits, grads):
-            weight = 1.0 / (len(logits) * layer.shape[1])
-            for i in range(len(layer)):
-                wanted = (grad_out[i] * weight).permute(1, 2, 0)                          # [R, R, K]
-                _backward_layer(_Tiles(layer[i], ctx.size), chosen[i], wanted, grad[i])
+        for i, first in enumerate(chosen):
+            wanted = grad_out[i].permute(1, 2, 0).contiguous()                            # [R, R, K]
+            for layer, grad in zip(logits, grads):
+                weight = 1.0 / (len(logits) * layer.shape[1])
+                _backward_layer(_Layer(layer[i], first, ctx.size), wanted * weight, first, grad[i])
         return None, None, None, *grads
 
 
-def _backward_layer(tiles: _Tiles, chosen: torch.Tensor, wanted: torch.Tensor, out: torch.Tensor) -> None:
-    """Softmax and upsampling backwards for one layer of one image: d logits = A^T (S * (dM - <S, dM>)) A."""
-    wide, heads = None, None
-    for group, rows, tile in tiles:
-        if group != heads:
-            if wide is not None:
-                out[heads] = tiles.finish(wide)
-            heads, wide = group, tile.new_zeros(len(tile), tiles.side, tiles.size * tile.shape[-1])
-        soft = torch.softmax(tile, -1)                                                    # [g, r, R, N]
-        picked = soft[..., chosen] * wanted[rows]                                         # [g, r, R, K]
-        grad = soft.mul_(-picked.sum(-1, keepdim=True))
-        grad.index_add_(-1, chosen, picked)
-        tiles.pull_back(rows, grad, wide)
-    out[heads] = tiles.finish(wide)
+def _backward_layer(layer: _Layer, wanted: torch.Tensor, first: torch.Tensor, out: torch.Tensor) -> None:
+    """Gradient `out` [h, s*s, N] of one layer's logits, from that of the chosen maps, wanted [R, R, K].
+
+    Softmax and upsampling backwards are A^T (S * (dM - <S, dM>)) A. Off the chosen tokens dM is 0, so all tokens get a
+    multiple of exp() that is the same for the whole pixel, and the multiple goes into A^T, which is small; the chosen
+    ones get S * dM besides.
+    """
+    k, s = len(first), layer.side
+    ones = out.new_ones(layer.width)
+    ones[:k] = 0
+    common = out.new_zeros(layer.heads, s, s * (layer.width - k))                         # [h, s, s*N]
+    special = out.new_zeros(layer.heads, s, s * k)                                        # [h, s, s*K]
+    for panel in _panels([layer]):
+        wide = layer.widen(panel)                                                         # [h, r, s, C]
+        wide_common, wide_special = torch.empty_like(wide[..., k:]), torch.empty_like(wide[..., :k])
+        for heads, rows, e in layer.exponentials(wide, _tile_bytes(out.device)):
+            inverse = torch.mv(e.view(-1, layer.width), ones).reciprocal_().view(*e.shape[:3], 1)
+            picked = e[..., :k] * inverse * wanted[panel][rows]                           # [g, r, R, K]
+            factor = picked.sum(-1, keepdim=True).mul_(inverse).neg_()                    # [g, r, R, 1]
+            turned = (layer.matrix * factor).transpose(-1, -2)                            # [g, r, s, R]
+            wide_common[heads, rows] = torch.matmul(turned, e[..., k:])
+            wide_special[heads, rows] = torch.matmul(layer.matrix.T, picked)
+        back = layer.matrix[panel].T.expand(layer.heads, -1, -1)                          # [h, s, r]
+        common.baddbmm_(back, wide_common.flatten(2))
+        special.baddbmm_(back, wide_special.flatten(2))
+    out.copy_(common.view_as(out)).index_add_(-1, first, special.view(layer.heads, s * s, k))
 
 
 def chosen_maps(logits: Sequence[torch.Tensor], maps: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
