@@ -29,8 +29,9 @@ class _Recent:
         return self.items.get(key)
 
     def put(self, key, value: torch.Tensor) -> torch.Tensor:
+        old = self.items.pop(key, None)
+        self.size += value.nbytes - (0 if old is None else old.nbytes)
         self.items[key] = value
-        self.size += value.nbytes
         while self.size > self.limit and len(self.items) > 1:
             self.size -= self.items.popitem(last=False)[1].nbytes
         return value
@@ -59,7 +60,8 @@ class LatentSource:
                 return candidate
             except BrokenImage as error:
                 self._broken.add(candidate)
-                self.images.skip(candidate, error.reason)
+                if (self.images.names[candidate], error.reason) not in self.images.skipped:
+                    self.images.skip(candidate, error.reason)
         raise BrokenImage(self.images.names[index], "no picture of the set can be read")
 
     def square(self, index: int) -> torch.Tensor:
@@ -82,14 +84,17 @@ class LatentSource:
         """Latents of the pictures seen through theta [B, 2, 3]; with `slots` they are kept under (picture, slot)."""
         if slots is None:
             return self.backbone.encode(transforms.warp(self.batch(indices), theta))
-        return self._cached(list(zip(indices, slots)), indices, theta, True)
+        return self._cached(list(zip(indices, slots, strict=True)), indices, theta, True)
 
     def _cached(self, names: list[tuple], indices: list[int], theta: torch.Tensor, turned: bool) -> torch.Tensor:
         found = {j: self._latents.get(name) for j, name in enumerate(names)}
-        missing = [j for j, value in found.items() if value is None]
+        missing = list({names[j]: j for j, value in found.items() if value is None}.values())
         if missing:
             pictures = self.batch([indices[j] for j in missing])
             pictures = transforms.warp(pictures, theta[missing]) if turned else pictures
-            for j, value in zip(missing, self.backbone.encode(pictures).cpu()):
-                found[j] = self._latents.put(names[j], value.clone())
+            # One at a time on a CPU: rounding depends on the size of the batch, and which pictures are missing from the
+            # cache depends on when a run was resumed.
+            encoded = self.backbone.encode(pictures, 1 if self.backbone.device.type == "cpu" else 8).cpu()
+            new = {names[j]: self._latents.put(names[j], value.clone()) for j, value in zip(missing, encoded, strict=True)}
+            found = {j: new[name] if found[j] is None else found[j] for j, name in enumerate(names)}
         return torch.stack([found[j] for j in range(len(names))]).to(self.backbone.device)
