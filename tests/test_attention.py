@@ -121,3 +121,28 @@ def test_halving_tiles_ends(monkeypatch):
     monkeypatch.setattr(attention, "TILE_BYTES", 16 << 20)
     assert [attention.halve_tiles() for _ in range(4)] == [True, True, False, False]
     assert attention.TILE_BYTES == 4 << 20
+
+
+def test_logits_far_apart_do_not_overflow(tile_bytes):
+    """Logits of hundreds: exp() alone would be infinite, and all but one token vanish."""
+    logits, chosen = [x.requires_grad_() for x in some_logits(4, scale=150.0)], torch.tensor([[0, 5], [6, 2]])
+    maps = token_maps([x.detach() for x in logits], SIZE)
+    assert max(x.detach().abs().max() for x in logits) > 400
+    np.testing.assert_allclose(maps, materialised(logits, SIZE).detach(), atol=5e-4)
+    chosen_maps(logits, maps, chosen).square().sum().backward()
+    exact = [x.detach().double().requires_grad_() for x in logits]
+    torch.gather(
+        materialised(exact, SIZE), 1, chosen[:, :, None, None].expand(-1, -1, SIZE, SIZE)
+    ).square().sum().backward()
+    for found, wanted in zip(logits, exact, strict=True):
+        np.testing.assert_allclose(found.grad, wanted.grad, atol=5e-4)
+
+
+def test_tokens_that_all_lose_somewhere():
+    """Between a pixel where one token is far ahead and a pixel where another is, both are far below the
+    maximum.
+    """
+    logits = torch.full((1, 1, 16, 3), -70.0)
+    logits[0, 0, ::2, 0] = logits[0, 0, 1::2, 1] = 0
+    found = token_maps([logits], 32)
+    np.testing.assert_allclose(found, materialised([logits], 32), atol=1e-5)
