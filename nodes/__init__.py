@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import backbone, convert, detection, drawing, images, token_files, training
+from . import (
+    backbone,
+    convert,
+    detection,
+    drawing,
+    export,
+    images,
+    landmarks,
+    poses,
+    report,
+    skeleton,
+    token_files,
+    training,
+    video,
+)
 from .folders import register_folders
 
 NODES: list[type[io.ComfyNode]] = [
@@ -19,6 +33,17 @@ NODES: list[type[io.ComfyNode]] = [
     convert.KeypointsToMasks,
     convert.KeypointsToTracks,
     convert.KeypointsToJSON,
+    landmarks.FitLandmarkMap,
+    landmarks.ApplyLandmarkMap,
+    landmarks.SaveLandmarkMap,
+    landmarks.LoadLandmarkMap,
+    landmarks.MapKeypointsByHand,
+    poses.KeypointsToPose,
+    skeleton.DiscoverSkeleton,
+    video.SmoothKeypoints,
+    report.KeypointReport,
+    report.EditKeypointTokens,
+    export.ExportControlNetDataset,
 ]
 
 

@@ -12,6 +12,7 @@ from stablekp_core.errors import KeypointError
 
 from . import types
 from .batches import mask_batches, single_images
+from .figures import Figures, figure_inputs
 from .runtime import Progress, plain_tensors
 
 _MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF = "as computed", "image size", "off"
@@ -41,16 +42,21 @@ class DetectKeypoints(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, backbone, tokens, images, names=None, **settings) -> io.NodeOutput:
+    def execute(
+        cls, backbone, tokens, images, names=None, boxes=None, masks=None, **settings
+    ) -> io.NodeOutput:
         options = {name: value[0] for name, value in settings.items()}
+        figures = Figures(boxes, masks, options.pop("crop_margin", 0.15), options.pop("isolate", "none"))
         heat, config = options.pop("heat_maps", _MAPS_SMALL), detect_config(options)
         pictures = named_pictures(single_images(images, "Detect Keypoints (images)"), names)
+        pictures, crops = figures.cut(pictures)
         progress = Progress(len(pictures))
         with plain_tensors(), backbone[0].open(config.batch_size) as model:
-            found, masks = _detect(model, tokens[0], pictures, config, heat, progress)
+            found, heat_maps = _detect(model, tokens[0], pictures, config, heat, progress)
             other_model = bool(tokens[0].model_hash) and tokens[0].model_hash != model.hash
+        found = figures.put_back(found, crops)
         text = confidence_text(found, tokens[0].model_name if other_model else "")
-        return io.NodeOutput(found, masks, text, ui=ui.PreviewText(text))
+        return io.NodeOutput(found, heat_maps, text, ui=ui.PreviewText(text))
 
 
 def _inputs() -> list:
@@ -112,6 +118,7 @@ def _inputs() -> list:
             **more,
             tooltip="Decides the random views and the noise; the same for every image.",
         ),
+        *figure_inputs(),
     ]
 
 
@@ -197,6 +204,9 @@ def confidence_text(points, other_model: str = "") -> str:
         confidence = points.confidence[row]
         doubtful = [k for k in np.argsort(confidence, kind="stable") if confidence[k] < 0.5]
         tail = ", ".join(f"{points.names[k]} {confidence[k]:.2f}" for k in doubtful)
-        name = points.images[row] or f"image {row}"
+        image = int(points.image_index[row])
+        name = points.images[row] or f"image {image}"
+        if (points.image_index == image).sum() > 1:
+            name += f", figure {int((points.image_index[:row] == image).sum())}"
         lines.append(f"{name}: mean {confidence.mean():.2f}" + (f"; unsure: {tail}" if tail else ""))
     return "\n".join(lines)

@@ -173,6 +173,8 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
     """One picture with all instances in it; `rows` are the Keypoints of that image."""
     from stablekp_core import drawing
 
+    if options["style"] in (_OPENPOSE, _ANIMAL):
+        rows, which = _as_pose(rows, which, "openpose" if options["style"] == _OPENPOSE else "ap10k")
     own = rows.sizes[0] if len(rows) else np.array(picture.shape[1::-1])
     base = np.array(picture.shape[1::-1]) if picture is not None else own
     size = (int(options["out_width"] or base[0]), int(options["out_height"] or base[1]))
@@ -211,3 +213,18 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
         )
     pose = np.concatenate([xy, shown[..., None]], axis=-1)  # [P, K, 3]
     return (drawing.draw_openpose if options["style"] == _OPENPOSE else drawing.draw_ap10k)(pose, *size)
+
+
+def _as_pose(rows, which: list[int] | None, target: str):
+    """Keypoints named after joints in the pose's order, with those not in `which` missing; others as they
+    are, which the drawing refuses unless their number is the pose's.
+    """
+    from stablekp_core.joints import joint_name, pose_format
+    from stablekp_core.pose import to_pose
+
+    joints = {joint_name(name) for name in rows.names} & set(pose_format(target).joints)
+    if len(joints) < 3:
+        return rows, which
+    if which is not None:
+        rows = rows.select(which)
+    return to_pose(rows, target), None

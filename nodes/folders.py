@@ -12,17 +12,19 @@ import folder_paths
 from stablekp_core.errors import KeypointError
 
 TOKENS = "keypoint_tokens"
+LANDMARKS = "keypoint_landmarks"
 #: Set to 1 by the server's owner, this lets a graph read image folders outside `input/`.
 ANY_PATH_VARIABLE = "STABLEKP_ALLOW_ANY_PATH"
 _SUFFIX = ".safetensors"
 
 
 def register_folders() -> None:
-    """Tell ComfyUI about models/keypoint_tokens (so extra_model_paths.yaml can add more) and the rescue
-    folder.
+    """Tell ComfyUI about models/keypoint_tokens and models/keypoint_landmarks (so extra_model_paths.yaml
+    can add more) and the rescue folder.
     """
     folder_paths.add_model_folder_path(TOKENS, os.path.join(folder_paths.models_dir, TOKENS))
     folder_paths.add_model_folder_path(TOKENS, str(rescue_folder()))
+    folder_paths.add_model_folder_path(LANDMARKS, os.path.join(folder_paths.models_dir, LANDMARKS))
 
 
 def tokens_folder() -> Path:
@@ -51,6 +53,39 @@ def token_path(name: str) -> Path:
             "or put a .safetensors tokens file there and press R to refresh."
         )
     return Path(found)
+
+
+def landmarks_folder() -> Path:
+    """The folder Save Landmark Map writes to: the first that ComfyUI knows for them."""
+    return Path(folder_paths.get_folder_paths(LANDMARKS)[0])
+
+
+def landmark_files() -> list[str]:
+    """Landmark map files, as ComfyUI names them."""
+    return [name for name in folder_paths.get_filename_list(LANDMARKS) if name.lower().endswith(_SUFFIX)]
+
+
+def landmark_path(name: str) -> Path:
+    """The file behind one of `landmark_files`; KeypointError when it is gone or is no such name."""
+    found = folder_paths.get_full_path(LANDMARKS, name) if name.lower().endswith(_SUFFIX) else None
+    if found is None:
+        raise KeypointError(
+            f"there is no landmark map {name!r} in {landmarks_folder()}; run Save Landmark Map first, "
+            "or put a .safetensors landmark map there and press R to refresh."
+        )
+    return Path(found)
+
+
+def input_file(name: str) -> Path:
+    """A file below ComfyUI's input folder, by its path from there; KeypointError for anything else."""
+    root = Path(folder_paths.get_input_directory()).resolve()
+    path = (root / name.strip()).resolve()
+    if root not in path.parents or not path.is_file():
+        raise KeypointError(
+            f"there is no file {name.strip()!r} in ComfyUI's input folder; put it there and give its path "
+            "from there."
+        )
+    return path
 
 
 def checkpoints() -> list[str]:

@@ -16,6 +16,12 @@ Points = io.Custom("KEYPOINTS")
 #: Types that ComfyUI's own nodes read: {"loss": [float]} and {"track_path", "track_visibility"}.
 LossMap = io.Custom("LOSS_MAP")
 Tracks = io.Custom("TRACKS")
+#: A `stablekp_core` LandmarkMap.
+Landmarks = io.Custom("LANDMARK_MAP")
+#: What pose detectors and pose editors exchange: one dict per image, people (OpenPose) or animals (AP-10K).
+Pose = io.Custom("POSE_KEYPOINT")
+#: ComfyUI's own boxes, dicts of x, y, width and height; its class for them came after 0.8.0.
+Boxes = io.Custom("BOUNDING_BOX")
 
 #: For inputs most people never touch. Given as extra option because the schema field for it came after 0.8.0.
 ADVANCED = {"advanced": True}

@@ -409,7 +409,8 @@ def test_detection_widgets_are_the_cores_settings(pack):
     widgets = {
         i.id: i.options["default"] for i in detection.DetectKeypoints.define_schema().inputs if i.is_widget
     }
-    widgets.pop("heat_maps")
+    for name in ("heat_maps", "crop_margin", "isolate"):  # of the node, not of the detection
+        widgets.pop(name)
     assert detection.detect_config(widgets) == DetectConfig()
     assert detection.detect_config({"sub_pixel": False, "view_seed": 4, "views": 1}) == DetectConfig(
         readout="argmax", seed=4, views=1

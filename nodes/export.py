@@ -1,0 +1,198 @@
+"""Export ControlNet Dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from stablekp_core.errors import KeypointError
+
+from . import folders, types
+from .batches import single_images
+from .runtime import Progress
+
+_STYLES = ("scribble", "openpose", "ap10k", "keypoints")
+_FITS = ("crop", "keep")
+#: The export's folders lie below this one in ComfyUI's output folder.
+FOLDER = "controlnet_datasets"
+
+
+def dataset_folder(name: str) -> Path:
+    """Where a data set of that name goes; KeypointError for names that would leave the output folder."""
+    relative = folders.relative_save_path(name).with_suffix("")
+    return Path(folder_paths.get_output_directory()) / FOLDER / relative
+
+
+class ExportControlNetDataset(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPExportControlNet",
+            display_name="Export ControlNet Dataset",
+            description="Writes pairs of image and drawn keypoints to train one's own ControlNet with, in the "
+            "layout that diffusers' training example reads.",
+            search_aliases=["training data", "image folder", "stable keypoints"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=_inputs(),
+            outputs=[
+                io.String.Output(display_name="path", tooltip="The data set's folder."),
+                io.String.Output(display_name="report", tooltip="How many pairs, and what was left out."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name) -> bool | str:
+        # Values on the node come in a list, as this node takes lists; None: over a wire, looked at later.
+        value = name[0] if isinstance(name, list) else name
+        if value is None:
+            return True
+        try:
+            dataset_folder(value)
+        except KeypointError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, images, keypoints, names=None, captions=None, **settings) -> io.NodeOutput:
+        from stablekp_core.export import ExportSettings, export_controlnet_dataset
+        from stablekp_core.keypoints import Keypoints
+
+        options = {key: value[0] for key, value in settings.items()}
+        folder = dataset_folder(options.pop("name"))
+        caption, overwrite = options.pop("caption"), options.pop("overwrite", False)
+        points = Keypoints.concat(keypoints)
+        pictures = _named(single_images(images, "Export ControlNet Dataset (images)"), names, points)
+        progress = Progress(len(pictures))
+        done = export_controlnet_dataset(
+            pictures,
+            points,
+            folder,
+            ExportSettings(**options),
+            captions=_captions(captions, pictures.names),
+            caption=caption,
+            overwrite=overwrite,
+            on_progress=lambda count, name: progress.step(count),
+        )
+        return io.NodeOutput(str(folder), done.report(), ui=ui.PreviewText(done.report()))
+
+
+def _named(pictures, names, points):
+    """A core ImageSet under the connected names, or those the keypoints carry, or numbers."""
+    from stablekp_core.images import ImageSet
+
+    if names and len(names) != len(pictures):
+        raise KeypointError(
+            f"{len(names)} names are connected to Export ControlNet Dataset for {len(pictures)} images; "
+            "connect images and names of the same Load Image Set, or no names."
+        )
+    if not names:
+        carried = dict(zip(points.image_index.tolist(), points.images, strict=True))
+        names = [carried.get(i) or f"image_{i:05d}" for i in range(len(pictures))]
+    return ImageSet.from_arrays(pictures, list(names))
+
+
+def _captions(captions, names) -> dict[str, str] | None:
+    if not captions:
+        return None
+    if len(captions) != len(names):
+        raise KeypointError(
+            f"{len(captions)} captions are connected to Export ControlNet Dataset for {len(names)} images; "
+            "connect one for each, or none."
+        )
+    return dict(zip(names, captions, strict=True))
+
+
+def _inputs() -> list:
+    more = {"optional": True, "extra_dict": types.ADVANCED}
+    return [
+        io.Image.Input("images", tooltip="The images to train on: a batch, or a list."),
+        types.Points.Input(
+            "keypoints",
+            tooltip="Detected on them. scribble needs a skeleton, openpose and ap10k named joints.",
+        ),
+        io.String.Input(
+            "name",
+            default="my_dataset",
+            tooltip=f"Folder below output/{FOLDER}. Run again, it goes on where it stopped.",
+        ),
+        io.Combo.Input(
+            "style",
+            options=list(_STYLES),
+            default=_STYLES[0],
+            tooltip="What the hints look like. scribble: white skeleton. openpose, ap10k: as those ControlNets "
+            "know them. keypoints: coloured dots and lines.",
+        ),
+        io.Int.Input(
+            "size",
+            default=512,
+            min=64,
+            max=4096,
+            step=8,
+            tooltip="Side of the pictures in pixels: the resolution to train at.",
+        ),
+        io.Combo.Input(
+            "fit",
+            options=list(_FITS),
+            default=_FITS[0],
+            tooltip="crop: a square around the figures. keep: the whole image, its shorter side at size.",
+        ),
+        io.Float.Input(
+            "threshold",
+            default=0.3,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Points with a lower confidence are left out of the hints.",
+        ),
+        io.Float.Input(
+            "validation",
+            default=0.1,
+            min=0.0,
+            max=0.9,
+            step=0.01,
+            tooltip="Share of the images that are set aside to look at the result with.",
+        ),
+        io.String.Input(
+            "caption",
+            default="",
+            multiline=True,
+            tooltip="The text of images without a caption of their own, such as: a photo of my mascot.",
+        ),
+        io.String.Input(
+            "names",
+            optional=True,
+            force_input=True,
+            tooltip="File names of the images, from Load Image Set.",
+        ),
+        io.String.Input(
+            "captions",
+            optional=True,
+            force_input=True,
+            tooltip="One text for each image, from a captioning node.",
+        ),
+        io.Int.Input(
+            "line_width",
+            default=4,
+            min=1,
+            max=100,
+            **more,
+            tooltip="Of the styles scribble and keypoints, in pixels.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**31 - 1,
+            **more,
+            tooltip="Decides which images are set aside.",
+        ),
+        io.Boolean.Input(
+            "overwrite",
+            default=False,
+            **more,
+            tooltip="Allow other settings than those the folder was begun with; its old pairs are removed.",
+        ),
+    ]

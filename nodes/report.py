@@ -1,0 +1,131 @@
+"""Keypoint Report and Edit Keypoint Tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+from comfy_api.latest import io, ui
+
+from stablekp_core.errors import KeypointError
+
+from . import types
+from .batches import image_batches, single_images
+
+
+class KeypointReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPReport",
+            display_name="Keypoint Report",
+            description="What each keypoint is worth over a batch of images, and which ones to drop.",
+            search_aliases=["inspect keypoints", "consistency", "stable keypoints"],
+            is_input_list=True,
+            inputs=[
+                types.Points.Input("keypoints", tooltip="Detected on 10 or more images."),
+                io.Int.Input(
+                    "max_pictures",
+                    default=9,
+                    min=1,
+                    max=64,
+                    tooltip="At most this many images are shown in the picture.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="From this confidence on a keypoint counts as seen.",
+                ),
+                types.Tokens.Input(
+                    "tokens", optional=True, tooltip="The tokens, for their votes in training."
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="The images the keypoints were detected on. Without them the picture is black.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="Images with each keypoint's number and consistency; ! marks a dead or double "
+                    "one.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="A table: consistency, confidence, how often seen, votes, remarks, and a "
+                    "suggested edit for Edit Keypoint Tokens.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, keypoints, max_pictures, threshold, tokens=None, images=None) -> io.NodeOutput:
+        from stablekp_core.keypoints import Keypoints
+        from stablekp_core.report import keypoint_report, report_labels, report_text
+
+        points = Keypoints.concat(keypoints)
+        report = keypoint_report(points, tokens[0] if tokens else None, threshold=threshold[0])
+        text = report_text(report)
+        pictures = single_images(images, "Keypoint Report (images)") if images else None
+        sheet = _sheet(points, pictures, report_labels(report), max_pictures[0])
+        return io.NodeOutput(image_batches([sheet])[0], text, ui=ui.PreviewText(text))
+
+
+def _sheet(points, pictures, labels: list[str], most: int) -> np.ndarray:
+    """uint8 RGB contact sheet of the first images, each keypoint with its label."""
+    from stablekp_core import drawing
+    from stablekp_core.images import ImageSet
+
+    numbers = sorted(set(points.image_index.tolist()))[:most]
+    if pictures is not None and len(pictures) <= numbers[-1]:
+        raise KeypointError(
+            f"{len(pictures)} images are connected to Keypoint Report, but the keypoints are those of more; "
+            "connect the images they were detected on."
+        )
+    shown = None if pictures is None else ImageSet.from_arrays([pictures[i] for i in numbers])
+    cells, places, sure = [], [], []
+    for cell, number in enumerate(numbers):
+        rows = points.instances(number)
+        width, height = (int(side) for side in rows.sizes[0])
+        picture = np.zeros((height, width, 3), np.uint8) if shown is None else shown[cell]
+        cells.append(picture)
+        places.append(rows.xy * (np.array(picture.shape[1::-1]) / rows.sizes[0]))
+        sure.append(rows.confidence)
+    return drawing.contact_sheet(
+        cells, places, sure, skeleton=points.skeleton, colors=points.colors, labels=labels, cell=512
+    )
+
+
+class EditKeypointTokens(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPEditTokens",
+            display_name="Edit Keypoint Tokens",
+            description="Drops, reorders, renames and recolours the keypoints of tokens. Save them to keep it.",
+            search_aliases=["rename keypoints", "drop keypoints", "stable keypoints"],
+            inputs=[
+                types.Tokens.Input("tokens", tooltip="From Train or Load Keypoint Tokens."),
+                io.String.Input(
+                    "edits",
+                    default="",
+                    multiline=True,
+                    tooltip="One edit per line: drop 3 7, rename 0 nose, reorder 2 0 1, recolour 0 #ff8000, "
+                    "skeleton 0-1, 1-2. Points are numbers or names as they were before the first line.",
+                ),
+            ],
+            outputs=[
+                types.Tokens.Output(display_name="tokens", tooltip="The edited tokens."),
+                io.String.Output(display_name="keypoints", tooltip="Number and name of each keypoint now."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, tokens, edits) -> io.NodeOutput:
+        from stablekp_core.edits import edit_tokens
+
+        edited = edit_tokens(tokens, edits)
+        text = "\n".join(f"{number} {name}" for number, name in enumerate(edited.names))
+        return io.NodeOutput(edited, text, ui=ui.PreviewText(text))

@@ -1,0 +1,76 @@
+"""Discover Skeleton."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from comfy_api.latest import io, ui
+
+from stablekp_core.errors import KeypointError
+
+from . import types
+
+
+class DiscoverSkeleton(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPSkeleton",
+            display_name="Discover Skeleton",
+            description="Joins keypoints that move together, over many images, with lines, and writes them into "
+            "the tokens.",
+            search_aliases=["bones", "edges", "stable keypoints"],
+            inputs=[
+                types.Points.Input(
+                    "keypoints", tooltip="Of 30 or more images in different poses; 5 are the least."
+                ),
+                types.Tokens.Input("tokens", tooltip="The tokens the keypoints were detected with."),
+                io.Float.Input(
+                    "extra_lines",
+                    default=0.9,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Every keypoint is joined once. Further pairs that agree at least this much are "
+                    "joined too; 1 for none.",
+                ),
+                io.String.Input(
+                    "edges",
+                    default="",
+                    multiline=True,
+                    tooltip="Empty: discovered. Else these lines are used instead, such as 0-1, 1-2, with "
+                    "numbers or names: copy the text output here and edit it.",
+                ),
+            ],
+            outputs=[
+                types.Tokens.Output(
+                    display_name="tokens", tooltip="With the skeleton, for Save Keypoint Tokens."
+                ),
+                types.Points.Output(
+                    display_name="keypoints",
+                    tooltip="The same keypoints with the skeleton, for Draw Keypoints in the style scribble.",
+                ),
+                io.String.Output(display_name="edges", tooltip="The skeleton as text."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, keypoints, tokens, extra_lines, edges) -> io.NodeOutput:
+        from stablekp_core.skeleton import discover_skeleton, format_skeleton, parse_skeleton
+
+        if tokens.num_keypoints != keypoints.num_keypoints:
+            raise KeypointError(
+                f"the tokens have {tokens.num_keypoints} keypoints but {keypoints.num_keypoints} are connected "
+                "to Discover Skeleton; connect the tokens these keypoints were detected with."
+            )
+        if edges.strip():
+            found = parse_skeleton(edges, keypoints.num_keypoints, keypoints.names)
+        else:
+            found = discover_skeleton(keypoints, extra=extra_lines).edges
+        text = format_skeleton(found)
+        return io.NodeOutput(
+            tokens.with_skeleton(found),
+            replace(keypoints, skeleton=found),
+            text,
+            ui=ui.PreviewText(text),
+        )

@@ -1,0 +1,119 @@
+"""Smooth Keypoints."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from . import types
+
+_METHODS = ("savitzky-golay", "one-euro", "none")
+
+
+class SmoothKeypoints(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return types.make_schema(
+            node_id="StableKPSmooth",
+            display_name="Smooth Keypoints",
+            description="Takes the jitter out of the keypoints of a video, fills short gaps and keeps left and "
+            "right apart.",
+            search_aliases=["jitter", "one euro", "temporal", "stable keypoints"],
+            inputs=_inputs(),
+            outputs=[
+                types.Points.Output(display_name="keypoints", tooltip="Smoothed, one entry for each frame."),
+                io.String.Output(
+                    display_name="report", tooltip="Jitter before and after, and what was put in order."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, keypoints, method, fill, threshold, may_swap="auto", **settings) -> io.NodeOutput:
+        from stablekp_core.tracking import parse_swaps, smooth_keypoints
+
+        done = smooth_keypoints(
+            keypoints,
+            method,
+            fill=fill,
+            threshold=threshold,
+            identity=parse_swaps(may_swap, keypoints),
+            **settings,
+        )
+        report = done.report()
+        return io.NodeOutput(done.keypoints, report, ui=ui.PreviewText(report))
+
+
+def _inputs() -> list:
+    more = {"optional": True, "extra_dict": types.ADVANCED}
+    return [
+        types.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
+        io.Combo.Input(
+            "method",
+            options=list(_METHODS),
+            default=_METHODS[0],
+            tooltip="savitzky-golay: smooth curves through each moment, no lag. one-euro: strong at rest, "
+            "weak in fast motion. none: only gaps and swaps.",
+        ),
+        io.Int.Input(
+            "window",
+            default=9,
+            min=3,
+            max=301,
+            step=2,
+            tooltip="Savitzky-Golay: over how many frames a curve runs. More is smoother.",
+        ),
+        io.Int.Input(
+            "order",
+            default=2,
+            min=0,
+            max=5,
+            tooltip="Savitzky-Golay: the curve's degree. Higher follows quick turns better.",
+        ),
+        io.Float.Input(
+            "fps", default=25.0, min=0.1, max=1000.0, step=0.1, tooltip="One-Euro: frames per second."
+        ),
+        io.Float.Input(
+            "min_cutoff",
+            default=1.0,
+            min=0.001,
+            max=100.0,
+            step=0.01,
+            tooltip="One-Euro: how much movement at rest is let through, in Hz. Lower is smoother.",
+        ),
+        io.Float.Input(
+            "beta",
+            default=1.0,
+            min=0.0,
+            max=100.0,
+            step=0.01,
+            tooltip="One-Euro: how much more is let through in fast motion. Higher lags less.",
+        ),
+        io.Int.Input(
+            "fill",
+            default=5,
+            min=0,
+            max=1000,
+            tooltip="Longest gap, in frames, that is bridged. Points in longer gaps stay missing.",
+        ),
+        io.Float.Input(
+            "threshold",
+            default=0.3,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Points with a lower confidence count as gaps.",
+        ),
+        io.String.Input(
+            "may_swap",
+            default="auto",
+            **more,
+            tooltip="Which points the detector may confuse: auto (pairs named left and right, else any), "
+            "all, none, or pairs such as 3-5, 2-7.",
+        ),
+        io.Boolean.Input(
+            "causal",
+            default=False,
+            **more,
+            tooltip="One-Euro: look at past frames only, as for live pictures. It lags.",
+        ),
+    ]
