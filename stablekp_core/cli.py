@@ -107,6 +107,28 @@ def _evaluate_parser(commands) -> None:
     p.set_defaults(run="evaluation_command:run")
 
 
+def _scale_parser(commands) -> None:
+    p = commands.add_parser("detect-dataset", help="find keypoints on very many pictures, with several processes or "
+                            "machines")
+    p.add_argument("input", help="a folder, file or pattern (*) of pictures, .tar shards or .parquet files; a path, "
+                   "or a URL such as s3://bucket/shards/*.tar")
+    p.add_argument("output", help="folder for the Parquet parts, a path or URL; started again, what is there is not "
+                   "made again")
+    p.add_argument("--tokens", dest="tokens_file", type=Path, required=True, help="the file that train wrote")
+    p.add_argument("--workers", type=int, default=0, help="processes, each with the model in memory; 0 = as many as "
+                   "the GPUs or cores allow (0)")
+    p.add_argument("--cpus", type=float, default=1, help="cores, and threads, of each worker (1)")
+    p.add_argument("--gpus", type=float, help="share of a GPU for each worker, such as 0.5 (1 where there are GPUs)")
+    p.add_argument("--address", help="of a running Ray cluster, or auto (this machine alone)")
+    p.add_argument("--part-rows", type=int, default=500, help="pictures per part; tar shards stay whole (500)")
+    p.add_argument("--column", help="Parquet column with pictures, as bytes or paths (known by its usual names)")
+    p.add_argument("--id-column", help="Parquet column with the pictures' ids (the path, or FILE#ROW)")
+    _add_model(p)
+    _add_preset(p)
+    _add_config(p, DetectConfig, "detection")
+    p.set_defaults(run="scale_dataset:run")
+
+
 def _draw_parser(commands) -> None:
     p = commands.add_parser("draw", help="draw detected keypoints")
     p.add_argument("images", type=Path, help="the folder the keypoints were found on")
@@ -149,7 +171,8 @@ def _demo_parser(commands) -> None:
     p.set_defaults(run="demo:run")
 
 
-_PARSERS = [_train_parser, _detect_parser, _evaluate_parser, _draw_parser, _heat_parser, _info_parser, _demo_parser]
+_PARSERS = [_train_parser, _detect_parser, _scale_parser, _evaluate_parser, _draw_parser, _heat_parser, _info_parser,
+            _demo_parser]
 
 
 def build_parser() -> argparse.ArgumentParser:

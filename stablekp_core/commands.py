@@ -4,8 +4,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -17,7 +20,7 @@ from .detection import detect as detect_keypoints
 from .distributed import Ranks, process_group
 from .errors import KeypointError
 from .files import write_atomically
-from .images import ImageSet, load_files, load_folder
+from .images import BrokenImage, ImageSet, list_images, load_files, load_folder, load_image
 from .keypoints import Keypoints
 from .tokens import KeypointTokens
 from .training import StepInfo, TrainingDiverged
@@ -39,10 +42,13 @@ def save_picture(path: Path, picture) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Learn tokens; write them, a picture of the loss and a contact sheet beside them. Of several processes that
-    `accelerate launch` started only the first one prints and writes."""
+    """Learn tokens; write them, a picture of the loss and a contact sheet beside them. Of several processes
+    that `accelerate launch` started only the first one prints and writes."""
     if args.tokens_file.suffix != ".safetensors":
-        raise KeypointError(f"{args.tokens_file.name} is not a .safetensors name; tokens are written as .safetensors only.")
+        raise KeypointError(f"{args.tokens_file.name} is not a .safetensors name; tokens are written as .safetensors "
+                            "only.")
+    if args.checkpoint_every < 1:
+        raise KeypointError(f"--checkpoint-every is {args.checkpoint_every}, but it must be at least 1 step.")
     with process_group(args.device) as (ranks, device):
         _train(args, config_from(args, TrainConfig), ranks, device)
 
@@ -64,7 +70,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
                                   checkpoint_every=args.checkpoint_every, resume=args.resume, notice=_say)
         except KeyboardInterrupt:
             bar.close()
-            if ranks.first:
+            if ranks.first and state.exists():
                 _say(f"Stopped; what was learned is in {state}. Go on with --resume.")
             raise
         except TrainingDiverged as error:
@@ -102,7 +108,11 @@ def sheet(pictures: list, found: Keypoints, **options):
 def _open_images(paths: list[Path]) -> ImageSet:
     if len(paths) == 1 and paths[0].is_dir():
         return load_folder(paths[0], on_skip=_skipped)
-    return load_files(paths, on_skip=_skipped)
+    files = [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
+    name, times = Counter(file.name for file in files).most_common(1)[0] if files else ("", 0)
+    if times > 1:
+        raise KeypointError(f"{times} pictures are named {name}, and keypoints are kept by name; detect one folder at a time.")
+    return load_files(files, on_skip=_skipped)
 
 
 def detect(args: argparse.Namespace) -> None:
@@ -129,16 +139,39 @@ def draw(args: argparse.Namespace) -> None:
                             "keypoints were found on.")
     how = dict(dots=args.dots, numbers=args.numbers, lines=args.lines, threshold=args.threshold, width=args.width,
                which=args.which, skeleton=found.skeleton, colors=found.colors)
-    pictures = load_files(files)
+    rows_of: dict[Path, list[int]] = {}                    # a picture with several instances has several rows
+    for row, file in enumerate(files):
+        rows_of.setdefault(file, []).append(row)
     if args.sheet:
-        path = args.output / "sheet.jpg"
-        save_picture(path, drawing.contact_sheet([p for _, p in pictures], list(found.xy), list(found.confidence), **how))
+        cells = [(row, picture) for file, picture in _readable(rows_of) for row in rows_of[file]]
+        found, path = found.rows([row for row, _ in cells]), args.output / "sheet.jpg"
+        save_picture(path, drawing.contact_sheet([p for _, p in cells], list(found.xy), list(found.confidence), **how))
         print(path)
         return
-    for row, (name, picture) in enumerate(pictures):
-        out = drawing.draw_keypoints(picture, found.xy[row], found.confidence[row], canvas=args.canvas, **how)
-        save_picture(args.output / f"{Path(name).stem}.png", out)
-    print(f"{len(found)} pictures: {args.output}")
+    stems, count = Counter(file.stem for file in rows_of), 0
+    for file, picture in _readable(rows_of):
+        canvas, count = args.canvas, count + 1
+        for row in rows_of[file]:
+            picture = drawing.draw_keypoints(picture, found.xy[row], found.confidence[row], canvas=canvas, **how)
+            canvas = "image"                               # the next instance goes over this one
+        name = file.stem if stems[file.stem] == 1 else file.name                         # a.jpg beside a.png
+        save_picture(args.output / f"{name}.png", picture)
+    print(f"{count} pictures: {args.output}")
+
+
+def _readable(files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Each file and its picture; broken ones are named and left out. Raises KeypointError when all are broken."""
+    read = 0
+    for file in files:
+        try:
+            picture = load_image(file)
+        except BrokenImage as error:
+            _skipped(file.name, error.reason)
+            continue
+        read += 1
+        yield file, picture
+    if not read:
+        raise KeypointError("None of the pictures can be read; give the folder the keypoints were found on.")
 
 
 def heatmaps(args: argparse.Namespace) -> None:

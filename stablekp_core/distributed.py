@@ -2,9 +2,10 @@
 
     accelerate launch --multi_gpu --num_processes 8 -m stablekp_core train PICTURES TOKENS.safetensors ...
 
-`accelerate launch` (or torchrun, or mpirun) describes the processes in the environment; Accelerate joins them, over NCCL
-on CUDA and over Gloo on CPUs. Without it there is one process and nothing here does anything.
+`accelerate launch` (or torchrun, or mpirun) describes the processes in the environment; Accelerate joins
+them, over NCCL on CUDA and over Gloo on CPUs. Without it there is one process and nothing here does anything.
 """
+
 from __future__ import annotations
 
 import os
@@ -58,9 +59,8 @@ class Ranks:
     def first_copy(self, path: Path) -> Iterator[Path]:
         """A path with what `path` holds in the first process, or with nothing where that has no such file.
 
-        In the first process it is `path` itself. The others get a temporary copy: they may run on other machines, where
-        `path` is absent or is left over from an older run.
-        """
+        In the first process it is `path` itself. The others get a temporary copy: they may run on other
+        machines, where `path` is absent or is left over from an older run."""
         if self.size == 1:
             yield path
             return
@@ -85,27 +85,33 @@ def launched_processes() -> int:
 def process_group(device: str = "auto") -> Iterator[tuple[Ranks, str]]:
     """Within the context this process belongs to the group that was launched; yields (its ranks, its device).
 
-    device: auto, cpu or cuda; every process gets a GPU of its own where there are GPUs. With one process the device
-    comes back as it was given. Raises KeypointError for a device that several processes cannot share, and when
-    Accelerate is missing.
-    """
+    device: auto, cpu or cuda; every process gets a GPU of its own where there are GPUs. With one process the
+    device comes back as it was given. Raises KeypointError for a device that several processes cannot share,
+    and when Accelerate is missing."""
     if launched_processes() == 1:
         yield Ranks(), device
         return
     if device not in ("auto", "cpu", "cuda"):
-        raise KeypointError(f"The device {device!r} was given to {launched_processes()} processes, but each needs one of "
-                            "its own; use auto, cpu or cuda.")
+        raise KeypointError(
+            f"The device {device!r} was given to {launched_processes()} processes, but each needs one of "
+            "its own; use auto, cpu or cuda."
+        )
     cpu = choose_device(device).type != "cuda"
     try:
         from accelerate import PartialState
     except ModuleNotFoundError as error:
-        raise KeypointError(f"{launched_processes()} processes were launched, but Accelerate is not installed; pip install "
-                            "accelerate, or start one process.") from error
+        raise KeypointError(
+            f"{launched_processes()} processes were launched, but Accelerate is not installed; pip install "
+            "accelerate, or start one process."
+        ) from error
     state = PartialState(cpu=True, backend="gloo") if cpu else PartialState()
     ranks = Ranks.current()
     if ranks.size != launched_processes():
-        raise KeypointError(f"{launched_processes()} processes were launched, but this one finds {ranks.size}; start them "
-                            "with accelerate launch.")
+        raise KeypointError(
+            f"{launched_processes()} processes were launched, but this one finds {ranks.size}; start them "
+            "with accelerate launch."
+        )
     yield ranks, "cpu" if cpu else str(state.device)
-    # Only after success: when this process fails, others may still wait in a sum, and leaving would wait for them.
+    # Only after success: when this process fails, others may still wait in a sum, and leaving would wait for
+    # them.
     state.destroy_process_group()

@@ -21,13 +21,22 @@ from stablekp_core.tokens import KeypointTokens
 from stablekp_core.training import train
 
 ROOT = Path(__file__).parent.parent
-# A batch of 3 on 2 processes: the shares differ, so a mean over processes would not be the mean over the batch.
-CONFIG = TrainConfig(keypoints=3, tokens=12, candidates=5, steps=6, batch_size=3, image_size=64, map_size=16,
-                     selection_images=3, selection_views=1)
+# A batch of 3 on 2 processes: shares differ, so a mean over processes would not be the mean over the batch.
+CONFIG = TrainConfig(
+    keypoints=3,
+    tokens=12,
+    candidates=5,
+    steps=6,
+    batch_size=3,
+    image_size=64,
+    map_size=16,
+    selection_images=3,
+    selection_views=1,
+)
 LAUNCHER_VARIABLES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
-# What each of the two processes does: the whole run; half a run that is stopped; the rest of a run that one process
-# began, from a checkpoint that only the first process can see, as a library call and by the command.
+# What each of the two processes does: the whole run; half a run that is stopped; the rest of a run that one
+# process began, from a checkpoint that only the first process can see, as a library call and by the command.
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -68,7 +77,8 @@ with process_group("cpu") as (ranks, device):
         absent = not nothing.exists()
     torch.save({"size": ranks.size, "device": device, "batches": whole_batches, "absent": absent,
                 "resumed_from": resumed_from, "whole": whole.tokens.embeddings, "chosen": whole.tokens.chosen,
-                "losses": whole.losses, "rest": rest.tokens.embeddings, "rest_losses": rest.losses}, me / "result.pt")
+                "losses": whole.losses, "rest": rest.tokens.embeddings, "rest_losses": rest.losses},
+               me / "result.pt")
     sys.exit(cli.main(sys.argv[3:]))
 """
 
@@ -84,8 +94,12 @@ def folder(tmp_path_factory):
 
 
 def run_alone(folder, steps=CONFIG.steps, **how):
-    return train(load_backbone(str(folder / "small.safetensors"), device="cpu"), load_folder(folder / "pictures"),
-                 CONFIG.replace(steps=steps), **how)
+    return train(
+        load_backbone(str(folder / "small.safetensors"), device="cpu"),
+        load_folder(folder / "pictures"),
+        CONFIG.replace(steps=steps),
+        **how,
+    )
 
 
 def stop_at_step_3(info):
@@ -111,12 +125,31 @@ def command(folder, alone):
     for name, value in CONFIG.to_dict().items():
         if value != TrainConfig().to_dict()[name]:
             flags += [f"--{name.replace('_', '-')}", value]
-    line = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2,
-            "--main_process_port", 0, script, folder, json.dumps(CONFIG.to_dict()),
-            "train", folder / "pictures", out / "out.safetensors", *flags]
+    line = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        2,
+        "--main_process_port",
+        0,
+        script,
+        folder,
+        json.dumps(CONFIG.to_dict()),
+        "train",
+        folder / "pictures",
+        out / "out.safetensors",
+        *flags,
+    ]
     env = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
-    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
-            "HF_HOME": str(folder)}                                               # no configuration of Accelerate's
+    env |= {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HOME": str(folder),
+    }  # no configuration of Accelerate's
     done = subprocess.run(list(map(str, line)), env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done
@@ -128,8 +161,8 @@ def two(folder, command):
 
 
 def assert_same_tokens(found, expected):
-    """Rounding differs between batches of 3, 2 and 1, and Adam divides by gradients as small as the rounding: so compare
-    with how far six steps carry a value, which is at most six learning rates."""
+    """Rounding differs between batches of 3, 2 and 1, and Adam divides by gradients as small as the rounding: so
+    compare with how far six steps carry a value, which is at most six learning rates."""
     assert (found - expected).abs().max() < 0.02 * CONFIG.steps * CONFIG.learning_rate
 
 
@@ -141,7 +174,9 @@ def first_moment(path):
 def test_two_processes_learn_what_one_learns(folder, alone, two):
     assert [r["size"] for r in two] == [2, 2] and [r["device"] for r in two] == ["cpu", "cpu"]
     untrained = run_alone(folder, steps=0)
-    assert (alone.tokens.embeddings - untrained.tokens.embeddings).abs().max() > 0.5 * CONFIG.steps * CONFIG.learning_rate
+    assert (
+        alone.tokens.embeddings - untrained.tokens.embeddings
+    ).abs().max() > 0.5 * CONFIG.steps * CONFIG.learning_rate
     for result in two:
         assert_same_tokens(result["whole"], alone.tokens.embeddings)
         np.testing.assert_allclose(result["losses"], alone.losses, rtol=1e-4)
@@ -163,7 +198,7 @@ def test_a_run_of_one_process_goes_on_with_two(alone, two):
 
 
 def test_a_run_of_two_processes_goes_on_with_one(folder, alone, two):
-    assert not (folder / "rank1" / "half").exists()                               # only the first process writes
+    assert not (folder / "rank1" / "half").exists()  # only the first process writes
     rest = run_alone(folder, checkpoint=folder / "rank0" / "half", resume=True)
     assert_same_tokens(rest.tokens.embeddings, alone.tokens.embeddings)
     np.testing.assert_allclose(rest.losses, alone.losses, rtol=1e-4)
@@ -171,7 +206,7 @@ def test_a_run_of_two_processes_goes_on_with_one(folder, alone, two):
 
 def test_gradients_are_those_of_the_whole_batch(folder, two):
     expected, found = first_moment(folder / "begun_by_one"), first_moment(folder / "rank0" / "half")
-    assert (found - expected).norm() < 1e-3 * expected.norm()                     # Adam alone would hide a wrong scale
+    assert (found - expected).norm() < 1e-3 * expected.norm()  # Adam alone would hide a wrong scale
 
 
 def test_the_command_resumes_and_only_the_first_process_prints_and_writes(folder, command, alone):
@@ -192,7 +227,7 @@ def test_shares_cover_every_item_once():
 def test_without_a_launcher_nothing_changes(monkeypatch, tmp_path):
     for name in LAUNCHER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "accelerate", None)                          # importing it would fail
+    monkeypatch.setitem(sys.modules, "accelerate", None)  # importing it would fail
     with process_group("cuda:3") as (ranks, device):
         assert (ranks, device) == (Ranks(0, 1), "cuda:3") and ranks.first
         with ranks.first_copy(tmp_path / "x") as path:
