@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .config import PRESETS, DetectConfig, TrainConfig
 from .errors import KeypointError
+from .pose_parsers import POSE_PARSERS
 
 _PROG = "python -m stablekp_core"
 
@@ -181,7 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
                                      "from a frozen Stable Diffusion 1.5.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in _PARSERS:
+    for add in (*_PARSERS, *POSE_PARSERS):
         add(commands)
     for sub in commands.choices.values():
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
