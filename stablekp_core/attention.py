@@ -7,6 +7,7 @@ by tile, added up, thrown away, and computed again in the backward pass, which s
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -105,13 +106,32 @@ def token_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | N
     """
     k = logits[0].shape[-1] if only is None else len(only)
     out = logits[0].new_empty(len(logits[0]), k, size, size)
+    fused = _fused(out.device)
     for i in range(len(out)):
-        _image_maps([_Layer(x[i], only, size) for x in logits], k, out[i])
+        (fused.image_maps if fused else tiled_maps)([x[i] for x in logits], size, only, out[i])
     return out
 
 
-def _image_maps(layers: Sequence[_Layer], count: int, out: torch.Tensor) -> None:
-    """Fill out [count, R, R] with the mean over heads and layers of the first `count` columns' softmax."""
+@lru_cache(maxsize=8)
+def _fused(device: torch.device):
+    """The module of Triton kernels where they work on `device`, else None; said once when CUDA has to do without."""
+    if device.type != "cuda":
+        return None
+    try:
+        from . import attention_triton
+        reason = attention_triton.usable(device)
+    except ImportError as error:
+        reason = f"{error}"
+    if reason:
+        warnings.warn(f"Token maps are computed by plain PyTorch, the fused kernels do not work here ({reason}).",
+                      stacklevel=3)
+    return None if reason else attention_triton
+
+
+def tiled_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | None, out: torch.Tensor) -> None:
+    """Fill out [N or K, R, R] with the maps of one image, from [h, s*s, N] logits per layer."""
+    layers = [_Layer(x, only, size) for x in logits]
+    count = len(out)
     extra = 0 if layers[0].width == count else count       # columns in front that do not belong to the denominator
     ones = out.new_ones(layers[0].width)
     ones[:extra] = 0
@@ -140,22 +160,25 @@ class _ChosenMaps(torch.autograd.Function):
     def backward(ctx, grad_out):
         chosen, *logits = ctx.saved_tensors
         grads = [torch.empty_like(x) for x in logits]
+        fused = _fused(grad_out.device)
+        backward = fused.backward_layer if fused else tiled_backward
         for i, first in enumerate(chosen):
-            wanted = grad_out[i].permute(1, 2, 0).contiguous()                            # [R, R, K]
+            wanted = grad_out[i].permute(1, 2, 0)                                         # [R, R, K]
             for layer, grad in zip(logits, grads):
                 weight = 1.0 / (len(logits) * layer.shape[1])
-                _backward_layer(_Layer(layer[i], first, ctx.size), wanted * weight, first, grad[i])
+                backward(layer[i], wanted * weight, first, grad[i])
         return None, None, None, *grads
 
 
-def _backward_layer(layer: _Layer, wanted: torch.Tensor, first: torch.Tensor, out: torch.Tensor) -> None:
-    """Gradient `out` [h, s*s, N] of one layer's logits, from that of the chosen maps, wanted [R, R, K].
+def tiled_backward(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Tensor, out: torch.Tensor) -> None:
+    """Gradient `out` [h, s*s, N] of one layer's logits, from that of the maps of chosen tokens, wanted [R, R, K].
 
     Softmax and upsampling backwards are A^T (S * (dM - <S, dM>)) A. Off the chosen tokens dM is 0, so all tokens get a
     multiple of exp() that is the same for the whole pixel, and the multiple goes into A^T, which is small; the chosen
     ones get S * dM besides.
     """
-    k, s = len(first), layer.side
+    layer, k = _Layer(logits, chosen, len(wanted)), len(chosen)
+    s = layer.side
     ones = out.new_ones(layer.width)
     ones[:k] = 0
     common = out.new_zeros(layer.heads, s, s * (layer.width - k))                         # [h, s, s*N]
@@ -173,7 +196,7 @@ def _backward_layer(layer: _Layer, wanted: torch.Tensor, first: torch.Tensor, ou
         back = layer.matrix[panel].T.expand(layer.heads, -1, -1)                          # [h, s, r]
         common.baddbmm_(back, wide_common.flatten(2))
         special.baddbmm_(back, wide_special.flatten(2))
-    out.copy_(common.view_as(out)).index_add_(-1, first, special.view(layer.heads, s * s, k))
+    out.copy_(common.view_as(out)).index_add_(-1, chosen, special.view(layer.heads, -1, k))
 
 
 def chosen_maps(logits: Sequence[torch.Tensor], maps: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
