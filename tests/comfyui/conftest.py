@@ -12,6 +12,8 @@ import pytest
 from comfy_models import write_models
 from comfy_server import ComfyServer
 
+_TIMES: list[str] = []
+
 
 def pytest_collection_modifyitems(items) -> None:
     here = Path(__file__).parent
@@ -37,6 +39,24 @@ def server(tmp_path_factory) -> ComfyServer:
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture(scope="session")
+def stopwatch(server):
+    """Called with a workflow's name and its seconds; the table for docs/comfyui.md is printed after the tests."""
+    version = server.get("/system_stats")["system"]["comfyui_version"]
+
+    def note(name: str, seconds: float) -> None:
+        _TIMES.append(f"| {version} | {name} | {seconds:.1f} s |")
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if _TIMES:
+        terminalreporter.section("seconds in ComfyUI")
+        for line in _TIMES:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -90,11 +90,11 @@ def smaller(prompt: dict) -> dict:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_workflow_runs_and_shows_something(prepared, object_info, path, record_property):
+def test_workflow_runs_and_shows_something(prepared, object_info, path, stopwatch):
     prompt = smaller(to_api(json.loads(path.read_text(encoding="utf-8")), object_info))
     start = time.monotonic()
     entry = prepared.run(prompt, 900)
-    record_property("seconds", round(time.monotonic() - start, 1))
+    stopwatch(path.stem, time.monotonic() - start)
     shown = 0
     for number, output in entry["outputs"].items():
         for image in output.get("images", []):
@@ -128,12 +128,12 @@ def test_the_templates_are_offered_with_their_pictures(server):
 @pytest.mark.skipif(
     not (ROOT / "stablekp_core/assets/tiny_sd/unet").is_dir(), reason="the demo model is not here yet"
 )
-def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, record_property):
+def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, stopwatch):
     path = next(path for path in FILES if path.stem.startswith("1 "))
     prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
     start = time.monotonic()
     entry = server.run(prompt, 1500)
-    record_property("seconds", round(time.monotonic() - start, 1))
+    stopwatch(f"{path.stem}, with the demo model as it is", time.monotonic() - start)
     drawn = next(n for n, node in prompt.items() if node["class_type"] == "StableKPDraw")
     shown = next(
         n
