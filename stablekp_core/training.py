@@ -120,8 +120,9 @@ class TrainingDiverged(KeypointError):
     """The loss stopped being a number; `tokens` are the last good ones (None before the first step)."""
 
     def __init__(self, step: int, tokens: KeypointTokens | None):
+        kept = " The last good tokens were kept." if tokens is not None else ""
         super().__init__(f"The loss is not a finite number at step {step}; lower the learning rate, or use fp32 if you "
-                         "trained in fp16. The last good tokens were kept.")
+                         f"trained in fp16.{kept}")
         self.tokens = tokens
 
 
@@ -182,14 +183,17 @@ class Trainer:
         theta = transforms.random_affine(b, config.rotation, config.scale, config.translation, g)
         side = self.source.side // self.backbone.factor
         noise = torch.randn(2, b, 4, side, side, generator=g)
-        slots = self._slots(order, theta, g)
+        slots = torch.randint(config.view_pool, (b,), generator=g).tolist() if config.view_pool else None
         self.optimizer.zero_grad(set_to_none=True)
         sums, chosen = torch.zeros(3, device=self.backbone.device), []
         mine = self.ranks.share(b)
         for part in (mine[i:i + self.micro_batch] for i in range(0, len(mine), self.micro_batch)):
             indices = [self.source.usable(order[j]) for j in part]
+            pooled = slots and [slots[j] for j in part]
+            if pooled:
+                theta[part] = self._pooled_views(indices, pooled)
             latents = self.source.latents(indices)
-            view = self.source.view_latents(indices, theta[part], slots and [slots[j] for j in part])
+            view = self.source.view_latents(indices, theta[part], pooled)
             out = training_step(self.backbone, config, self.tokens, latents, view, theta[part],
                                 noise[:, part].flatten(0, 1).to(self.backbone.device))
             (out.total.sum() / b).backward()
@@ -201,22 +205,25 @@ class Trainer:
         if chosen:
             self.recent.append(torch.cat(chosen))
 
-    def _slots(self, order, theta, g) -> list[int] | None:
-        """With a view pool, replace theta's rows by the pooled view of each picture and return its number there."""
+    def _pooled_views(self, pictures: list[int], slots: list[int]) -> torch.Tensor:
+        """theta [B, 2, 3]: view number `slot` of each picture's pool, always the same for the same picture."""
         c = self.config
-        if not c.view_pool:
-            return None
-        slots = torch.randint(c.view_pool, (len(order),), generator=g).tolist()
-        for j, (picture, slot) in enumerate(zip(order, slots)):
-            theta[j:j + 1] = transforms.random_affine(1, c.rotation, c.scale, c.translation,
-                                                      generator_for(c.seed, "view", picture, slot))
-        return slots
+        return torch.cat([transforms.random_affine(1, c.rotation, c.scale, c.translation,
+                                                   generator_for(c.seed, "view", picture, slot))
+                          for picture, slot in zip(pictures, slots, strict=True)])
+
+    def finite(self) -> bool:
+        """Whether the last loss and the tokens are finite numbers."""
+        return bool(torch.isfinite(self.losses[-1]).all() & torch.isfinite(self.tokens).all())
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged when the last loss or the tokens are not finite; otherwise remember the tokens."""
-        if not bool(torch.isfinite(self.losses[-1]).all() & torch.isfinite(self.tokens).all()):
+        if not self.finite():
             self.tokens.data.copy_(self._good)
-            self.losses.pop()
+            while self.losses and not bool(torch.isfinite(self.losses[-1]).all()):
+                self.losses.pop()
+                if self.recent:
+                    self.recent.pop()
             raise TrainingDiverged(self.step, self.snapshot() if self.recent else None)
         self._good.copy_(self.tokens.detach())
 
@@ -253,16 +260,20 @@ def train(backbone: Backbone, images: ImageSet, config: TrainConfig, *, start: K
     try:
         while trainer.step < config.steps:
             trainer.run_step()
-            if backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
+            saving = path is not None and trainer.step % checkpoint_every == 0
+            # Looking at a number waits for the device, so off the CPU it is done now and then.
+            if saving or backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
                 trainer.check_finite()
-            if path and trainer.step % checkpoint_every == 0 and trainer.ranks.first:
+            if saving and trainer.ranks.first:
                 save_state(path, trainer)
             if on_step is not None:
                 on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
+        chosen, votes, scores = choose_tokens(backbone, trainer.tokens.detach(), trainer.source, config)
+    except TrainingDiverged:
+        raise                                             # the optimiser is spoilt; the last checkpoint is not
     except BaseException:
-        if path and trainer.step and trainer.ranks.first:
+        if path and trainer.step and trainer.ranks.first and trainer.finite():
             save_state(path, trainer)
         raise
-    chosen, votes, scores = choose_tokens(backbone, trainer.tokens.detach(), trainer.source, config)
     history = [tuple(float(v) for v in row) for row in trainer.losses]
     return TrainResult(trainer.result(chosen, votes, scores), history, list(images.skipped))

@@ -12,6 +12,7 @@ from .errors import KeypointError
 from .files import write_atomically
 
 _FORMAT = "stable-keypoints-training"
+_VERSION = 1
 
 
 def save_state(path: Path, trainer) -> None:
@@ -19,9 +20,9 @@ def save_state(path: Path, trainer) -> None:
     from safetensors.torch import save
     adam = trainer.optimizer.state[trainer.tokens]
     tensors = {"tokens": trainer.tokens, "exp_avg": adam["exp_avg"], "exp_avg_sq": adam["exp_avg_sq"],
-               "losses": torch.stack(list(trainer.losses))}
+               "losses": torch.stack(list(trainer.losses)[:trainer.step])}
     tensors |= {f"recent.{i}": x for i, x in enumerate(trainer.recent)}
-    header = {"format": _FORMAT, "version": 1, "step": trainer.step, "config": trainer.config.to_dict(),
+    header = {"format": _FORMAT, "version": _VERSION, "step": trainer.step, "config": trainer.config.to_dict(),
               "model": trainer.backbone.hash, "pictures": len(trainer.source)}
     data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
                 metadata={"stable_keypoints": json.dumps(header)})
@@ -40,8 +41,8 @@ def load_state(path: Path, trainer) -> None:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
         raise KeypointError(f"{path.name} is not a training checkpoint; delete it to start afresh.") from error
-    if header.get("format") != _FORMAT:
-        raise KeypointError(f"{path.name} is not a training checkpoint; delete it to start afresh.")
+    if header.get("format") != _FORMAT or header.get("version") != _VERSION:
+        raise KeypointError(f"{path.name} is not a training checkpoint of this version; delete it to start afresh.")
     saved = TrainConfig.from_dict(header["config"])
     now = {**trainer.config.to_dict(), "steps": 0, "micro_batch": 0}
     different = [k for k, v in {**saved.to_dict(), "steps": 0, "micro_batch": 0}.items() if now[k] != v]
