@@ -53,10 +53,16 @@ class _Config:
         for name, allowed in self._choices.items():
             if getattr(self, name) not in allowed:
                 raise KeypointError(f"{name} is {getattr(self, name)!r}, but it must be one of {', '.join(allowed)}.")
+        defaults = {f.name: f.default for f in fields(self)}
         for name, (low, high) in rules.items():
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-                raise KeypointError(f"{name} is {value!r}, but it must be a number from {low:g} to {high:g}.")
+            value, whole = getattr(self, name), isinstance(defaults[name], int)
+            kind = int if whole else (int, float)
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+                raise KeypointError(f"{name} is {value!r}, but it must be a {'whole ' if whole else ''}number from {low:g} "
+                                    f"to {high:g}.")
+        for name, default in defaults.items():
+            if isinstance(default, bool) and not isinstance(getattr(self, name), bool):
+                raise KeypointError(f"{name} is {getattr(self, name)!r}, but it must be true or false.")
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,8 @@ class TrainConfig(_Config):
                 "gradient": ("exact", "direct", "cached")}
     _presets = {
         "reference": dict(border="penalized", coverage_mask=False, selection="votes"),
-        "paper": dict(loss_tokens="all", coverage_mask=False, selection="votes", scale=(1 / 1.2, 1.0),
-                      translation=0.5),
+        "paper": dict(loss_tokens="all", closeness="normalized", coverage_mask=False, selection="votes",
+                      scale=(1 / 1.2, 1.0), translation=0.5),
     }
 
     def __post_init__(self) -> None:
@@ -110,8 +116,10 @@ class TrainConfig(_Config):
             "equivariance_weight": (0, 1e9), "localization_weight": (0, 1e9), "rotation": (0, 180),
             "translation": (0, 1), "selection_images": (1, 1_000_000), "selection_views": (1, 100),
             "view_pool": (0, 1000)})
-        if len(self.scale) != 2 or not 0.1 <= self.scale[0] <= self.scale[1] <= 4:
-            raise KeypointError(f"scale is {self.scale}, but it must be two numbers, low and high, from 0.1 to 4.")
+        scale = self.scale
+        if not (isinstance(scale, tuple) and len(scale) == 2 and all(isinstance(x, (int, float)) for x in scale)
+                and 0.1 <= scale[0] <= scale[1] <= 4):
+            raise KeypointError(f"scale is {scale!r}, but it must be two numbers, low and high, from 0.1 to 4.")
         if not self.keypoints <= self.candidates <= self.tokens:
             raise KeypointError(f"{self.keypoints} keypoints out of {self.candidates} candidates out of {self.tokens} "
                                 "tokens cannot be: it takes keypoints <= candidates <= tokens, so raise the latter.")
