@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import fake_comfy  # noqa: E402
+from pose_workflows import POSE_WORKFLOWS  # noqa: E402
 
 #: Nodes of ComfyUI itself that the workflows use: sockets in, (name, value) widgets, sockets out.
 CORE = {
@@ -485,6 +486,7 @@ WORKFLOWS = {
     "3 Detect and draw": detect_and_draw,
     "4 Pose-conditioned generation": pose_conditioned,
     "5 A batch of video frames": video_frames,
+    **POSE_WORKFLOWS,
 }
 
 

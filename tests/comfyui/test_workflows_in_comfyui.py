@@ -13,7 +13,8 @@ import pytest
 from comfy_graph import inputs_of, to_api
 from PIL import Image
 
-from stablekp_core.synthetic import render
+from stablekp_core.keypoints import Keypoints
+from stablekp_core.synthetic import landmark_names, render
 from stablekp_core.tokens import KeypointTokens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,7 @@ def prepared(server):
         for number in range(count):
             Image.fromarray(render("dolls", number, 128).image).save(path / f"frame{number + 1}.png")
     Image.fromarray(render("dolls", 99, 160).image[:, 20:140]).save(server.base / "input" / "example.png")
+    write_labels(server.base / "input" / "my_labels.json")
     prompt = {
         "1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
         "2": {
@@ -71,6 +73,16 @@ def prepared(server):
     }
     server.run(prompt)
     return server
+
+
+def write_labels(path: Path) -> None:
+    """Joints of the dolls in my_images, as a labelling tool would write them."""
+    count = MADE["my_images"]
+    xy = np.stack([render("dolls", number, 128).joints for number in range(count)])
+    images = tuple(f"frame{number + 1}.png" for number in range(count))
+    sizes = np.full((count, 2), 128)
+    labels = Keypoints(xy, np.ones(xy.shape[:2]), sizes, landmark_names("dolls"), images=images)
+    path.write_text(labels.to_json(), encoding="utf-8")
 
 
 def smaller(prompt: dict) -> dict:
