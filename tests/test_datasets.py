@@ -1,8 +1,7 @@
-"""The loaders on small data sets in the exact layouts: counts, filters, landmarks, missing files, pickles."""
+"""The loaders on small data sets in the exact layouts: counts, filters, landmarks, missing files."""
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 
@@ -17,7 +16,6 @@ from stablekp_core.datasets.human36m import SWAP
 from stablekp_core.datasets.human36m_unaligned import crop_box
 from stablekp_core.errors import KeypointError
 from stablekp_core.image_files import BrokenImage
-from stablekp_core.restricted_pickle import read_frame
 
 
 def check_places(split: Split, share, off=None, tolerance=0.05):
@@ -361,12 +359,10 @@ def test_names_and_roots_are_checked(tmp_path):
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     make.write_cub_aligned(tmp_path, {})
-    for module in ("h5py", "pandas", "scipy.io"):
+    for module in ("h5py", "scipy.io"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(KeypointError, match=r'h5py.*pip install "stable-keypoints\[eval\]"'):
         open_dataset("cub_aligned", tmp_path)
-    with pytest.raises(KeypointError, match=r'pandas.*pip install "stable-keypoints\[eval\]"'):
-        read_frame(tmp_path / "x.pkl", ("value",))
     with pytest.raises(KeypointError, match=r'scipy.*pip install "stable-keypoints\[eval\]"'):
         open_dataset("cub_all", tmp_path)
 
@@ -382,63 +378,3 @@ def test_the_list_of_data_sets_loads_nothing_heavy():
         "celeba_aligned celeba_wild cub_aligned cub_001 cub_002 cub_003 cub_all taichi deepfashion human36m"
     )
     assert set(wanted.split()) | {"human36m_unaligned", "dolls", "folder"} <= set(DATASETS)
-
-
-# Pickles
-
-
-class _Evil:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_a_malicious_pickle_is_refused_before_it_runs(tmp_path, protocol):
-    pandas = pytest.importorskip("pandas")
-    mark, path = tmp_path / "ran", tmp_path / "taichi_train_gt.pkl"
-    for evil in (
-        _Evil(os.system, f"touch {mark}"),
-        _Evil(eval, f"open({str(mark)!r}, 'w')"),
-        _Evil(getattr, pandas.DataFrame, "to_csv"),
-    ):
-        table = pandas.DataFrame({"file_name": ["a.png"], "value": [evil]})
-        path.write_bytes(pickle.dumps(table, protocol=protocol))
-        with pytest.raises(KeypointError, match="asks for .*does not need"):
-            read_frame(path, ("file_name", "value"))
-        path.write_bytes(pickle.dumps(evil, protocol=protocol))
-        with pytest.raises(KeypointError, match="asks for .*does not need"):
-            read_frame(path, ("file_name", "value"))
-    assert not mark.exists()
-
-
-def test_dotted_names_do_not_slip_through(tmp_path):
-    pytest.importorskip("pandas")
-    path = tmp_path / "x.pkl"
-    # Protocol 4 resolves "DataFrame.to_csv" as attributes; only whole names of the list may pass.
-    path.write_bytes(b"\x80\x04\x8c\x11pandas.core.frame\x8c\x10DataFrame.to_csv\x93.")
-    with pytest.raises(KeypointError, match="DataFrame.to_csv"):
-        read_frame(path, ("value",))
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("text", ["str", "object"])
-def test_tables_of_every_protocol_are_read(tmp_path, protocol, text):
-    pandas = pytest.importorskip("pandas")
-    table = pandas.DataFrame(
-        {"file_name": pandas.Series(["a", "b"], dtype=text), "value": [np.eye(2), -np.eye(2)]}
-    )
-    table.to_pickle(tmp_path / "x.pkl", protocol=protocol)
-    read = read_frame(tmp_path / "x.pkl", ("file_name", "value"))
-    assert list(read["file_name"]) == ["a", "b"] and (read["value"][1] == -np.eye(2)).all()
-
-
-def test_pickles_that_are_no_tables(tmp_path):
-    pytest.importorskip("pandas")
-    path = tmp_path / "x.pkl"
-    for content in (b"", b"garbage", pickle.dumps({"value": [1]}), pickle.dumps([1, 2])[:-3]):
-        path.write_bytes(content)
-        with pytest.raises(KeypointError, match="x.pkl"):
-            read_frame(path, ("value",))

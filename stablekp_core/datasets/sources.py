@@ -61,7 +61,7 @@ def file_stamp(path: Path) -> str:
 
 
 def optional_module(name: str, what: str):
-    """Import scipy, h5py or pandas, or say how to get it."""
+    """Import scipy or h5py, or say how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..images import list_images
-from ..restricted_pickle import read_frame
+from ..restricted_pickle import read_table
 from .common import Dataset, FileSplit
 from .sources import missing, require
 
@@ -46,7 +46,7 @@ def _frames(folder: Path) -> FileSplit:
 
 def _labelled(root: Path, which: str) -> FileSplit:
     path = require(root / "landmark" / f"taichi_{which}_gt.pkl", WHERE)
-    table = read_frame(path, ("file_name", "value"))
+    table = read_table(path, ("file_name", "value"))
     try:
         joints = [np.array(value, np.float64).reshape(18, 2) for value in table["value"]]
     except (TypeError, ValueError) as error:
