@@ -8,12 +8,15 @@ keypoints or files.
 """
 from __future__ import annotations
 
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .errors import KeypointError
 
@@ -69,11 +72,44 @@ class _SelfAttention:
 
 
 @contextmanager
-def queries(unet, layers, stop: bool = True):
+def _installed(unet, processors):
+    """The UNet with other attention processors; those that were there before come back whatever happens."""
+    before = dict(unet.attn_processors)
+    unet.set_attn_processor(dict(processors))
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)
+
+
+@contextmanager
+def _recomputed(unet, layers, processors):
+    """Within the context, residual and transformer blocks keep their inputs only and are computed again in backward,
+    whenever that comes, with the same processors. Blocks with a captured query are left alone: they hold the end."""
+    def again(forward, *args, **kwargs):
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False,
+                          context_fn=lambda: (nullcontext(), _installed(unet, processors)), **kwargs)
+    blocks = [module for name, module in unet.named_modules()
+              if type(module).__name__ in ("ResnetBlock2D", "BasicTransformerBlock")
+              and not any(layer.startswith(name + ".") for layer in layers)]
+    for block in blocks:
+        block.forward = partial(again, block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+@contextmanager
+def queries(unet, layers, stop: bool = True, recompute: bool = False):
     """Within the context, UNet calls fill the yielded dict: layer name -> queries [B, heads, P, d].
 
-    With `stop`, a call ends at the last layer by raising `_LastQuery`. The processors that were there before come back
-    whatever happens.
+    With `stop`, a call ends at the last layer by raising `_LastQuery`; with `recompute`, blocks are computed again in
+    the backward pass instead of keeping what they need for it. The processors that were there before come back whatever
+    happens.
     """
     before = dict(unet.attn_processors)
     found: dict[str, torch.Tensor] = {}
@@ -84,11 +120,8 @@ def queries(unet, layers, stop: bool = True):
             processors[key] = _TokenAttention(name, found if name in layers else None, stop and name == layers[-1])
         else:
             processors[key] = _SelfAttention()
-    unet.set_attn_processor(processors)
-    try:
+    with _installed(unet, processors), _recomputed(unet, layers, processors) if recompute else nullcontext():
         yield found
-    finally:
-        unet.set_attn_processor(before)
 
 
 def keys(unet, layer: str, tokens: torch.Tensor) -> torch.Tensor:
@@ -103,7 +136,8 @@ class Backbone:
     """A frozen UNet and VAE, ready to be asked for latents, queries and logits.
 
     `hash` tells the UNet's weights (see checkpoint.weights_hash), `dtype` is what UNet and VAE compute in; logits are
-    always fp32. The modules' own parameters are only read.
+    always fp32. With `recompute` the UNet's blocks are computed again in the backward pass (gradient checkpointing):
+    less memory, about a third more time, the same result. The modules' own parameters are only read.
     """
 
     unet: Any
@@ -112,6 +146,7 @@ class Backbone:
     hash: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         self.unet.requires_grad_(False).eval()
@@ -169,7 +204,7 @@ class Backbone:
         """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
         every picture of the batch shares. The UNet stops after the last one."""
         dtype = next(self.unet.parameters()).dtype
-        with queries(self.unet, self.layers) as found, self._autocast():
+        with queries(self.unet, self.layers, recompute=self.recompute) as found, self._autocast():
             try:
                 self.unet(noisy.to(self.device, dtype), timestep, tokens[None].to(self.device, dtype))
             except _LastQuery:
@@ -224,10 +259,34 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_backbone(model: str = "demo", dtype: str = "auto", device: str = "auto") -> Backbone:
+def compile_blocks(backbone: Backbone) -> bool:
+    """Compile the residual blocks, the feed-forward parts and the VAE's encoder with torch.compile, in place, and try
+    them once; where that fails, everything is as before, a notice says why, and False is returned."""
+    parts = [m for m in backbone.unet.modules() if type(m).__name__ in ("ResnetBlock2D", "FeedForward")]
+    parts.append(backbone.vae.encoder)
+    for part in parts:
+        part.compile()
+    side = backbone.picture_side()
+    try:
+        latents = backbone.encode(torch.zeros(1, 3, side, side))
+        tokens = torch.zeros(2, backbone.width, device=backbone.device, requires_grad=True)
+        sum(q.sum() for q in backbone.queries(latents, 0, tokens)).backward()
+    except Exception as error:  # noqa: BLE001 - compilers fail in many ways; the notice says which
+        for part in parts:
+            part._compiled_call_impl = None
+        reason = str(error).splitlines()[0] if str(error) else ""
+        warnings.warn(f"torch.compile does not work here ({type(error).__name__}: {reason}); going on without.",
+                      stacklevel=2)
+        return False
+    return True
+
+
+def load_backbone(model: str = "demo", dtype: str = "auto", device: str = "auto", compile: bool = False,
+                  recompute: bool = False) -> Backbone:
     """Open a model (see checkpoint.load_model for what `model` may be) and put it on a device.
 
-    dtype: auto, fp32, bf16 or fp16; the weights are held in it, once.
+    dtype: auto, fp32, bf16 or fp16; the weights are held in it, once. compile: see `compile_blocks`; pays off over
+    hundreds of steps. recompute: see `Backbone`.
     """
     from .checkpoint import load_model
     place = choose_device(device)
@@ -237,4 +296,7 @@ def load_backbone(model: str = "demo", dtype: str = "auto", device: str = "auto"
     if place.type == "cuda":
         unet = unet.to(memory_format=torch.channels_last)
         vae = vae.to(memory_format=torch.channels_last)
-    return Backbone(unet, vae, loaded.name, loaded.hash, place, kind)
+    backbone = Backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute)
+    if compile:
+        compile_blocks(backbone)
+    return backbone

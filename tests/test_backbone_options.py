@@ -1,0 +1,56 @@
+"""Options of the backbone that change time and memory, never results."""
+import numpy as np
+import pytest
+import torch
+
+from stablekp_core.backbone import Backbone, compile_blocks
+
+
+def tokens_gradient(backbone: Backbone) -> tuple[list[torch.Tensor], torch.Tensor, int]:
+    """Queries, the tokens' gradient, and how many bytes were kept between the passes, under fixed inputs."""
+    g = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 4, 8, 8, generator=g)
+    tokens = torch.randn(5, backbone.width, generator=g).requires_grad_()
+    weights, kept = {p.data_ptr() for p in backbone.unet.parameters()}, {}
+
+    def pack(t):
+        if t.data_ptr() not in weights:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        found = backbone.queries(latents, 3, tokens)
+    sum(q.square().sum() for q in found).backward()
+    return [q.detach() for q in found], tokens.grad, sum(kept.values())
+
+
+def test_recomputing_gives_the_same_with_less_memory(backbone):
+    before = dict(backbone.unet.attn_processors)
+    queries, gradient, kept = tokens_gradient(backbone)
+    backbone.recompute = True
+    again, gradient_again, kept_again = tokens_gradient(backbone)
+    assert gradient.abs().max() > 1e-3
+    np.testing.assert_allclose(gradient_again, gradient, atol=1e-6, rtol=1e-5)
+    for a, b in zip(queries, again):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert kept_again < 0.6 * kept
+    assert dict(backbone.unet.attn_processors) == before
+    assert not any("forward" in m.__dict__ for m in backbone.unet.modules())
+
+
+def test_compile_that_fails_is_undone_with_a_notice(backbone, monkeypatch):
+    def refuse(self, *_, **__):
+        raise RuntimeError("no compiler here")
+    expected = tokens_gradient(backbone)[1]
+    monkeypatch.setattr(torch.nn.Module, "compile",
+                        lambda self: setattr(self, "_compiled_call_impl", refuse))
+    with pytest.warns(UserWarning, match="RuntimeError: no compiler here"):
+        assert not compile_blocks(backbone)
+    np.testing.assert_array_equal(tokens_gradient(backbone)[1], expected)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_agree(backbone):
+    expected = tokens_gradient(backbone)[1]
+    if not compile_blocks(backbone):
+        pytest.skip("torch.compile does not work on this machine")
+    np.testing.assert_allclose(tokens_gradient(backbone)[1], expected, atol=1e-5, rtol=1e-4)
