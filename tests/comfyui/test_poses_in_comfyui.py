@@ -108,11 +108,17 @@ def fitted() -> dict:
         "5": node("StableKPFitLandmarks", keypoints=["4", 0], **values),
         "6": node("StableKPApplyLandmarks", keypoints=["4", 0], landmark_map=["5", 0]),
         "7": node("StableKPToPose", landmarks=["6", 0], format="openpose (people)", threshold=0.0),
+        **SHOWN,
     }
 
 
-def pose_of(entry: dict, number: str = "7") -> list:
-    return json.loads(entry["outputs"][number]["text"][0])
+#: A node runs only when something shows what it gives.
+SHOWN = {"70": node("PreviewAny", source=["7", 1])}
+
+
+def pose_of(entry: dict) -> list:
+    """The pose of node 7, by the text that `SHOWN` shows."""
+    return json.loads(entry["outputs"]["70"]["text"][0])
 
 
 def picture(server, entry: dict, number: str, index: int = 0) -> np.ndarray:
@@ -189,6 +195,7 @@ def test_comfyuis_boxes_give_several_people(aux_server):
             table="nose=0, neck=1, right shoulder=2",
         ),
         "7": node("StableKPToPose", landmarks=["5", 0], format="openpose (people)", threshold=0.0),
+        **SHOWN,
     }
     prompt["2"]["inputs"]["max_images"] = 1
     prompt["4"]["inputs"]["masks"] = ["27", 0]
@@ -206,6 +213,7 @@ def test_animals_smoothing_skeleton_report_edits_and_export_run(aux_server):
             table="left eye = 0\nright eye = 1\nnose = 2",
         ),
         "7": node("StableKPToPose", landmarks=["5", 0], format="AP-10K (animals)", threshold=0.0),
+        **SHOWN,
         "8": node(
             "StableKPSmooth",
             keypoints=["4", 0],
@@ -254,7 +262,9 @@ def test_animals_smoothing_skeleton_report_edits_and_export_run(aux_server):
     rows = [line for split in ("train", "validation") for line in _lines(folder / split)]
     assert len(rows) == COUNT and {row["text"] for row in rows} == {"a doll"}
     with pytest.raises(NodeError, match="leaves? |stays inside"):
-        aux_server.run({**prompt, "14": {**prompt["14"], "inputs": {**prompt["14"]["inputs"], "name": "../x"}}})
+        aux_server.run(
+            {**prompt, "14": {**prompt["14"], "inputs": {**prompt["14"]["inputs"], "name": "../x"}}}
+        )
 
 
 def _lines(folder: Path) -> list[dict]:
@@ -263,7 +273,10 @@ def _lines(folder: Path) -> list[dict]:
 
 
 def test_wrong_wiring_is_said_in_one_sentence(aux_server):
-    free = {**fitted(), "7": node("StableKPToPose", landmarks=["4", 0], format="openpose (people)", threshold=0.3)}
+    free = {
+        **fitted(),
+        "7": node("StableKPToPose", landmarks=["4", 0], format="openpose (people)", threshold=0.3),
+    }
     with pytest.raises(NodeError, match="fit and apply a landmark map, or map them by hand"):
         aux_server.run(free)
     missing = fitted()
