@@ -9,6 +9,7 @@ bias-free regression on the training pictures, report the mean L2 on the test pi
 small to large figures, limbs of others behind, occluding bars, `few` = 30 training pictures. Settings were chosen on
 seeds 100 and 101; seeds 0, 1, 2 are reported.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -66,8 +67,9 @@ def run(backbone, row: str, kind: str, name: str, seed: int, args) -> dict:
     variant, count = SETS[name]
     first = 100_000 + 10_000 * seed
     fit, test = Pictures(kind, variant, first, count), Pictures(kind, variant, first + 5_000, TEST)
-    config = TrainConfig.preset(preset, **SMALL, sigma=args.sigma, learning_rate=args.lr, steps=args.steps, seed=seed,
-                                **changes)
+    config = TrainConfig.preset(
+        preset, **SMALL, sigma=args.sigma, learning_rate=args.lr, steps=args.steps, seed=seed, **changes
+    )
     start = time.perf_counter()
     tokens = train(backbone, fit.images, config).tokens
     seconds = time.perf_counter() - start
@@ -87,17 +89,20 @@ def score(fit: Pictures, test: Pictures, labelled: int, points, found, options: 
     w = (points.confidence, found.confidence) if weighted else (None, None)
     model = fit_regression(x, y, fit.visible[:labelled], weights=w[0], **options)
     predicted = model.predict(found.xy / 128, w[1])
-    near = np.linalg.norm(found.xy[:, :, None] / 128 - test.joints[:, None], axis=-1).min(1) < 0.1      # [B, L]
-    expected = fit_regression(y, x, bias=True).predict(test.joints) * 128                                # [B, K, 2]
-    error = np.linalg.norm(found.xy - expected, axis=-1) / 128                                          # [B, K]
+    near = np.linalg.norm(found.xy[:, :, None] / 128 - test.joints[:, None], axis=-1).min(1) < 0.1  # [B, L]
+    expected = fit_regression(y, x, bias=True).predict(test.joints) * 128  # [B, K, 2]
+    error = np.linalg.norm(found.xy - expected, axis=-1) / 128  # [B, K]
     sure = found.confidence >= np.median(found.confidence)
     at = np.clip(expected, 0, 127).astype(int)
-    hidden = np.stack([s.covered[p[:, 1], p[:, 0]] for s, p in zip(test.samples, at)])                  # [B, K]
-    return {"error": mean_l2_percent(predicted, test.joints, test.visible),
-            "pck5": pck(predicted, test.joints, 0.05, test.visible),
-            "pck10": pck(predicted, test.joints, 0.10, test.visible), "coverage": float(100 * near.mean()),
-            "half_ratio": float(error[sure].mean() / error[~sure].mean()),
-            "occlusion_auc": auc(1 - found.confidence[hidden], 1 - found.confidence[~hidden])}
+    hidden = np.stack([s.covered[p[:, 1], p[:, 0]] for s, p in zip(test.samples, at, strict=True)])  # [B, K]
+    return {
+        "error": mean_l2_percent(predicted, test.joints, test.visible),
+        "pck5": pck(predicted, test.joints, 0.05, test.visible),
+        "pck10": pck(predicted, test.joints, 0.10, test.visible),
+        "coverage": float(100 * near.mean()),
+        "half_ratio": float(error[sure].mean() / error[~sure].mean()),
+        "occlusion_auc": auc(1 - found.confidence[hidden], 1 - found.confidence[~hidden]),
+    }
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
@@ -106,7 +111,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
         return None
     both = np.concatenate([positive, negative])
     rank = both.argsort().argsort() + 1.0
-    for value in np.unique(both[np.isclose(both, 0) | np.isclose(both, 1)]):                  # ties at the clipped ends
+    for value in np.unique(both[np.isclose(both, 0) | np.isclose(both, 1)]):  # ties at the clipped ends
         rank[both == value] = rank[both == value].mean()
     n, m = len(positive), len(negative)
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
@@ -124,7 +129,8 @@ def collect(cache: Path, kind: str) -> dict:
             out.setdefault(name, {})[row] = {
                 key: (float(np.mean(values)), float(np.std(values)), len(values))
                 for key in ("error", "pck5", "pck10", "coverage", "half_ratio", "occlusion_auc", "seconds")
-                if (values := [i[key] for i in items if i[key] is not None])}
+                if (values := [i[key] for i in items if i[key] is not None])
+            }
     return out
 
 
@@ -132,18 +138,34 @@ def report(cache: Path, folder: Path, kind: str) -> str:
     """Write accuracy.json of the judged class; return the tables as Markdown."""
     found, lines = collect(cache, kind), []
     for name in (n for n in SETS if n in found):
-        lines += [f"**{kind}, {name}**", "", "| row | error, % of side | seeds | PCK 5 % | PCK 10 % | coverage | "
-                  "sure/unsure | occlusion AUC | training s |", "|---|---|---|---|---|---|---|---|---|"]
+        lines += [
+            f"**{kind}, {name}**",
+            "",
+            "| row | error, % of side | seeds | PCK 5 % | PCK 10 % | coverage | "
+            "sure/unsure | occlusion AUC | training s |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
         for row in (r for r in ROWS if r in found[name]):
             n = found[name][row]
             auc_text = f"{n['occlusion_auc'][0]:.2f}" if "occlusion_auc" in n else "-"
-            lines.append(f"| {row} | {n['error'][0]:.2f} +- {n['error'][1]:.2f} | {n['error'][2]} | {n['pck5'][0]:.0f} | "
-                         f"{n['pck10'][0]:.0f} | {n['coverage'][0]:.0f} | {n['half_ratio'][0]:.2f} | {auc_text} | "
-                         f"{n['seconds'][0]:.0f} |")
+            lines.append(
+                f"| {row} | {n['error'][0]:.2f} +- {n['error'][1]:.2f} | {n['error'][2]} | {n['pck5'][0]:.0f} | "
+                f"{n['pck10'][0]:.0f} | {n['coverage'][0]:.0f} | {n['half_ratio'][0]:.2f} | {auc_text} | "
+                f"{n['seconds'][0]:.0f} |"
+            )
         lines.append("")
-    numbers = {name: {p: {"error_mean": found[name][p]["error"][0], "error_std": found[name][p]["error"][1],
-                          "seconds": found[name][p]["seconds"][0]} for p in ("reference", "paper", "default")
-                      if p in found[name]} for name in found}
+    numbers = {
+        name: {
+            p: {
+                "error_mean": found[name][p]["error"][0],
+                "error_std": found[name][p]["error"][1],
+                "seconds": found[name][p]["seconds"][0],
+            }
+            for p in ("reference", "paper", "default")
+            if p in found[name]
+        }
+        for name in found
+    }
     wild = found.get("wild", {}).get("default", {})
     numbers["confidence"] = {k: wild[k][0] for k in ("half_ratio", "occlusion_auc") if k in wild}
     numbers["class"] = kind

@@ -4,6 +4,7 @@ Upsampling is linear over space, so upsampling the queries (the paper) and upsam
 the second costs a fraction. The softmax at full resolution of all heads and layers is never held: it is computed tile
 by tile, added up, thrown away, and computed again in the backward pass, which saves only the low-resolution logits.
 """
+
 from __future__ import annotations
 
 import math
@@ -14,8 +15,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-TILE_BYTES = 64 << 20      # of full-resolution work at a time; `halve_tiles` lowers it after an out-of-memory error
-CACHE_BYTES = 1 << 20      # of one tile on a CPU, so that it stays in the second-level cache between its passes
+TILE_BYTES = 64 << 20  # of full-resolution work at a time; `halve_tiles` lowers it after an out-of-memory error
+CACHE_BYTES = 1 << 20  # of one tile on a CPU, so that it stays in the second-level cache between its passes
 
 
 def halve_tiles() -> bool:
@@ -30,8 +31,8 @@ def halve_tiles() -> bool:
 @lru_cache(maxsize=64)
 def _resize_matrix(source: int, target: int, mode: str) -> torch.Tensor:
     """float32 [target, source]: one-dimensional resizing as F.interpolate(align_corners=False) does it."""
-    eye = torch.eye(source, dtype=torch.float64)[None, :, None, :].expand(1, -1, 4, -1)   # [1, s, 4, s]
-    out = F.interpolate(eye, size=(4, target), mode=mode, align_corners=False)            # [1, s, 4, t]
+    eye = torch.eye(source, dtype=torch.float64)[None, :, None, :].expand(1, -1, 4, -1)  # [1, s, 4, s]
+    out = F.interpolate(eye, size=(4, target), mode=mode, align_corners=False)  # [1, s, 4, t]
     return out[0, :, 0].T.contiguous().float()
 
 
@@ -49,7 +50,7 @@ class _Layer:
     would stall the device, each upsampled pixel's highest logit is subtracted too.
     """
 
-    SPAN = 60.0            # bicubic resizing in 2-D overshoots by at most a third: exp() stays between e^-80 and e^20
+    SPAN = 60.0  # bicubic resizing in 2-D overshoots by at most a third: exp() stays between e^-80 and e^20
 
     def __init__(self, logits: torch.Tensor, first: torch.Tensor | None, size: int):
         """logits [h, s*s, N]; columns `first` (int64 [K]) are put in front once more, to be picked without a search."""
@@ -57,10 +58,10 @@ class _Layer:
         self.safe = logits.device.type == "cpu" and float(shifted.amin()) > -self.SPAN
         if first is not None:
             shifted = torch.cat([shifted[..., first], shifted], -1)
-        self.heads, self.width = len(logits), shifted.shape[-1]                           # h, C = K + N
+        self.heads, self.width = len(logits), shifted.shape[-1]  # h, C = K + N
         self.side, self.size = math.isqrt(logits.shape[1]), size
-        self.low = shifted.view(self.heads, self.side, -1)                                # [h, s, s*C]
-        self.matrix = resize_matrix(self.side, size, logits)                              # [R, s]
+        self.low = shifted.view(self.heads, self.side, -1)  # [h, s, s*C]
+        self.matrix = resize_matrix(self.side, size, logits)  # [R, s]
 
     def widen(self, rows: slice) -> torch.Tensor:
         """The first half of upsampling: [h, r, s, C]."""
@@ -69,16 +70,17 @@ class _Layer:
     def exponentials(self, wide: torch.Tensor, tile: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """Yields (heads, rows of `wide`, exp of the upsampled logits [g, r, R, C]); the last is overwritten by the
         next."""
-        row = max(1, tile // (self.size * self.width * 4))                                # rows of R pixels per tile
+        row = max(1, tile // (self.size * self.width * 4))  # rows of R pixels per tile
         g, rows = min(self.heads, row), wide.shape[1]
         r = max(1, min(rows, row // g))
         space = wide.new_empty(g * r, self.size, self.width)
         for y in range(0, rows, r):
             for h in range(0, self.heads, g):
-                part = wide[h:h + g, y:y + r]                                             # [g, r, s, C]
+                part = wide[h : h + g, y : y + r]  # [g, r, s, C]
                 count = part.shape[0] * part.shape[1]
-                out = torch.bmm(self.matrix.expand(count, -1, -1), part.reshape(count, self.side, -1),
-                                out=space[:count])
+                out = torch.bmm(
+                    self.matrix.expand(count, -1, -1), part.reshape(count, self.side, -1), out=space[:count]
+                )
                 if not self.safe:
                     out -= out.amax(-1, keepdim=True)
                 yield slice(h, h + g), slice(y, y + r), out.exp_().view(*part.shape[:2], self.size, -1)
@@ -119,12 +121,14 @@ def _fused(device: torch.device):
         return None
     try:
         from . import attention_triton
+
         reason = attention_triton.usable(device)
     except ImportError as error:
         reason = f"{error}"
     if reason:
-        warnings.warn(f"Token maps are computed by plain PyTorch, the fused kernels do not work here ({reason}).",
-                      stacklevel=3)
+        warnings.warn(
+            f"Token maps are computed by plain PyTorch, the fused kernels do not work here ({reason}).", stacklevel=3
+        )
     return None if reason else attention_triton
 
 
@@ -132,17 +136,17 @@ def tiled_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | N
     """Fill out [N or K, R, R] with the maps of one image, from [h, s*s, N] logits per layer."""
     layers = [_Layer(x, only, size) for x in logits]
     count = len(out)
-    extra = 0 if layers[0].width == count else count       # columns in front that do not belong to the denominator
+    extra = 0 if layers[0].width == count else count  # columns in front that do not belong to the denominator
     ones = out.new_ones(layers[0].width)
     ones[:extra] = 0
     tile = _tile_bytes(out.device)
     for panel in _panels(layers):
-        sums = out.new_zeros(panel.stop - panel.start, out.shape[-1], count)              # [r, R, count]
+        sums = out.new_zeros(panel.stop - panel.start, out.shape[-1], count)  # [r, R, count]
         for layer in layers:
             weight = 1.0 / (len(layers) * layer.heads)
             for _, rows, e in layer.exponentials(layer.widen(panel), tile):
                 scale = torch.mv(e.view(-1, layer.width), ones).reciprocal_().mul_(weight).view(*e.shape[:3], 1)
-                for head, factor in zip(e, scale):
+                for head, factor in zip(e, scale, strict=True):
                     sums[rows].addcmul_(head[..., :count], factor)
         out[:, panel] = sums.view(-1, count).T.contiguous().view(count, -1, out.shape[-1])
 
@@ -163,8 +167,8 @@ class _ChosenMaps(torch.autograd.Function):
         fused = _fused(grad_out.device)
         backward = fused.backward_layer if fused else tiled_backward
         for i, first in enumerate(chosen):
-            wanted = grad_out[i].permute(1, 2, 0)                                         # [R, R, K]
-            for layer, grad in zip(logits, grads):
+            wanted = grad_out[i].permute(1, 2, 0)  # [R, R, K]
+            for layer, grad in zip(logits, grads, strict=True):
                 weight = 1.0 / (len(logits) * layer.shape[1])
                 backward(layer[i], wanted * weight, first, grad[i])
         return None, None, None, *grads
@@ -181,19 +185,19 @@ def tiled_backward(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Ten
     s = layer.side
     ones = out.new_ones(layer.width)
     ones[:k] = 0
-    common = out.new_zeros(layer.heads, s, s * (layer.width - k))                         # [h, s, s*N]
-    special = out.new_zeros(layer.heads, s, s * k)                                        # [h, s, s*K]
+    common = out.new_zeros(layer.heads, s, s * (layer.width - k))  # [h, s, s*N]
+    special = out.new_zeros(layer.heads, s, s * k)  # [h, s, s*K]
     for panel in _panels([layer]):
-        wide = layer.widen(panel)                                                         # [h, r, s, C]
+        wide = layer.widen(panel)  # [h, r, s, C]
         wide_common, wide_special = torch.empty_like(wide[..., k:]), torch.empty_like(wide[..., :k])
         for heads, rows, e in layer.exponentials(wide, _tile_bytes(out.device)):
             inverse = torch.mv(e.view(-1, layer.width), ones).reciprocal_().view(*e.shape[:3], 1)
-            picked = e[..., :k] * inverse * wanted[panel][rows]                           # [g, r, R, K]
-            factor = picked.sum(-1, keepdim=True).mul_(inverse).neg_()                    # [g, r, R, 1]
-            turned = (layer.matrix * factor).transpose(-1, -2)                            # [g, r, s, R]
+            picked = e[..., :k] * inverse * wanted[panel][rows]  # [g, r, R, K]
+            factor = picked.sum(-1, keepdim=True).mul_(inverse).neg_()  # [g, r, R, 1]
+            turned = (layer.matrix * factor).transpose(-1, -2)  # [g, r, s, R]
             wide_common[heads, rows] = torch.matmul(turned, e[..., k:])
             wide_special[heads, rows] = torch.matmul(layer.matrix.T, picked)
-        back = layer.matrix[panel].T.expand(layer.heads, -1, -1)                          # [h, s, r]
+        back = layer.matrix[panel].T.expand(layer.heads, -1, -1)  # [h, s, r]
         common.baddbmm_(back, wide_common.flatten(2))
         special.baddbmm_(back, wide_special.flatten(2))
     out.copy_(common.view_as(out)).index_add_(-1, chosen, special.view(layer.heads, -1, k))
@@ -213,7 +217,7 @@ def coarse_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     total = 0.0
     for layer in logits:
         side = math.isqrt(layer.shape[2])
-        low = layer.softmax(-1).mean(1).transpose(1, 2).unflatten(-1, (side, side))       # [B, N, s, s]
+        low = layer.softmax(-1).mean(1).transpose(1, 2).unflatten(-1, (side, side))  # [B, N, s, s]
         a = resize_matrix(side, size, low, "bilinear")
         total = total + a @ low @ a.T
     return total / len(logits)

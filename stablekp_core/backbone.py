@@ -6,6 +6,7 @@ method reads (the first four on the way up: up_blocks.1.attentions.0-2 and up_bl
 after the last one: nothing behind it is computed, in the forward or the backward pass. It knows nothing of losses,
 keypoints or files.
 """
+
 from __future__ import annotations
 
 import warnings
@@ -25,7 +26,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def alphas_cumprod() -> torch.Tensor:
     """float32 [1000]: share of signal variance at each timestep of Stable Diffusion's scaled-linear schedule."""
-    betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, 0).float()
 
 
@@ -47,17 +48,17 @@ class _TokenAttention:
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, mask=None):
         b = hidden_states.shape[0]
-        q = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)             # [B, h, P, d]
+        q = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, P, d]
         if self.found is not None:
             self.found[self.name] = q
         if self.stop:
             raise _LastQuery
-        k = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)     # [1|B, h, N, d]
+        k = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [1|B, h, N, d]
         v = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         if mask is not None:
-            mask = mask[:, None].to(q.dtype)                                                     # [B, 1, 1, N]
+            mask = mask[:, None].to(q.dtype)  # [B, 1, 1, N]
         out = F.scaled_dot_product_attention(q, k.expand(b, -1, -1, -1), v.expand(b, -1, -1, -1), attn_mask=mask)
-        out = out.transpose(1, 2).flatten(2)                                                     # [B, P, C]
+        out = out.transpose(1, 2).flatten(2)  # [B, P, C]
         return attn.to_out[1](attn.to_out[0](out))
 
 
@@ -65,8 +66,9 @@ class _SelfAttention:
     """Self-attention processor that ignores the extra argument of the cross-attentions."""
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, mask=None):
-        q, k, v = (f(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-                   for f in (attn.to_q, attn.to_k, attn.to_v))
+        q, k, v = (
+            f(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for f in (attn.to_q, attn.to_k, attn.to_v)
+        )
         out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))
 
@@ -86,14 +88,25 @@ def _installed(unet, processors):
 def _recomputed(unet, layers, processors):
     """Within the context, residual and transformer blocks keep their inputs only and are computed again in backward,
     whenever that comes, with the same processors. Blocks with a captured query are left alone: they hold the end."""
+
     def again(forward, *args, **kwargs):
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False,
-                          context_fn=lambda: (nullcontext(), _installed(unet, processors)), **kwargs)
-    blocks = [module for name, module in unet.named_modules()
-              if type(module).__name__ in ("ResnetBlock2D", "BasicTransformerBlock")
-              and not any(layer.startswith(name + ".") for layer in layers)]
+        return checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _installed(unet, processors)),
+            **kwargs,
+        )
+
+    blocks = [
+        module
+        for name, module in unet.named_modules()
+        if type(module).__name__ in ("ResnetBlock2D", "BasicTransformerBlock")
+        and not any(layer.startswith(name + ".") for layer in layers)
+    ]
     for block in blocks:
         block.forward = partial(again, block.forward)
     try:
@@ -153,8 +166,10 @@ class Backbone:
         self.vae.requires_grad_(False).eval()
         self.layers = captured_layers(self.unet)
         if len(self.layers) < 4:
-            raise KeypointError(f"The model {self.name or 'given'} has {len(self.layers)} cross-attentions on the way up, "
-                                "but 4 are needed; use a Stable Diffusion 1.4 or 1.5 model.")
+            raise KeypointError(
+                f"The model {self.name or 'given'} has {len(self.layers)} cross-attentions on the way up, "
+                "but 4 are needed; use a Stable Diffusion 1.4 or 1.5 model."
+            )
         self._alphas = alphas_cumprod()
 
     @property
@@ -175,14 +190,19 @@ class Backbone:
         size = image_size or int(self.unet.config.sample_size or 64) * self.factor
         step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if size % step:
-            raise KeypointError(f"image_size is {size}, but {self.name or 'this model'} needs a multiple of {step}; "
-                                f"use {max(step, round(size / step) * step)}.")
+            raise KeypointError(
+                f"image_size is {size}, but {self.name or 'this model'} needs a multiple of {step}; "
+                f"use {max(step, round(size / step) * step)}."
+            )
         return size
 
     def _autocast(self):
         weights = next(self.unet.parameters()).dtype
-        return torch.autocast(self.device.type, dtype=self.dtype if self.dtype != torch.float32 else torch.bfloat16,
-                              enabled=self.dtype != weights and self.dtype != torch.float32)
+        return torch.autocast(
+            self.device.type,
+            dtype=self.dtype if self.dtype != torch.float32 else torch.bfloat16,
+            enabled=self.dtype != weights and self.dtype != torch.float32,
+        )
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, slice_size: int = 8) -> torch.Tensor:
@@ -198,7 +218,7 @@ class Backbone:
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
         """Latents as they are at `timestep` of 1000 of the forward process."""
         a = self._alphas[timestep].item()
-        return a ** 0.5 * latents + (1 - a) ** 0.5 * noise
+        return a**0.5 * latents + (1 - a) ** 0.5 * noise
 
     def queries(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor) -> list[torch.Tensor]:
         """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
@@ -214,14 +234,15 @@ class Backbone:
     def logits(self, found: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:
         """Scaled attention logits [B, heads, s*s, N] fp32 of queries with the keys of tokens [N, D], per layer."""
         out = []
-        for name, q in zip(self.layers, found):
-            k = keys(self.unet, name, tokens.to(self.device))                     # [h, N, d]
+        for name, q in zip(self.layers, found, strict=True):
+            k = keys(self.unet, name, tokens.to(self.device))  # [h, N, d]
             scale = self.unet.get_submodule(name).scale
             out.append(torch.matmul(q.float() * scale, k.transpose(-1, -2)))
         return out
 
-    def token_logits(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor,
-                     gradient: str = "exact") -> list[torch.Tensor]:
+    def token_logits(
+        self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
+    ) -> list[torch.Tensor]:
         """Logits of tokens [N, D] on noisy latents. gradient: "exact" through queries and keys; "direct" through the
         keys alone, the features are constants; "cached" likewise, and the features are those of a fixed zero prompt, so
         that they do not depend on the tokens at all."""
@@ -241,8 +262,9 @@ def choose_device(device: str = "auto") -> torch.device:
             torch.empty(1, device=chosen)
             return chosen
         except (RuntimeError, AssertionError) as error:
-            raise KeypointError(f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-                                "use auto, cpu or cuda.") from error
+            raise KeypointError(
+                f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); use auto, cpu or cuda."
+            ) from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -275,20 +297,23 @@ def compile_blocks(backbone: Backbone) -> bool:
         for part in parts:
             part._compiled_call_impl = None
         reason = str(error).splitlines()[0] if str(error) else ""
-        warnings.warn(f"torch.compile does not work here ({type(error).__name__}: {reason}); going on without.",
-                      stacklevel=2)
+        warnings.warn(
+            f"torch.compile does not work here ({type(error).__name__}: {reason}); going on without.", stacklevel=2
+        )
         return False
     return True
 
 
-def load_backbone(model: str = "demo", dtype: str = "auto", device: str = "auto", compile: bool = False,
-                  recompute: bool = False) -> Backbone:
+def load_backbone(
+    model: str = "demo", dtype: str = "auto", device: str = "auto", compile: bool = False, recompute: bool = False
+) -> Backbone:
     """Open a model (see checkpoint.load_model for what `model` may be) and put it on a device.
 
     dtype: auto, fp32, bf16 or fp16; the weights are held in it, once. compile: see `compile_blocks`; pays off over
     hundreds of steps. recompute: see `Backbone`.
     """
     from .checkpoint import load_model
+
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     loaded = load_model(model, kind)

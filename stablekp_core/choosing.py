@@ -1,4 +1,5 @@
 """After training: look at some training pictures and choose the K tokens that become keypoints."""
+
 from __future__ import annotations
 
 import torch
@@ -11,8 +12,9 @@ from .randomness import generator_for
 
 
 @torch.no_grad()
-def choose_tokens(backbone: Backbone, tokens: torch.Tensor, source: LatentSource, config: TrainConfig
-                  ) -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
+def choose_tokens(
+    backbone: Backbone, tokens: torch.Tensor, source: LatentSource, config: TrainConfig
+) -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
     """Choose K of tokens [N, D] on up to `selection_images` pictures of the training set.
 
     Selection "votes": the K tokens most often chosen by the training's own rule on single views. "consistency": the
@@ -21,23 +23,38 @@ def choose_tokens(backbone: Backbone, tokens: torch.Tensor, source: LatentSource
     measured against).
     """
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
-    pictures = order[:config.selection_images]
+    pictures = order[: config.selection_images]
     views = config.selection_views if config.selection == "consistency" else 0
-    theta = torch.cat([transforms.identity_affine(1), transforms.random_affine(
-        views, config.rotation, config.scale, config.translation, generator_for(config.seed, "selection views"))])
+    theta = torch.cat(
+        [
+            transforms.identity_affine(1),
+            transforms.random_affine(
+                views, config.rotation, config.scale, config.translation, generator_for(config.seed, "selection views")
+            ),
+        ]
+    )
     positions, inside, heights, choices = [], [], [], []
     for picture in pictures:
         index = source.usable(picture)
-        maps = _view_maps(backbone, tokens, source, index, theta, config)                 # [V, N, R, R]
-        peak = selection.peaks(maps)                                                      # [V, N, 2]
+        maps = _view_maps(backbone, tokens, source, index, theta, config)  # [V, N, R, R]
+        peak = selection.peaks(maps)  # [V, N, 2]
         xy = (peak.flip(-1) + 0.5) / config.map_size
         positions.append(transforms.view_to_picture(xy, theta.to(xy.device)).cpu())
         inside.append(_inside(positions[-1][0], theta))
         heights.append(maps[0].flatten(1).amax(1).cpu())
         if config.selection == "votes":
-            choices.append(selection.spread_choice(maps[:1], peak[:1], config.keypoints, config.candidates, config.sigma,
-                                                   config.closeness, config.border)[0].cpu())
-    height = torch.stack(heights)                                                         # [I, N]
+            choices.append(
+                selection.spread_choice(
+                    maps[:1],
+                    peak[:1],
+                    config.keypoints,
+                    config.candidates,
+                    config.sigma,
+                    config.closeness,
+                    config.border,
+                )[0].cpu()
+            )
+    height = torch.stack(heights)  # [I, N]
     if config.selection == "votes":
         chosen, votes = selection.most_voted(torch.stack(choices), len(tokens), config.keypoints)
         counts = votes[chosen]

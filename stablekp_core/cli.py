@@ -1,4 +1,5 @@
 """The command line: arguments, one-line errors, exit codes (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
+
 from __future__ import annotations
 
 import argparse
@@ -27,8 +28,13 @@ def _add_config(parser: argparse.ArgumentParser, cls, title: str, skip: Sequence
         elif isinstance(default, bool):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=f"{text} ({default})")
         elif isinstance(default, tuple):
-            group.add_argument(flag, type=float, nargs=len(default), metavar=("LOW", "HIGH"),
-                               help=f"{text} ({' '.join(map(str, default))})")
+            group.add_argument(
+                flag,
+                type=float,
+                nargs=len(default),
+                metavar=("LOW", "HIGH"),
+                help=f"{text} ({' '.join(map(str, default))})",
+            )
         else:
             group.add_argument(flag, type=type(default), metavar="X", help=f"{text} ({default})")
 
@@ -41,16 +47,28 @@ def config_from(args: argparse.Namespace, cls):
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="demo", help="a Stable Diffusion 1.4/1.5 .safetensors file, a diffusers folder, "
-                        "a hub id, or demo, the small built-in model (demo)")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
-                        help="what the model computes in; auto = fp32 on a CPU, bf16 on a GPU (auto)")
+    parser.add_argument(
+        "--model",
+        default="demo",
+        help="a Stable Diffusion 1.4/1.5 .safetensors file, a diffusers folder, "
+        "a hub id, or demo, the small built-in model (demo)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="what the model computes in; auto = fp32 on a CPU, bf16 on a GPU (auto)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
 
 
 def _add_preset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="default", choices=PRESETS,
-                        help="default = what measured best; reference = the authors' code; paper = the paper's text")
+    parser.add_argument(
+        "--preset",
+        default="default",
+        choices=PRESETS,
+        help="default = what measured best; reference = the authors' code; paper = the paper's text",
+    )
 
 
 def _train_parser(commands) -> None:
@@ -59,7 +77,9 @@ def _train_parser(commands) -> None:
     p.add_argument("tokens_file", type=Path, metavar="TOKENS", help="the .safetensors file to write")
     _add_model(p)
     _add_preset(p)
-    p.add_argument("--from", dest="start", type=Path, metavar="TOKENS", help="tokens to begin from instead of random ones")
+    p.add_argument(
+        "--from", dest="start", type=Path, metavar="TOKENS", help="tokens to begin from instead of random ones"
+    )
     p.add_argument("--limit", type=int, help="use at most this many pictures")
     p.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS", help="write the run's state (100)")
     p.add_argument("--resume", action="store_true", help="go on with TOKENS.checkpoint if it is there")
@@ -71,8 +91,12 @@ def _detect_parser(commands) -> None:
     p = commands.add_parser("detect", help="find learned keypoints on pictures")
     p.add_argument("images", type=Path, nargs="+", help="folders or picture files")
     p.add_argument("--tokens", dest="tokens_file", type=Path, required=True, help="the file that train wrote")
-    p.add_argument("--output", type=Path, default=Path("keypoints.json"), help="COCO keypoint JSON; coordinates in pixels "
-                   "of the original pictures (keypoints.json)")
+    p.add_argument(
+        "--output",
+        type=Path,
+        default=Path("keypoints.json"),
+        help="COCO keypoint JSON; coordinates in pixels of the original pictures (keypoints.json)",
+    )
     p.add_argument("--csv", type=Path, help="also write a table")
     _add_model(p)
     _add_preset(p)
@@ -82,19 +106,37 @@ def _detect_parser(commands) -> None:
 
 def _evaluate_parser(commands) -> None:
     from .datasets import DATASETS
+
     p = commands.add_parser("evaluate", help="run a protocol of the paper on a data set and report its metrics")
-    p.add_argument("--dataset", required=True, choices=DATASETS, help="dolls and faces are built in; folder = your own "
-                   "pictures in ROOT/train and ROOT/test, each with COCO keypoints in one .json file")
+    p.add_argument(
+        "--dataset",
+        required=True,
+        choices=DATASETS,
+        help="dolls and faces are built in; folder = your own "
+        "pictures in ROOT/train and ROOT/test, each with COCO keypoints in one .json file",
+    )
     p.add_argument("--root", type=Path, help="folder with the data set's files as they are distributed")
-    p.add_argument("--tokens", dest="tokens_file", type=Path, metavar="TOKENS", help="tokens to use instead of training")
-    p.add_argument("--transfer", metavar="FROM", help="use tokens of other pictures (Table 5): a tokens file, or a data set")
+    p.add_argument(
+        "--tokens", dest="tokens_file", type=Path, metavar="TOKENS", help="tokens to use instead of training"
+    )
+    p.add_argument(
+        "--transfer", metavar="FROM", help="use tokens of other pictures (Table 5): a tokens file, or a data set"
+    )
     p.add_argument("--transfer-root", type=Path, help="folder with the files of the data set given as FROM")
     p.add_argument("--ablate", action="store_true", help="the five rows of Table 4, each trained on its own")
     p.add_argument("--metrics", nargs="+", metavar="NAME", help="metrics by name (the paper's for the data set)")
-    p.add_argument("--cache", type=Path, default=Path("evaluation_cache"), help="folder for finished stages; a stopped run "
-                   "goes on from there (evaluation_cache)")
-    p.add_argument("--output", type=Path, default=Path("evaluation.json"), help="the result; the table goes beside it as "
-                   ".txt (evaluation.json)")
+    p.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("evaluation_cache"),
+        help="folder for finished stages; a stopped run goes on from there (evaluation_cache)",
+    )
+    p.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation.json"),
+        help="the result; the table goes beside it as .txt (evaluation.json)",
+    )
     p.add_argument("--limit", type=int, metavar="N", help="at most N pictures of each split, for a quick run")
     for split in ("train", "regression", "test"):
         p.add_argument(f"--limit-{split}", type=int, metavar="N", help=f"at most N pictures of the {split} split")
@@ -109,15 +151,24 @@ def _evaluate_parser(commands) -> None:
 
 
 def _scale_parser(commands) -> None:
-    p = commands.add_parser("detect-dataset", help="find keypoints on very many pictures, with several processes or "
-                            "machines")
-    p.add_argument("input", help="a folder, file or pattern (*) of pictures, .tar shards or .parquet files; a path, "
-                   "or a URL such as s3://bucket/shards/*.tar")
-    p.add_argument("output", help="folder for the Parquet parts, a path or URL; started again, what is there is not "
-                   "made again")
+    p = commands.add_parser(
+        "detect-dataset", help="find keypoints on very many pictures, with several processes or machines"
+    )
+    p.add_argument(
+        "input",
+        help="a folder, file or pattern (*) of pictures, .tar shards or .parquet files; a path, "
+        "or a URL such as s3://bucket/shards/*.tar",
+    )
+    p.add_argument(
+        "output", help="folder for the Parquet parts, a path or URL; started again, what is there is not made again"
+    )
     p.add_argument("--tokens", dest="tokens_file", type=Path, required=True, help="the file that train wrote")
-    p.add_argument("--workers", type=int, default=0, help="processes, each with the model in memory; 0 = as many as "
-                   "the GPUs or cores allow (0)")
+    p.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes, each with the model in memory; 0 = as many as the GPUs or cores allow (0)",
+    )
     p.add_argument("--cpus", type=float, default=1, help="cores, and threads, of each worker (1)")
     p.add_argument("--gpus", type=float, help="share of a GPU for each worker, such as 0.5 (1 where there are GPUs)")
     p.add_argument("--address", help="of a running Ray cluster, or auto (this machine alone)")
@@ -172,14 +223,24 @@ def _demo_parser(commands) -> None:
     p.set_defaults(run="demo:run")
 
 
-_PARSERS = [_train_parser, _detect_parser, _scale_parser, _evaluate_parser, _draw_parser, _heat_parser, _info_parser,
-            _demo_parser]
+_PARSERS = [
+    _train_parser,
+    _detect_parser,
+    _scale_parser,
+    _evaluate_parser,
+    _draw_parser,
+    _heat_parser,
+    _info_parser,
+    _demo_parser,
+]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; nothing heavy is imported."""
-    parser = argparse.ArgumentParser(prog=_PROG, description="Keypoints of any kind of object, learned without labels "
-                                     "from a frozen Stable Diffusion 1.5.")
+    parser = argparse.ArgumentParser(
+        prog=_PROG,
+        description="Keypoints of any kind of object, learned without labels from a frozen Stable Diffusion 1.5.",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (*_PARSERS, *POSE_PARSERS):

@@ -1,4 +1,5 @@
-"""What the commands of the command line do: read arguments and files, call the core, write files, say what was written."""
+"""What the commands do: read arguments and files, call the core, write files, say what was written."""
+
 from __future__ import annotations
 
 import argparse
@@ -45,8 +46,9 @@ def train(args: argparse.Namespace) -> None:
     """Learn tokens; write them, a picture of the loss and a contact sheet beside them. Of several processes
     that `accelerate launch` started only the first one prints and writes."""
     if args.tokens_file.suffix != ".safetensors":
-        raise KeypointError(f"{args.tokens_file.name} is not a .safetensors name; tokens are written as .safetensors "
-                            "only.")
+        raise KeypointError(
+            f"{args.tokens_file.name} is not a .safetensors name; tokens are written as .safetensors only."
+        )
     if args.checkpoint_every < 1:
         raise KeypointError(f"--checkpoint-every is {args.checkpoint_every}, but it must be at least 1 step.")
     with process_group(args.device) as (ranks, device):
@@ -59,15 +61,28 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
     start = KeypointTokens.load(args.start) if args.start else None
     path.parent.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(args.model, args.dtype, device)
-    with ranks.first_copy(state) as checkpoint, tqdm(total=config.steps, unit="step", desc="training",
-                                                     disable=not ranks.first) as bar:
+    with (
+        ranks.first_copy(state) as checkpoint,
+        tqdm(total=config.steps, unit="step", desc="training", disable=not ranks.first) as bar,
+    ):
+
         def show(info: StepInfo) -> None:
             bar.update(info.step - bar.n)
             if info.step % 10 == 0 or info.step == info.steps:
                 bar.set_postfix(loss=f"{info.loss:.4f}")
+
         try:
-            result = train_tokens(backbone, images, config, start=start, on_step=show, checkpoint=checkpoint,
-                                  checkpoint_every=args.checkpoint_every, resume=args.resume, notice=_say)
+            result = train_tokens(
+                backbone,
+                images,
+                config,
+                start=start,
+                on_step=show,
+                checkpoint=checkpoint,
+                checkpoint_every=args.checkpoint_every,
+                resume=args.resume,
+                notice=_say,
+            )
         except KeyboardInterrupt:
             bar.close()
             if ranks.first and state.exists():
@@ -89,8 +104,10 @@ def write_training_pictures(backbone, result, images: ImageSet, stem: Path) -> N
     """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training pictures."""
     if result.losses:
         names = ("loss", "localization", "equivariance")
-        save_picture(stem.with_name(stem.name + "_loss.png"),
-                     drawing.loss_plot({n: [row[i] for row in result.losses] for i, n in enumerate(names)}))
+        save_picture(
+            stem.with_name(stem.name + "_loss.png"),
+            drawing.loss_plot({n: [row[i] for row in result.losses] for i, n in enumerate(names)}),
+        )
     some = []
     for item in images:
         some.append(item)
@@ -111,7 +128,9 @@ def _open_images(paths: list[Path]) -> ImageSet:
     files = [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
     name, times = Counter(file.name for file in files).most_common(1)[0] if files else ("", 0)
     if times > 1:
-        raise KeypointError(f"{times} pictures are named {name}, and keypoints are kept by name; detect one folder at a time.")
+        raise KeypointError(
+            f"{times} pictures are named {name}, and keypoints are kept by name; detect one folder at a time."
+        )
     return load_files(files, on_skip=_skipped)
 
 
@@ -135,11 +154,21 @@ def draw(args: argparse.Namespace) -> None:
     files = [args.images / name for name in found.images]
     missing = [f for f in files if not f.is_file()]
     if missing:
-        raise KeypointError(f"{missing[0]} is named by {args.keypoints.name} but is not there; give the folder the "
-                            "keypoints were found on.")
-    how = dict(dots=args.dots, numbers=args.numbers, lines=args.lines, threshold=args.threshold, width=args.width,
-               which=args.which, skeleton=found.skeleton, colors=found.colors)
-    rows_of: dict[Path, list[int]] = {}                    # a picture with several instances has several rows
+        raise KeypointError(
+            f"{missing[0]} is named by {args.keypoints.name} but is not there; give the folder the "
+            "keypoints were found on."
+        )
+    how = dict(
+        dots=args.dots,
+        numbers=args.numbers,
+        lines=args.lines,
+        threshold=args.threshold,
+        width=args.width,
+        which=args.which,
+        skeleton=found.skeleton,
+        colors=found.colors,
+    )
+    rows_of: dict[Path, list[int]] = {}  # a picture with several instances has several rows
     for row, file in enumerate(files):
         rows_of.setdefault(file, []).append(row)
     if args.sheet:
@@ -153,8 +182,8 @@ def draw(args: argparse.Namespace) -> None:
         canvas, count = args.canvas, count + 1
         for row in rows_of[file]:
             picture = drawing.draw_keypoints(picture, found.xy[row], found.confidence[row], canvas=canvas, **how)
-            canvas = "image"                               # the next instance goes over this one
-        name = file.stem if stems[file.stem] == 1 else file.name                         # a.jpg beside a.png
+            canvas = "image"  # the next instance goes over this one
+        name = file.stem if stems[file.stem] == 1 else file.name  # a.jpg beside a.png
         save_picture(args.output / f"{name}.png", picture)
     print(f"{count} pictures: {args.output}")
 
@@ -189,14 +218,19 @@ def info(args: argparse.Namespace) -> None:
     try:
         tokens = KeypointTokens.load(path) if path.is_file() else None
     except KeypointError:
-        tokens = None                                  # no tokens file: a model then, or an error that says what it is
+        tokens = None  # no tokens file: a model then, or an error that says what it is
     if tokens is None:
         from .checkpoint import load_model
+
         model = load_model(args.file)
         count = sum(p.numel() for p in model.unet.parameters())
-        print(f"model: {model.name}\nUNet parameters: {count / 1e6:.1f} M, {model.dtype}\n"
-              f"token width: {model.unet.config.cross_attention_dim}\nhash: {model.hash}")
+        print(
+            f"model: {model.name}\nUNet parameters: {count / 1e6:.1f} M, {model.dtype}\n"
+            f"token width: {model.unet.config.cross_attention_dim}\nhash: {model.hash}"
+        )
         return
-    print(f"tokens: {len(tokens.embeddings)} of width {tokens.width}, {tokens.num_keypoints} chosen\n"
-          f"model: {tokens.model_name} {tokens.model_hash[:16]}\nnames: {', '.join(tokens.names)}\n"
-          f"chosen: {list(tokens.chosen)}\nskeleton: {list(tokens.skeleton)}\nconfig: {json.dumps(tokens.config)}")
+    print(
+        f"tokens: {len(tokens.embeddings)} of width {tokens.width}, {tokens.num_keypoints} chosen\n"
+        f"model: {tokens.model_name} {tokens.model_hash[:16]}\nnames: {', '.join(tokens.names)}\n"
+        f"chosen: {list(tokens.chosen)}\nskeleton: {list(tokens.skeleton)}\nconfig: {json.dumps(tokens.config)}"
+    )

@@ -3,6 +3,7 @@
 Presets: `default` (the combination that measured best, docs/results.md), `reference` (what the authors' code does) and
 `paper` (what the paper's text says where the two differ).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -37,8 +38,9 @@ class _Config:
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise KeypointError(f"{cls.__name__} has no setting {unknown[0]!r}; its settings are "
-                                f"{', '.join(sorted(known))}.")
+            raise KeypointError(
+                f"{cls.__name__} has no setting {unknown[0]!r}; its settings are {', '.join(sorted(known))}."
+            )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,8 +60,9 @@ class _Config:
             value, whole = getattr(self, name), isinstance(defaults[name], int)
             kind = int if whole else (int, float)
             if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
-                raise KeypointError(f"{name} is {value!r}, but it must be a {'whole ' if whole else ''}number from {low:g} "
-                                    f"to {high:g}.")
+                raise KeypointError(
+                    f"{name} is {value!r}, but it must be a {'whole ' if whole else ''}number from {low:g} to {high:g}."
+                )
         for name, default in defaults.items():
             if isinstance(default, bool) and not isinstance(getattr(self, name), bool):
                 raise KeypointError(f"{name} is {getattr(self, name)!r}, but it must be true or false.")
@@ -98,31 +101,64 @@ class TrainConfig(_Config):
     gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
 
-    _choices = {"resize": ("squash", "pad"), "loss_tokens": ("spread", "all"),
-                "closeness": ("softmax", "normalized"), "border": ("neutral", "penalized"),
-                "upsample": ("logits", "maps"), "selection": ("votes", "consistency"),
-                "gradient": ("exact", "direct", "cached")}
+    _choices = {
+        "resize": ("squash", "pad"),
+        "loss_tokens": ("spread", "all"),
+        "closeness": ("softmax", "normalized"),
+        "border": ("neutral", "penalized"),
+        "upsample": ("logits", "maps"),
+        "selection": ("votes", "consistency"),
+        "gradient": ("exact", "direct", "cached"),
+    }
     _presets = {
         "reference": dict(border="penalized", coverage_mask=False, selection="votes"),
-        "paper": dict(loss_tokens="all", closeness="normalized", coverage_mask=False, selection="votes",
-                      scale=(1 / 1.2, 1.0), translation=0.5),
+        "paper": dict(
+            loss_tokens="all",
+            closeness="normalized",
+            coverage_mask=False,
+            selection="votes",
+            scale=(1 / 1.2, 1.0),
+            translation=0.5,
+        ),
     }
 
     def __post_init__(self) -> None:
-        self._check({
-            "keypoints": (2, 1000), "tokens": (2, 100_000), "candidates": (2, 100_000), "steps": (0, 10_000_000),
-            "learning_rate": (0, 100), "batch_size": (1, 4096), "micro_batch": (0, 4096), "seed": (0, 2 ** 31 - 1),
-            "image_size": (0, 2048), "timestep": (0, 999), "map_size": (8, 1024), "sigma": (0.1, 100),
-            "equivariance_weight": (0, 1e9), "localization_weight": (0, 1e9), "rotation": (0, 180),
-            "translation": (0, 1), "selection_images": (1, 1_000_000), "selection_views": (1, 100),
-            "view_pool": (0, 1000)})
+        self._check(
+            {
+                "keypoints": (2, 1000),
+                "tokens": (2, 100_000),
+                "candidates": (2, 100_000),
+                "steps": (0, 10_000_000),
+                "learning_rate": (0, 100),
+                "batch_size": (1, 4096),
+                "micro_batch": (0, 4096),
+                "seed": (0, 2**31 - 1),
+                "image_size": (0, 2048),
+                "timestep": (0, 999),
+                "map_size": (8, 1024),
+                "sigma": (0.1, 100),
+                "equivariance_weight": (0, 1e9),
+                "localization_weight": (0, 1e9),
+                "rotation": (0, 180),
+                "translation": (0, 1),
+                "selection_images": (1, 1_000_000),
+                "selection_views": (1, 100),
+                "view_pool": (0, 1000),
+            }
+        )
         scale = self.scale
-        if not (isinstance(scale, tuple) and len(scale) == 2 and all(isinstance(x, (int, float)) for x in scale)
-                and 0.1 <= scale[0] <= scale[1] <= 4):
+        if not (
+            isinstance(scale, tuple)
+            and len(scale) == 2
+            and all(isinstance(x, (int, float)) for x in scale)
+            and 0.1 <= scale[0] <= scale[1] <= 4
+        ):
             raise KeypointError(f"scale is {scale!r}, but it must be two numbers, low and high, from 0.1 to 4.")
         if not self.keypoints <= self.candidates <= self.tokens:
-            raise KeypointError(f"{self.keypoints} keypoints out of {self.candidates} candidates out of {self.tokens} "
-                                "tokens cannot be: it takes keypoints <= candidates <= tokens, so raise the latter.")
+            raise KeypointError(
+                f"{self.keypoints} keypoints out of {self.candidates} candidates out of {self.tokens} "
+                "tokens cannot be: it takes keypoints <= candidates <= tokens, so raise the latter."
+            )
 
 
 @dataclass(frozen=True)
@@ -139,12 +175,23 @@ class DetectConfig(_Config):
     seed: int = _knob(0, "of views and noise; the same for every picture")
 
     _choices = {"readout": ("argmax", "soft")}
-    _presets = {"reference": dict(identity=False, readout="argmax", map_size=512),
-                "paper": dict(identity=False, readout="argmax")}
+    _presets = {
+        "reference": dict(identity=False, readout="argmax", map_size=512),
+        "paper": dict(identity=False, readout="argmax"),
+    }
 
     def __post_init__(self) -> None:
-        self._check({"views": (0, 1000), "window": (0.5, 50), "noise_draws": (1, 100), "map_size": (0, 2048),
-                     "batch_size": (1, 4096), "seed": (0, 2 ** 31 - 1)})
+        self._check(
+            {
+                "views": (0, 1000),
+                "window": (0.5, 50),
+                "noise_draws": (1, 100),
+                "map_size": (0, 2048),
+                "batch_size": (1, 4096),
+                "seed": (0, 2**31 - 1),
+            }
+        )
         if not self.views and not self.identity:
-            raise KeypointError("0 views without the picture itself leave nothing to look at; raise views or set "
-                                "identity.")
+            raise KeypointError(
+                "0 views without the picture itself leave nothing to look at; raise views or set identity."
+            )

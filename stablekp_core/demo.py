@@ -1,4 +1,5 @@
 """The demo: train, detect and draw on the shipped pictures with the shipped model, and measure what came out."""
+
 from __future__ import annotations
 
 import argparse
@@ -38,8 +39,8 @@ class _Pictures:
         self.images: ImageSet = load_folder(folder, limit=limit)
         labels = Keypoints.load(folder / "joints.json")
         rows = {name: row for row, name in enumerate(labels.images)}
-        self.joints = np.stack([labels.xy[rows[name]] for name in self.images.names])      # [B, L, 2] pixels
-        self.sizes = np.stack([labels.sizes[rows[name]] for name in self.images.names])    # [B, 2]
+        self.joints = np.stack([labels.xy[rows[name]] for name in self.images.names])  # [B, L, 2] pixels
+        self.sizes = np.stack([labels.sizes[rows[name]] for name in self.images.names])  # [B, 2]
 
     def unit(self, xy: np.ndarray) -> np.ndarray:
         """Pixels [B, ., 2] -> the unit square."""
@@ -67,10 +68,15 @@ def measure_class(backbone, kind: str, steps: int, seed: int, limit: int | None)
     seconds = (time.perf_counter() - start) / (len(fit.images) + len(test.images))
     mean = np.broadcast_to(fit.unit(fit.joints).mean(0), test.joints.shape)
     numbers = {
-        "class": kind, "error_trained": regression_error(fit, test, *found),
+        "class": kind,
+        "error_trained": regression_error(fit, test, *found),
         "error_untrained": regression_error(fit, test, *untrained),
         "error_mean_baseline": mean_l2_percent(mean, test.unit(test.joints)),
-        "steps": steps, "seed": seed, "seconds_train": seconds_train, "seconds_detect_per_image": seconds}
+        "steps": steps,
+        "seed": seed,
+        "seconds_train": seconds_train,
+        "seconds_detect_per_image": seconds,
+    }
     return numbers, {"result": result, "test": test, "found": found[1]}
 
 
@@ -81,19 +87,30 @@ def run(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     steps = args.steps if args.steps is not None else STEPS
     report, shown = measure_class(backbone, MAIN_CLASS, steps, args.seed, limit)
-    other, shown_other = measure_class(backbone, OTHER_CLASS, steps if args.steps is not None else OTHER_STEPS,
-                                       args.seed, limit)
+    other, shown_other = measure_class(
+        backbone, OTHER_CLASS, steps if args.steps is not None else OTHER_STEPS, args.seed, limit
+    )
     report["other_class"] = other
     write_pictures(backbone, shown, out)
     save_picture(out / f"{OTHER_CLASS}_sheet.jpg", _sheet(shown_other))
     shown["result"].tokens.save(out / "tokens.safetensors")
-    report |= {"seconds_total": time.perf_counter() - started, "peak_rss_mb": peak_rss_mb(), "device": "cpu",
-               "dtype": "float32", "torch": torch.__version__, "threads": torch.get_num_threads()}
+    report |= {
+        "seconds_total": time.perf_counter() - started,
+        "peak_rss_mb": peak_rss_mb(),
+        "device": "cpu",
+        "dtype": "float32",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"{MAIN_CLASS}: error {report['error_trained']:.2f} % of the image side; the same tokens before training "
-          f"{report['error_untrained']:.2f} %, always guessing the mean {report['error_mean_baseline']:.2f} %")
-    print(f"{OTHER_CLASS}: {other['error_trained']:.2f} %, {other['error_untrained']:.2f} %, "
-          f"{other['error_mean_baseline']:.2f} %")
+    print(
+        f"{MAIN_CLASS}: error {report['error_trained']:.2f} % of the image side; the same tokens before training "
+        f"{report['error_untrained']:.2f} %, always guessing the mean {report['error_mean_baseline']:.2f} %"
+    )
+    print(
+        f"{OTHER_CLASS}: {other['error_trained']:.2f} %, {other['error_untrained']:.2f} %, "
+        f"{other['error_mean_baseline']:.2f} %"
+    )
     print(f"The pictures and report.json are in {out.resolve()}")
 
 

@@ -1,4 +1,5 @@
 """Finding the learned keypoints on pictures: averaged views (test-time augmentation), read-out, confidence."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,8 +31,8 @@ class Detection:
 def average_views(maps: torch.Tensor, theta: torch.Tensor, images: int) -> torch.Tensor:
     """Mean over views, each pixel over the views that saw it: maps [I*V, K, R, R] seen through theta [I*V, 2, 3] ->
     [I, K, R, R] in the pictures' frame. What no view saw is 0."""
-    back = transforms.unwarp(maps, theta).unflatten(0, (images, -1)).sum(1)               # [I, K, R, R]
-    seen = transforms.coverage(theta, maps.shape[-1]).unflatten(0, (images, -1)).sum(1)   # [I, 1, R, R]
+    back = transforms.unwarp(maps, theta).unflatten(0, (images, -1)).sum(1)  # [I, K, R, R]
+    seen = transforms.coverage(theta, maps.shape[-1]).unflatten(0, (images, -1)).sum(1)  # [I, 1, R, R]
     return torch.where(seen > 1e-6, back / seen.clamp(min=1e-6), torch.zeros_like(back))
 
 
@@ -43,11 +44,11 @@ def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tens
     """
     size = maps.shape[-1]
     height = maps.flatten(-2).amax(-1)
-    peak = selection.peaks(maps)                                                          # [..., 2] row, column
+    peak = selection.peaks(maps)  # [..., 2] row, column
     if method == "argmax":
         return (peak.flip(-1) + 0.5) / size, height
     along = torch.arange(size, device=maps.device)
-    near = ((along - peak[..., None]).abs() <= radius).float()                            # [..., 2, R]
+    near = ((along - peak[..., None]).abs() <= radius).float()  # [..., 2, R]
     window = maps * near[..., 0, :, None] * near[..., 1, None, :]
     mass = window.sum((-2, -1)).clamp(min=1e-12)
     y = (window.sum(-1) * (along + 0.5)).sum(-1) / mass
@@ -61,33 +62,40 @@ class Detector:
     def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
         tokens.check_model(backbone.hash, backbone.width)
         self.backbone, self.tokens, self.config = backbone, tokens, config or DetectConfig()
-        self.training = TrainConfig.from_dict(tokens.config) if tokens.config else TrainConfig(
-            keypoints=tokens.num_keypoints, tokens=len(tokens.embeddings),
-            candidates=max(tokens.num_keypoints, min(25, len(tokens.embeddings))))
+        self.training = (
+            TrainConfig.from_dict(tokens.config)
+            if tokens.config
+            else TrainConfig(
+                keypoints=tokens.num_keypoints,
+                tokens=len(tokens.embeddings),
+                candidates=max(tokens.num_keypoints, min(25, len(tokens.embeddings))),
+            )
+        )
         self.side = backbone.picture_side(self.training.image_size)
         self.size = self.config.map_size or self.training.map_size
         self.embeddings = tokens.embeddings.to(backbone.device)
         self.chosen = torch.tensor(tokens.chosen, device=backbone.device)
         t, seed = self.training, self.config.seed
-        theta = transforms.random_affine(self.config.views, t.rotation, t.scale, t.translation,
-                                         generator_for(seed, "detection views"))
+        theta = transforms.random_affine(
+            self.config.views, t.rotation, t.scale, t.translation, generator_for(seed, "detection views")
+        )
         if self.config.identity:
             theta = torch.cat([transforms.identity_affine(1), theta])
-        self.theta = theta                                                                # [V, 2, 3]
+        self.theta = theta  # [V, 2, 3]
 
     @torch.no_grad()
     def maps(self, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """squares [I, 3, S, S] in [0, 1] -> (averaged maps [I, K, R, R], each view's peaks [I, V, K, 2] in the pictures'
-        unit squares)."""
+        """squares [I, 3, S, S] in [0, 1] -> (averaged maps [I, K, R, R], each view's peaks [I, V, K, 2] in the
+        pictures' unit squares)."""
         images, views = len(squares), len(self.theta)
-        theta = self.theta.repeat(images, 1, 1)                                           # [I*V, 2, 3]
+        theta = self.theta.repeat(images, 1, 1)  # [I*V, 2, 3]
         parts = []
         for start in range(0, images * views, self.config.batch_size):
             some = slice(start, start + self.config.batch_size)
             picture = torch.arange(images).repeat_interleave(views)[some]
             parts.append(self._view_maps(squares[picture], theta[some], start))
         maps, theta = torch.cat(parts), theta.to(self.backbone.device)
-        xy = (selection.peaks(maps).flip(-1) + 0.5) / self.size                           # [I*V, K, 2]
+        xy = (selection.peaks(maps).flip(-1) + 0.5) / self.size  # [I*V, K, 2]
         peaks = transforms.view_to_picture(xy, theta).unflatten(0, (images, views))
         return average_views(maps, theta, images), peaks
 
@@ -96,8 +104,17 @@ class Detector:
         latents = self.backbone.encode(transforms.warp(pictures, theta))
         total = 0.0
         for draw in range(self.config.noise_draws):
-            noise = torch.stack([torch.randn(latents.shape[1:], generator=generator_for(
-                self.config.seed, "detection noise", (start + i) % len(self.theta), draw)) for i in range(len(latents))])
+            noise = torch.stack(
+                [
+                    torch.randn(
+                        latents.shape[1:],
+                        generator=generator_for(
+                            self.config.seed, "detection noise", (start + i) % len(self.theta), draw
+                        ),
+                    )
+                    for i in range(len(latents))
+                ]
+            )
             t = self.training
             noisy = self.backbone.add_noise(latents, noise.to(latents.device), t.timestep)
             logits = self.backbone.token_logits(noisy, t.timestep, self.embeddings, t.gradient)
@@ -119,7 +136,7 @@ class Detector:
         radius = self.config.window * self.training.sigma * self.size / self.training.map_size
         xy, height = read_out(maps, self.config.readout, radius)
         usual = torch.tensor(self.tokens.scores or (1.0,) * len(self.chosen), device=maps.device).clamp(min=1e-6)
-        spread = (peaks - xy[:, None]).norm(dim=-1).mean(1)                               # [I, K]
+        spread = (peaks - xy[:, None]).norm(dim=-1).mean(1)  # [I, K]
         confidence = (height / usual).clamp(0, 1)
         return xy.cpu().numpy(), confidence.float().cpu().numpy(), spread.float().cpu().numpy()
 
@@ -145,15 +162,27 @@ class Detector:
         xy, confidence, spread = self.unit_points(maps, peaks)
         for i, (name, _) in enumerate(group):
             way = squares[i][1]
-            points = Keypoints(xy=way.to_original(xy[i]).astype(np.float32)[None], confidence=confidence[i][None],
-                               sizes=np.array([[way.width, way.height]]), names=self.tokens.names,
-                               skeleton=self.tokens.skeleton, images=(name,), colors=self.tokens.colors)
-            yield Detection(points, spread[i][None], maps[i:i + 1].cpu() if keep_maps else None)
+            points = Keypoints(
+                xy=way.to_original(xy[i]).astype(np.float32)[None],
+                confidence=confidence[i][None],
+                sizes=np.array([[way.width, way.height]]),
+                names=self.tokens.names,
+                skeleton=self.tokens.skeleton,
+                images=(name,),
+                colors=self.tokens.colors,
+            )
+            yield Detection(points, spread[i][None], maps[i : i + 1].cpu() if keep_maps else None)
 
 
-def detect(backbone: Backbone, tokens: KeypointTokens, images: ImageSet | Iterable[tuple[str, np.ndarray]],
-           config: DetectConfig | None = None, *, keep_maps: bool = False,
-           on_progress: Callable[[int], None] | None = None) -> Detection:
+def detect(
+    backbone: Backbone,
+    tokens: KeypointTokens,
+    images: ImageSet | Iterable[tuple[str, np.ndarray]],
+    config: DetectConfig | None = None,
+    *,
+    keep_maps: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Detection:
     """Find the keypoints of `tokens` on pictures ((name, uint8 RGB) pairs, or an ImageSet).
 
     on_progress is called with the number of pictures done and may raise to stop. Maps are kept only when asked for:
@@ -165,5 +194,8 @@ def detect(backbone: Backbone, tokens: KeypointTokens, images: ImageSet | Iterab
         parts.append(part)
         if on_progress is not None:
             on_progress(len(parts))
-    return Detection(Keypoints.concat([p.keypoints for p in parts]), np.concatenate([p.spread for p in parts]),
-                     torch.cat([p.maps for p in parts]) if keep_maps else None)
+    return Detection(
+        Keypoints.concat([p.keypoints for p in parts]),
+        np.concatenate([p.spread for p in parts]),
+        torch.cat([p.maps for p in parts]) if keep_maps else None,
+    )

@@ -3,6 +3,7 @@
 Whatever the number of pictures, at most `CACHE_BYTES` of decoded squares and as much of latents are kept; pictures that
 turn out to be broken are left out and named by the image set.
 """
+
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -95,6 +96,8 @@ class LatentSource:
             # One at a time on a CPU: rounding depends on the size of the batch, and which pictures are missing from the
             # cache depends on when a run was resumed.
             encoded = self.backbone.encode(pictures, 1 if self.backbone.device.type == "cpu" else 8).cpu()
-            new = {names[j]: self._latents.put(names[j], value.clone()) for j, value in zip(missing, encoded, strict=True)}
+            new = {
+                names[j]: self._latents.put(names[j], value.clone()) for j, value in zip(missing, encoded, strict=True)
+            }
             found = {j: new[name] if found[j] is None else found[j] for j, name in enumerate(names)}
         return torch.stack([found[j] for j in range(len(names))]).to(self.backbone.device)

@@ -1,4 +1,5 @@
 """The two losses of the method, per batch of maps. They know nothing of how maps are made."""
+
 from __future__ import annotations
 
 import torch
@@ -9,8 +10,8 @@ def gaussian_maps(center: torch.Tensor, size: int, sigma: float) -> torch.Tensor
 
     Returns [..., size, size].
     """
-    along = torch.arange(size, device=center.device, dtype=torch.float32) + 0.5           # [R]
-    g = torch.exp(-(along - center[..., None]) ** 2 / (2 * sigma ** 2))                    # [..., 2, R]
+    along = torch.arange(size, device=center.device, dtype=torch.float32) + 0.5  # [R]
+    g = torch.exp(-((along - center[..., None]) ** 2) / (2 * sigma**2))  # [..., 2, R]
     return g[..., 0, :, None] * g[..., 1, None, :]
 
 
@@ -29,6 +30,6 @@ def equivariance_loss(maps: torch.Tensor, returned: torch.Tensor, covered: torch
     """
     if covered is None:
         return (maps - returned).square().mean((1, 2, 3))
-    seen = (covered > 0.5).float()                                                        # [B, 1, R, R]
+    seen = (covered > 0.5).float()  # [B, 1, R, R]
     difference = (maps - returned / covered.clamp(min=0.5)) * seen
     return difference.square().sum((1, 2, 3)) / (seen.sum((1, 2, 3)) * maps.shape[1]).clamp(min=1)

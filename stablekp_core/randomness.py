@@ -1,4 +1,5 @@
 """Random generators that depend on what they are for, not on what was drawn before."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,5 +19,5 @@ def picture_order(seed: int, start: int, count: int, pictures: int) -> list[int]
     while len(out) < count:
         epoch, offset = divmod(start + len(out), pictures)
         order = torch.randperm(pictures, generator=generator_for(seed, "epoch", epoch)).tolist()
-        out += order[offset:offset + count - len(out)]
+        out += order[offset : offset + count - len(out)]
     return out

@@ -52,9 +52,7 @@ def fit_regression(
     for pattern in np.unique(visible.T, axis=0):  # landmarks seen together
         which = np.flatnonzero((visible.T == pattern).all(1))
         if not pattern.any():
-            raise KeypointError(
-                f"landmark {which[0]} is visible on none of the {len(points)} images; leave it out."
-            )
+            raise KeypointError(f"landmark {which[0]} is visible on none of the {len(points)} images; leave it out.")
         columns = np.stack([2 * which, 2 * which + 1], 1).ravel()
         y = landmarks[pattern][:, which].reshape(int(pattern.sum()), -1) - 0.5  # [b, 2 * len(which)]
         solution[:, columns] = _solve(x[pattern], y, ridge, bias)

@@ -9,6 +9,7 @@ Frame: figures are built in unit coordinates (x right, y down, the picture is [0
 joints in pixels. *Left* and *right* are the figure's own, as in COCO; every figure faces the viewer, so its left
 hand is on the right of the picture.
 """
+
 from __future__ import annotations
 
 import math
@@ -19,27 +20,110 @@ from PIL import Image, ImageDraw
 
 from .errors import KeypointError
 
-FACE_PARTS = ("head", "left ear", "right ear", "left eye", "right eye", "left brow", "right brow", "nose", "mouth",
-              "hat")
-FACE_JOINTS = ("left eye", "right eye", "left brow", "right brow", "nose", "mouth left", "mouth right", "left ear",
-               "right ear", "chin", "hat top")
+FACE_PARTS = (
+    "head",
+    "left ear",
+    "right ear",
+    "left eye",
+    "right eye",
+    "left brow",
+    "right brow",
+    "nose",
+    "mouth",
+    "hat",
+)
+FACE_JOINTS = (
+    "left eye",
+    "right eye",
+    "left brow",
+    "right brow",
+    "nose",
+    "mouth left",
+    "mouth right",
+    "left ear",
+    "right ear",
+    "chin",
+    "hat top",
+)
 FACE_BONES = ((0, 1), (2, 3), (0, 4), (1, 4), (4, 5), (4, 6), (5, 6), (5, 9), (6, 9), (0, 7), (1, 8), (2, 10), (3, 10))
-DOLL_PARTS = ("head", "left eye", "right eye", "torso", "left upper arm", "left lower arm", "left hand",
-              "right upper arm", "right lower arm", "right hand", "left upper leg", "left lower leg", "left foot",
-              "right upper leg", "right lower leg", "right foot")
-DOLL_JOINTS = ("left eye", "right eye", "neck", "left shoulder", "right shoulder", "left elbow", "right elbow",
-               "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle",
-               "right ankle")
-DOLL_BONES = ((0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 5), (5, 7), (4, 6), (6, 8), (2, 9), (2, 10), (9, 10),
-              (9, 11), (11, 13), (10, 12), (12, 14))
+DOLL_PARTS = (
+    "head",
+    "left eye",
+    "right eye",
+    "torso",
+    "left upper arm",
+    "left lower arm",
+    "left hand",
+    "right upper arm",
+    "right lower arm",
+    "right hand",
+    "left upper leg",
+    "left lower leg",
+    "left foot",
+    "right upper leg",
+    "right lower leg",
+    "right foot",
+)
+DOLL_JOINTS = (
+    "left eye",
+    "right eye",
+    "neck",
+    "left shoulder",
+    "right shoulder",
+    "left elbow",
+    "right elbow",
+    "left wrist",
+    "right wrist",
+    "left hip",
+    "right hip",
+    "left knee",
+    "right knee",
+    "left ankle",
+    "right ankle",
+)
+DOLL_BONES = (
+    (0, 1),
+    (0, 2),
+    (1, 2),
+    (2, 3),
+    (2, 4),
+    (3, 5),
+    (5, 7),
+    (4, 6),
+    (6, 8),
+    (2, 9),
+    (2, 10),
+    (9, 10),
+    (9, 11),
+    (11, 13),
+    (10, 12),
+    (12, 14),
+)
 KINDS = ("faces", "dolls")
 VARIANTS = ("plain", "standard", "wild")
 
 #: The 16 part colours (RGB); a sample jitters each a little. The colour's index is the "colour word" of a caption.
-COLORS = np.array([
-    (214, 39, 40), (44, 160, 44), (31, 119, 180), (255, 221, 51), (148, 103, 189), (255, 127, 14), (23, 190, 207),
-    (227, 119, 194), (140, 86, 75), (20, 20, 24), (240, 240, 240), (127, 127, 127), (160, 220, 120), (20, 60, 110),
-    (250, 190, 160), (120, 20, 60)], dtype=np.float32)
+COLORS = np.array(
+    [
+        (214, 39, 40),
+        (44, 160, 44),
+        (31, 119, 180),
+        (255, 221, 51),
+        (148, 103, 189),
+        (255, 127, 14),
+        (23, 190, 207),
+        (227, 119, 194),
+        (140, 86, 75),
+        (20, 20, 24),
+        (240, 240, 240),
+        (127, 127, 127),
+        (160, 220, 120),
+        (20, 60, 110),
+        (250, 190, 160),
+        (120, 20, 60),
+    ],
+    dtype=np.float32,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +135,7 @@ class Sample:
     part i). covered: bool [S, S], pixels under a bar. colors: int [P], index of each part's colour in `COLORS`;
     background: index of the nearest one there.
     """
+
     kind: str
     image: np.ndarray
     joints: np.ndarray
@@ -64,12 +149,12 @@ class Sample:
 @dataclass
 class _Figure:
     """Polygons in painting order, each with its part index, and the joints, all in unit coordinates."""
+
     shapes: list[tuple[int, np.ndarray]] = field(default_factory=list)
     joints: list[np.ndarray] = field(default_factory=list)
 
     def transformed(self, matrix: np.ndarray, shift: np.ndarray) -> _Figure:
-        return _Figure([(p, v @ matrix.T + shift) for p, v in self.shapes],
-                       [j @ matrix.T + shift for j in self.joints])
+        return _Figure([(p, v @ matrix.T + shift) for p, v in self.shapes], [j @ matrix.T + shift for j in self.joints])
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         points = np.concatenate([v for _, v in self.shapes])
@@ -110,8 +195,9 @@ def _capsule(a, b, wa: float, wb: float, n: int = 8) -> np.ndarray:
     theta = math.atan2(b[1] - a[1], b[0] - a[0])
     ta = np.linspace(theta + math.pi / 2, theta + 3 * math.pi / 2, n)
     tb = np.linspace(theta - math.pi / 2, theta + math.pi / 2, n)
-    return np.concatenate([a + wa * np.stack([np.cos(ta), np.sin(ta)], 1),
-                           b + wb * np.stack([np.cos(tb), np.sin(tb)], 1)])
+    return np.concatenate(
+        [a + wa * np.stack([np.cos(ta), np.sin(ta)], 1), b + wb * np.stack([np.cos(tb), np.sin(tb)], 1)]
+    )
 
 
 def _face(rng: np.random.Generator) -> _Figure:
@@ -122,7 +208,7 @@ def _face(rng: np.random.Generator) -> _Figure:
     brow_y, brow_tilt = eye_y - u(0.25, 0.33), u(-0.25, 0.25)
     nose_y, mouth_y, mouth_w = eye_y + u(0.33, 0.43), u(0.52, 0.66), u(0.28, 0.42) * width
     ear_y, ear_r = u(-0.15, 0.1), u(0.17, 0.24)
-    look, nod = u(-0.1, 0.1) * width, u(-0.06, 0.06)     # a slight turn of the head moves the inner parts together
+    look, nod = u(-0.1, 0.1) * width, u(-0.06, 0.06)  # a slight turn of the head moves the inner parts together
     fig = _Figure()
     for part, side in ((1, 1), (2, -1)):
         fig.shapes.append((part, _ellipse((side * (width + 0.06), ear_y), ear_r * 0.8, ear_r * 1.2)))
@@ -136,18 +222,44 @@ def _face(rng: np.random.Generator) -> _Figure:
     nose = np.array([look * 1.4, nose_y + nod])
     fig.shapes.append((7, nose + np.array([[0, -0.2], [0.15, 0.1], [-0.15, 0.1]]) * u(0.8, 1.15)))
     t = np.linspace(-1, 1, 12)
-    curve = u(-0.1, 0.18) * (1 - t ** 2)
-    top = np.stack([look + mouth_w * t, mouth_y + nod + curve - 0.075 * np.sqrt(1.05 - t ** 2)], 1)
-    low = np.stack([look + mouth_w * t, mouth_y + nod + curve + 0.075 * np.sqrt(1.05 - t ** 2)], 1)
+    curve = u(-0.1, 0.18) * (1 - t**2)
+    top = np.stack([look + mouth_w * t, mouth_y + nod + curve - 0.075 * np.sqrt(1.05 - t**2)], 1)
+    low = np.stack([look + mouth_w * t, mouth_y + nod + curve + 0.075 * np.sqrt(1.05 - t**2)], 1)
     fig.shapes.append((8, np.concatenate([top, low[::-1]])))
     brim_y, brim_w, crown_w, crown_h = -0.78, width * u(0.95, 1.15), width * u(0.5, 0.75), u(0.45, 0.7)
-    fig.shapes.append((9, np.array([
-        [-brim_w, brim_y], [-brim_w, brim_y - 0.16], [-crown_w, brim_y - 0.16], [-crown_w * 0.9, brim_y - crown_h],
-        [crown_w * 0.9, brim_y - crown_h], [crown_w, brim_y - 0.16], [brim_w, brim_y - 0.16], [brim_w, brim_y]])))
-    fig.joints = [np.array(p) for p in (
-        (eye_x + look, eye_y + nod), (-eye_x + look, eye_y + nod), (eye_x + look, brow_y + nod),
-        (-eye_x + look, brow_y + nod), nose, (look + mouth_w, mouth_y + nod), (look - mouth_w, mouth_y + nod),
-        (width + 0.06, ear_y), (-width - 0.06, ear_y), (0.0, 1.0), (0.0, brim_y - crown_h))]
+    fig.shapes.append(
+        (
+            9,
+            np.array(
+                [
+                    [-brim_w, brim_y],
+                    [-brim_w, brim_y - 0.16],
+                    [-crown_w, brim_y - 0.16],
+                    [-crown_w * 0.9, brim_y - crown_h],
+                    [crown_w * 0.9, brim_y - crown_h],
+                    [crown_w, brim_y - 0.16],
+                    [brim_w, brim_y - 0.16],
+                    [brim_w, brim_y],
+                ]
+            ),
+        )
+    )
+    fig.joints = [
+        np.array(p)
+        for p in (
+            (eye_x + look, eye_y + nod),
+            (-eye_x + look, eye_y + nod),
+            (eye_x + look, brow_y + nod),
+            (-eye_x + look, brow_y + nod),
+            nose,
+            (look + mouth_w, mouth_y + nod),
+            (look - mouth_w, mouth_y + nod),
+            (width + 0.06, ear_y),
+            (-width - 0.06, ear_y),
+            (0.0, 1.0),
+            (0.0, brim_y - crown_h),
+        )
+    ]
     return fig
 
 
@@ -162,7 +274,7 @@ def _doll(rng: np.random.Generator) -> _Figure:
     limbs, extremities = [], []
     for side, base in ((1, 4), (-1, 7)):
         s = neck + np.array([side * shoulder, 0.1])
-        a1 = u(-0.5, 2.5)                                 # 0 hangs down, pi/2 points sideways
+        a1 = u(-0.5, 2.5)  # 0 hangs down, pi/2 points sideways
         a2 = a1 + u(-0.3, 1.6)
         e = s + arm * np.array([side * math.sin(a1), math.cos(a1)])
         w = e + fore * np.array([side * math.sin(a2), math.cos(a2)])
@@ -222,8 +334,9 @@ def _background(rng: np.random.Generator, variant: str, n: int) -> tuple[np.ndar
     out = a + (b - a) * ramp[..., None]
     if variant != "plain":
         coarse = rng.normal(0, rng.uniform(0, 30), (8, 8, 3)).astype(np.float32)
-        smooth = [np.asarray(Image.fromarray(coarse[..., i]).resize((n, n), Image.Resampling.BICUBIC))
-                  for i in range(3)]
+        smooth = [
+            np.asarray(Image.fromarray(coarse[..., i]).resize((n, n), Image.Resampling.BICUBIC)) for i in range(3)
+        ]
         out = out + np.stack(smooth, -1)
     return out.astype(np.float32), main
 
@@ -263,9 +376,9 @@ def _bars(rng: np.random.Generator, variant: str) -> list[np.ndarray]:
 
 def _inside(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
     """bool [L]: even-odd test of points [L, 2] against a polygon [V, 2]."""
-    a, b = polygon[None], np.roll(polygon, -1, 0)[None]                       # [1, V, 2]
-    x, y = points[:, :1], points[:, 1:]                                       # [L, 1]
-    crosses = (a[..., 1] > y) != (b[..., 1] > y)                              # [L, V]
+    a, b = polygon[None], np.roll(polygon, -1, 0)[None]  # [1, V, 2]
+    x, y = points[:, :1], points[:, 1:]  # [L, 1]
+    crosses = (a[..., 1] > y) != (b[..., 1] > y)  # [L, V]
     with np.errstate(divide="ignore", invalid="ignore"):
         at = a[..., 0] + (y - a[..., 1]) * (b[..., 0] - a[..., 0]) / (b[..., 1] - a[..., 1])
     return (crosses & (x < at)).sum(1) % 2 == 1
@@ -282,9 +395,9 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
     rng = np.random.default_rng([KINDS.index(_known(kind)), VARIANTS.index(variant), seed])
     figure = _placed(kind, variant, rng)
     parts = part_names(kind)
-    colors = rng.permutation(len(COLORS))[:len(parts)]                        # distinct within a figure
+    colors = rng.permutation(len(COLORS))[: len(parts)]  # distinct within a figure
     rgb = np.clip(COLORS[colors] + rng.normal(0, 10, (len(parts), 3)), 0, 255).astype(np.uint8)
-    over = 3                                                                  # supersampling for smooth edges
+    over = 3  # supersampling for smooth edges
     clutter, main = _background(rng, variant, size)
     base = Image.fromarray(np.clip(clutter, 0, 255).astype(np.uint8)).resize((size * over,) * 2)
     pen, label = ImageDraw.Draw(base), Image.new("L", (size, size))
@@ -299,7 +412,7 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
         paint(polygon, rng.integers(0, 256, 3), None)
     for part, polygon in figure.shapes:
         paint(polygon, rgb[part], part + 1)
-    joints = np.stack(figure.joints)                                          # [L, 2] unit
+    joints = np.stack(figure.joints)  # [L, 2] unit
     visible = ((joints >= 0) & (joints < 1)).all(1)
     covered = Image.new("1", (size, size))
     for bar in _bars(rng, variant):
@@ -309,5 +422,13 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
     image = np.asarray(base.reduce(over)).astype(np.float32)
     if variant != "plain":
         image = image + rng.normal(0, rng.uniform(0, 8), image.shape)
-    return Sample(kind, np.clip(image, 0, 255).astype(np.uint8), (joints * size).astype(np.float32), visible,
-                  np.array(label), np.array(covered, dtype=bool), colors, main)
+    return Sample(
+        kind,
+        np.clip(image, 0, 255).astype(np.uint8),
+        (joints * size).astype(np.float32),
+        visible,
+        np.array(label),
+        np.array(covered, dtype=bool),
+        colors,
+        main,
+    )

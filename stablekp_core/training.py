@@ -4,6 +4,7 @@
 number by number with any other implementation. The loop draws them from the seed and the step's number alone; a run
 that was stopped therefore goes on bit for bit, and any number of processes sees the same data.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -41,8 +42,15 @@ class StepOutput:
     total: torch.Tensor
 
 
-def training_step(backbone: Backbone, config: TrainConfig, tokens: torch.Tensor, latents: torch.Tensor,
-                  view_latents: torch.Tensor, theta: torch.Tensor, noise: torch.Tensor) -> StepOutput:
+def training_step(
+    backbone: Backbone,
+    config: TrainConfig,
+    tokens: torch.Tensor,
+    latents: torch.Tensor,
+    view_latents: torch.Tensor,
+    theta: torch.Tensor,
+    noise: torch.Tensor,
+) -> StepOutput:
     """One step's losses for B pictures (Eq. 5-7); differentiable in tokens [N, D] (fp32).
 
     latents [B, 4, h, w] of the pictures, view_latents of the pictures seen through theta [B, 2, 3], noise
@@ -52,16 +60,26 @@ def training_step(backbone: Backbone, config: TrainConfig, tokens: torch.Tensor,
     noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
     logits = backbone.token_logits(noisy, config.timestep, tokens, config.gradient)
     maps_of = _MAPS[config.upsample]
-    (maps, take), (view_maps, take_view) = (maps_of([x[:b] for x in logits], config.map_size),
-                                            maps_of([x[b:] for x in logits], config.map_size))
+    (maps, take), (view_maps, take_view) = (
+        maps_of([x[:b] for x in logits], config.map_size),
+        maps_of([x[b:] for x in logits], config.map_size),
+    )
     with torch.no_grad():
         if config.loss_tokens == "spread":
-            chosen = selection.spread_choice(maps, selection.peaks(view_maps), config.keypoints, config.candidates,
-                                             config.sigma, config.closeness, config.border)
+            chosen = selection.spread_choice(
+                maps,
+                selection.peaks(view_maps),
+                config.keypoints,
+                config.candidates,
+                config.sigma,
+                config.closeness,
+                config.border,
+            )
         else:
-            chosen = selection.most_gaussian(maps, selection.peaks(maps), config.candidates, config.sigma,
-                                             config.closeness, config.border)
-    picked, picked_view = take(chosen), take_view(chosen)                                 # [B, k, R, R]
+            chosen = selection.most_gaussian(
+                maps, selection.peaks(maps), config.candidates, config.sigma, config.closeness, config.border
+            )
+    picked, picked_view = take(chosen), take_view(chosen)  # [B, k, R, R]
     center = selection.peaks(picked.detach()) + 0.5
     localization = losses.localization_loss(picked, center, config.sigma)
     covered = transforms.coverage(theta, config.map_size) if config.coverage_mask else None
@@ -121,31 +139,41 @@ class TrainingDiverged(KeypointError):
 
     def __init__(self, step: int, tokens: KeypointTokens | None):
         kept = " The last good tokens were kept." if tokens is not None else ""
-        super().__init__(f"The loss is not a finite number at step {step}; lower the learning rate, or use fp32 if you "
-                         f"trained in fp16.{kept}")
+        super().__init__(
+            f"The loss is not a finite number at step {step}; lower the learning rate, or use fp32 if you "
+            f"trained in fp16.{kept}"
+        )
         self.tokens = tokens
 
 
 class Trainer:
     """The state of a run: tokens, optimiser, step, losses. `train` is the friendly way to use it."""
 
-    def __init__(self, backbone: Backbone, images: ImageSet, config: TrainConfig,
-                 start: KeypointTokens | None = None, notice: Callable[[str], None] = print):
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: ImageSet,
+        config: TrainConfig,
+        start: KeypointTokens | None = None,
+        notice: Callable[[str], None] = print,
+    ):
         self.backbone, self.config, self.notice, self.ranks = backbone, config, notice, Ranks.current()
         self.source = LatentSource(backbone, images, config.image_size, config.resize)
         self.images = images
         if start is not None:
             start.check_model(backbone.hash, backbone.width)
             if len(start.embeddings) != config.tokens:
-                raise KeypointError(f"The tokens to continue from hold {len(start.embeddings)} tokens, but {config.tokens} "
-                                    f"were asked for; set tokens to {len(start.embeddings)}.")
+                raise KeypointError(
+                    f"The tokens to continue from hold {len(start.embeddings)} tokens, but {config.tokens} "
+                    f"were asked for; set tokens to {len(start.embeddings)}."
+                )
             first = start.embeddings.clone()
         else:
             first = torch.randn(config.tokens, backbone.width, generator=generator_for(config.seed, "tokens"))
         self.tokens = first.to(backbone.device).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.tokens], lr=config.learning_rate)
         self.step, self.losses = 0, deque()
-        self.recent = deque(maxlen=max(1, 100 // config.batch_size))                      # choices of the last images
+        self.recent = deque(maxlen=max(1, 100 // config.batch_size))  # choices of the last images
         self.micro_batch = config.micro_batch or config.batch_size
         self._good = self.tokens.detach().clone()
 
@@ -167,13 +195,16 @@ class Trainer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if attention.halve_tiles():
-            self.notice(f"Out of memory: going on with tiles of {attention.TILE_BYTES >> 20} MB; the result is the same.")
+            self.notice(
+                f"Out of memory: going on with tiles of {attention.TILE_BYTES >> 20} MB; the result is the same."
+            )
         elif self.micro_batch > 1:
             self.micro_batch = (self.micro_batch + 1) // 2
             self.notice(f"Out of memory: going on with {self.micro_batch} images per pass; the result is the same.")
         else:
-            raise KeypointError("There is not enough memory for one image; lower image_size, map_size or tokens, or use "
-                                "bf16.") from error
+            raise KeypointError(
+                "There is not enough memory for one image; lower image_size, map_size or tokens, or use bf16."
+            ) from error
 
     def _accumulate(self) -> None:
         """Gradients and losses of this step's batch, over the micro-batches of this process."""
@@ -187,19 +218,26 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         sums, chosen = torch.zeros(3, device=self.backbone.device), []
         mine = self.ranks.share(b)
-        for part in (mine[i:i + self.micro_batch] for i in range(0, len(mine), self.micro_batch)):
+        for part in (mine[i : i + self.micro_batch] for i in range(0, len(mine), self.micro_batch)):
             indices = [self.source.usable(order[j]) for j in part]
             pooled = slots and [slots[j] for j in part]
             if pooled:
                 theta[part] = self._pooled_views(indices, pooled)
             latents = self.source.latents(indices)
             view = self.source.view_latents(indices, theta[part], pooled)
-            out = training_step(self.backbone, config, self.tokens, latents, view, theta[part],
-                                noise[:, part].flatten(0, 1).to(self.backbone.device))
+            out = training_step(
+                self.backbone,
+                config,
+                self.tokens,
+                latents,
+                view,
+                theta[part],
+                noise[:, part].flatten(0, 1).to(self.backbone.device),
+            )
             (out.total.sum() / b).backward()
             sums += torch.stack([out.total.sum(), out.localization.sum(), out.equivariance.sum()]).detach() / b
             chosen.append(out.chosen)
-        if self.tokens.grad is None:                      # a process without a picture in this batch still takes part
+        if self.tokens.grad is None:  # a process without a picture in this batch still takes part
             self.tokens.grad = torch.zeros_like(self.tokens)
         self.losses.append(self.ranks.sum(sums))
         if chosen:
@@ -208,9 +246,14 @@ class Trainer:
     def _pooled_views(self, pictures: list[int], slots: list[int]) -> torch.Tensor:
         """theta [B, 2, 3]: view number `slot` of each picture's pool, always the same for the same picture."""
         c = self.config
-        return torch.cat([transforms.random_affine(1, c.rotation, c.scale, c.translation,
-                                                   generator_for(c.seed, "view", picture, slot))
-                          for picture, slot in zip(pictures, slots, strict=True)])
+        return torch.cat(
+            [
+                transforms.random_affine(
+                    1, c.rotation, c.scale, c.translation, generator_for(c.seed, "view", picture, slot)
+                )
+                for picture, slot in zip(pictures, slots, strict=True)
+            ]
+        )
 
     def finite(self) -> bool:
         """Whether the last loss and the tokens are finite numbers."""
@@ -232,20 +275,36 @@ class Trainer:
         if not self.recent:
             chosen, votes = torch.arange(self.config.keypoints), torch.zeros(self.config.tokens)
         else:
-            chosen, votes = selection.most_voted(torch.cat([x.flatten() for x in self.recent]).cpu(),
-                                                 self.config.tokens, self.config.keypoints)
+            chosen, votes = selection.most_voted(
+                torch.cat([x.flatten() for x in self.recent]).cpu(), self.config.tokens, self.config.keypoints
+            )
         return self.result(chosen, votes[chosen], ())
 
     def result(self, chosen: torch.Tensor, votes: torch.Tensor, scores: tuple[float, ...]) -> KeypointTokens:
         return KeypointTokens(
-            self.tokens.detach().cpu().clone(), tuple(chosen.tolist()), tuple(votes.tolist()), self.config.to_dict(),
-            self.backbone.name, self.backbone.hash, scores=scores, losses=tuple(float(x[0]) for x in self.losses))
+            self.tokens.detach().cpu().clone(),
+            tuple(chosen.tolist()),
+            tuple(votes.tolist()),
+            self.config.to_dict(),
+            self.backbone.name,
+            self.backbone.hash,
+            scores=scores,
+            losses=tuple(float(x[0]) for x in self.losses),
+        )
 
 
-def train(backbone: Backbone, images: ImageSet, config: TrainConfig, *, start: KeypointTokens | None = None,
-          on_step: Callable[[StepInfo], None] | None = None, checkpoint: str | Path | None = None,
-          checkpoint_every: int = 100, resume: bool = False,
-          notice: Callable[[str], None] = print) -> TrainResult:
+def train(
+    backbone: Backbone,
+    images: ImageSet,
+    config: TrainConfig,
+    *,
+    start: KeypointTokens | None = None,
+    on_step: Callable[[StepInfo], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    notice: Callable[[str], None] = print,
+) -> TrainResult:
     """Learn tokens on an image set and pick K of them (section 3 of the paper).
 
     start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
@@ -270,7 +329,7 @@ def train(backbone: Backbone, images: ImageSet, config: TrainConfig, *, start: K
                 on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
         chosen, votes, scores = choose_tokens(backbone, trainer.tokens.detach(), trainer.source, config)
     except TrainingDiverged:
-        raise                                             # the optimiser is spoilt; the last checkpoint is not
+        raise  # the optimiser is spoilt; the last checkpoint is not
     except BaseException:
         if path and trainer.step and trainer.ranks.first and trainer.finite():
             save_state(path, trainer)

@@ -1,5 +1,6 @@
 """The checkpoint of a training run: one safetensors file, written atomically. Randomness needs no place in it, since
 every step draws from the seed and its own number."""
+
 from __future__ import annotations
 
 import json
@@ -18,14 +19,27 @@ _VERSION = 1
 def save_state(path: Path, trainer) -> None:
     """Tokens, Adam's moments, losses, recent choices and the step of a Trainer."""
     from safetensors.torch import save
+
     adam = trainer.optimizer.state[trainer.tokens]
-    tensors = {"tokens": trainer.tokens, "exp_avg": adam["exp_avg"], "exp_avg_sq": adam["exp_avg_sq"],
-               "losses": torch.stack(list(trainer.losses)[:trainer.step])}
+    tensors = {
+        "tokens": trainer.tokens,
+        "exp_avg": adam["exp_avg"],
+        "exp_avg_sq": adam["exp_avg_sq"],
+        "losses": torch.stack(list(trainer.losses)[: trainer.step]),
+    }
     tensors |= {f"recent.{i}": x for i, x in enumerate(trainer.recent)}
-    header = {"format": _FORMAT, "version": _VERSION, "step": trainer.step, "config": trainer.config.to_dict(),
-              "model": trainer.backbone.hash, "pictures": len(trainer.source)}
-    data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-                metadata={"stable_keypoints": json.dumps(header)})
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "step": trainer.step,
+        "config": trainer.config.to_dict(),
+        "model": trainer.backbone.hash,
+        "pictures": len(trainer.source),
+    }
+    data = save(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+        metadata={"stable_keypoints": json.dumps(header)},
+    )
     write_atomically(path, data)
 
 
@@ -35,6 +49,7 @@ def load_state(path: Path, trainer) -> None:
     Raises KeypointError when the file is not a checkpoint or belongs to another run.
     """
     from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("stable_keypoints", "{}"))
@@ -51,12 +66,16 @@ def load_state(path: Path, trainer) -> None:
     if header["pictures"] != len(trainer.source):
         different.append("number of images")
     if different:
-        raise KeypointError(f"{path.name} belongs to a run with another {different[0]}; use the same settings, or delete "
-                            "it to start afresh.")
+        raise KeypointError(
+            f"{path.name} belongs to a run with another {different[0]}; use the same settings, or delete "
+            "it to start afresh."
+        )
     trainer.tokens.data.copy_(tensors["tokens"])
     trainer.optimizer.state[trainer.tokens] = {
-        "step": torch.tensor(float(header["step"])), "exp_avg": tensors["exp_avg"].to(trainer.tokens.device),
-        "exp_avg_sq": tensors["exp_avg_sq"].to(trainer.tokens.device)}
+        "step": torch.tensor(float(header["step"])),
+        "exp_avg": tensors["exp_avg"].to(trainer.tokens.device),
+        "exp_avg_sq": tensors["exp_avg_sq"].to(trainer.tokens.device),
+    }
     trainer.step = header["step"]
     trainer.losses.extend(tensors["losses"].to(trainer.tokens.device))
     recent = sorted((k for k in tensors if k.startswith("recent.")), key=lambda k: int(k.split(".")[1]))

@@ -3,20 +3,22 @@
 A view is a matrix theta [2, 3] in the convention of torch's affine_grid (align_corners=False): it maps coordinates of
 the view to coordinates of the picture, both in [-1, 1], x right, y down.
 """
+
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
 
-def random_affine(count: int, rotation: float, scale: tuple[float, float], translation: float,
-                  generator: torch.Generator) -> torch.Tensor:
+def random_affine(
+    count: int, rotation: float, scale: tuple[float, float], translation: float, generator: torch.Generator
+) -> torch.Tensor:
     """float32 [count, 2, 3]: rotation U(+-rotation) degrees, linear part x U(scale), shift U(+-translation) in [-1, 1]
     units (half picture sides). A linear part below 1 shows less of the picture: it zooms in."""
     u = torch.rand(count, 4, generator=generator)
     angle = torch.deg2rad((2 * u[:, 0] - 1) * rotation)
     zoom = scale[0] + u[:, 1] * (scale[1] - scale[0])
-    shift = (2 * u[:, 2:] - 1) * translation                                  # [count, 2]
+    shift = (2 * u[:, 2:] - 1) * translation  # [count, 2]
     c, s = zoom * angle.cos(), zoom * angle.sin()
     return torch.stack([torch.stack([c, s, shift[:, 0]], 1), torch.stack([-s, c, shift[:, 1]], 1)], 1)
 

@@ -1,4 +1,5 @@
 """Options of the backbone that change time and memory, never results."""
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ def tokens_gradient(backbone: Backbone) -> tuple[list[torch.Tensor], torch.Tenso
         if t.data_ptr() not in weights:
             kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
+
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         found = backbone.queries(latents, 3, tokens)
     sum(q.square().sum() for q in found).backward()
@@ -30,7 +32,7 @@ def test_recomputing_gives_the_same_with_less_memory(backbone):
     again, gradient_again, kept_again = tokens_gradient(backbone)
     assert gradient.abs().max() > 1e-3
     np.testing.assert_allclose(gradient_again, gradient, atol=1e-6, rtol=1e-5)
-    for a, b in zip(queries, again):
+    for a, b in zip(queries, again, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert kept_again < 0.6 * kept
     assert dict(backbone.unet.attn_processors) == before
@@ -40,9 +42,9 @@ def test_recomputing_gives_the_same_with_less_memory(backbone):
 def test_compile_that_fails_is_undone_with_a_notice(backbone, monkeypatch):
     def refuse(self, *_, **__):
         raise RuntimeError("no compiler here")
+
     expected = tokens_gradient(backbone)[1]
-    monkeypatch.setattr(torch.nn.Module, "compile",
-                        lambda self: setattr(self, "_compiled_call_impl", refuse))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", refuse))
     with pytest.warns(UserWarning, match="RuntimeError: no compiler here"):
         assert not compile_blocks(backbone)
     np.testing.assert_array_equal(tokens_gradient(backbone)[1], expected)

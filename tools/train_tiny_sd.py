@@ -11,6 +11,7 @@ part's pixels (TokenCompose, Wang et al., CVPR 2024). docs/tiny-sd.md tells why,
 
 Every batch is a function of the seed and the step alone, so a run that was stopped goes on as if it had not been.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -28,17 +29,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from stablekp_core import synthetic  # noqa: E402
 from stablekp_core.backbone import alphas_cumprod, captured_layers, keys, queries  # noqa: E402
 
-SIZE, GRID, WIDTH = 128, 32, 64                            # picture side, latent side, width of a token
+SIZE, GRID, WIDTH = 128, 32, 64  # picture side, latent side, width of a token
 OFFSETS = {"faces": 0, "dolls": len(synthetic.FACE_PARTS) + 1}
 WORDS = len(synthetic.FACE_PARTS) + len(synthetic.DOLL_PARTS) + 2
-SLOTS = len(synthetic.DOLL_PARTS) + 1                      # the longest caption, background first
-VAE_CONFIG = dict(in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(16, 32, 64),
-                  down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-                  layers_per_block=1, norm_num_groups=8, sample_size=SIZE, mid_block_add_attention=False)
-UNET_CONFIG = dict(sample_size=GRID, in_channels=4, out_channels=4, layers_per_block=2,
-                   block_out_channels=(32, 64, 96), attention_head_dim=(2, 4, 4), cross_attention_dim=WIDTH,
-                   down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-                   up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), norm_num_groups=8)
+SLOTS = len(synthetic.DOLL_PARTS) + 1  # the longest caption, background first
+VAE_CONFIG = dict(
+    in_channels=3,
+    out_channels=3,
+    latent_channels=4,
+    block_out_channels=(16, 32, 64),
+    down_block_types=("DownEncoderBlock2D",) * 3,
+    up_block_types=("UpDecoderBlock2D",) * 3,
+    layers_per_block=1,
+    norm_num_groups=8,
+    sample_size=SIZE,
+    mid_block_add_attention=False,
+)
+UNET_CONFIG = dict(
+    sample_size=GRID,
+    in_channels=4,
+    out_channels=4,
+    layers_per_block=2,
+    block_out_channels=(32, 64, 96),
+    attention_head_dim=(2, 4, 4),
+    cross_attention_dim=WIDTH,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    norm_num_groups=8,
+)
 
 
 def sample_at(seed: int, index: int, faces: float) -> synthetic.Sample:
@@ -46,7 +64,7 @@ def sample_at(seed: int, index: int, faces: float) -> synthetic.Sample:
     rng = np.random.default_rng([seed, index])
     kind = "faces" if rng.random() < faces else "dolls"
     variant = str(rng.choice(synthetic.VARIANTS, p=(0.2, 0.6, 0.2)))
-    return synthetic.render(kind, 10_000_000 + int(rng.integers(2 ** 40)), SIZE, variant)
+    return synthetic.render(kind, 10_000_000 + int(rng.integers(2**40)), SIZE, variant)
 
 
 def to_tensor(samples: list[synthetic.Sample]) -> torch.Tensor:
@@ -89,21 +107,21 @@ class Captions(torch.nn.Module):
         self.color = torch.nn.Parameter(torch.randn(len(synthetic.COLORS), WIDTH))
 
     def forward(self, words: torch.Tensor, colors: torch.Tensor) -> torch.Tensor:
-        token = (self.part[words.clamp(min=0)] + self.color[colors]) / math.sqrt(2)        # [B, SLOTS, D]
+        token = (self.part[words.clamp(min=0)] + self.color[colors]) / math.sqrt(2)  # [B, SLOTS, D]
         return token
 
 
 def grounding_loss(unet, found: dict, tokens, words, shares, weight) -> torch.Tensor:
     """Class-balanced cross-entropy between attention over the caption's tokens and each cell's share of parts."""
     total = 0.0
-    for name, q in found.items():                                             # q [B, h, P, d]
-        k = keys(unet, name, tokens)                                          # [B, h, SLOTS, d]
-        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5                # [B, h, P, SLOTS]
+    for name, q in found.items():  # q [B, h, P, d]
+        k = keys(unet, name, tokens)  # [B, h, SLOTS, d]
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [B, h, P, SLOTS]
         logits = logits.masked_fill((words < 0)[:, None, None, :], -1e4)
         side = math.isqrt(q.shape[2])
-        prob = logits.softmax(-1).mean(1).clamp(min=1e-6)                     # [B, P, SLOTS]
+        prob = logits.softmax(-1).mean(1).clamp(min=1e-6)  # [B, P, SLOTS]
         share = F.avg_pool2d(shares, GRID // side).flatten(2).transpose(1, 2)  # [B, P, SLOTS]
-        area = share.sum(1)                                                   # [B, SLOTS]
+        area = share.sum(1)  # [B, SLOTS]
         per_part = -(share * prob.log()).sum(1) / area.clamp(min=1e-3)
         present = (area > 0.05).float()
         per_image = (per_part * present).sum(1) / present.sum(1)
@@ -120,6 +138,7 @@ def draw_timesteps(batch: int, generator: torch.Generator) -> torch.Tensor:
 
 def train_vae(args, out: Path):
     from diffusers import AutoencoderKL
+
     if (out / "vae" / "config.json").exists():
         return AutoencoderKL.from_pretrained(out / "vae", local_files_only=True).requires_grad_(False)
     torch.manual_seed(args.seed)
@@ -130,8 +149,8 @@ def train_vae(args, out: Path):
     for step in range(args.vae_steps):
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / args.vae_steps))
-        top, left = rng.integers(0, SIZE // 2 + 1, 2)            # crops: the autoencoder is convolutional
-        x = bank[rng.integers(len(bank), size=16), :, top:top + SIZE // 2, left:left + SIZE // 2]
+        top, left = rng.integers(0, SIZE // 2 + 1, 2)  # crops: the autoencoder is convolutional
+        x = bank[rng.integers(len(bank), size=16), :, top : top + SIZE // 2, left : left + SIZE // 2]
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample
         loss = F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-5 * posterior.kl().mean() / (GRID * GRID * 4)
@@ -155,10 +174,11 @@ class Run:
 
     def __init__(self, args):
         from diffusers import UNet2DConditionModel
+
         torch.manual_seed(args.seed)
         self.unet = UNet2DConditionModel(**UNET_CONFIG)
         for name, module in self.unet.named_modules():
-            if name.endswith("attn2"):                   # logits of std 2, so that attention starts out uneven
+            if name.endswith("attn2"):  # logits of std 2, so that attention starts out uneven
                 module.to_q.weight.data *= 3
                 module.to_k.weight.data *= 3
         self.captions = Captions()
@@ -168,8 +188,12 @@ class Run:
         self.step = 0
 
     def save(self, path: Path) -> None:
-        state = dict(step=self.step, average=self.average, modules=self.modules.state_dict(),
-                     optimizer=self.optimizer.state_dict())
+        state = dict(
+            step=self.step,
+            average=self.average,
+            modules=self.modules.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
         torch.save(state, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
@@ -188,8 +212,12 @@ class Run:
 
 def train_unet(args, run: Run, vae, out: Path) -> None:
     loader = torch.utils.data.DataLoader(
-        Batches(vae, args.seed, args.batch, args.faces), batch_size=None, num_workers=args.workers,
-        sampler=range(run.step, args.steps), prefetch_factor=4 if args.workers else None)
+        Batches(vae, args.seed, args.batch, args.faces),
+        batch_size=None,
+        num_workers=args.workers,
+        sampler=range(run.step, args.steps),
+        prefetch_factor=4 if args.workers else None,
+    )
     alpha = alphas_cumprod().to(args.device)
     layers, start = captured_layers(run.unet), time.time()
     for batch in loader:
@@ -201,12 +229,21 @@ def train_unet(args, run: Run, vae, out: Path) -> None:
         tokens = run.captions(words, colors)
         with queries(run.unet, layers, stop=False) as found:
             mask = torch.where(words < 0, -1e4, 0.0)[:, None, :]
-            predicted = run.unet(a.sqrt() * latents + (1 - a).sqrt() * noise, t, tokens, encoder_attention_mask=None,
-                                 attention_mask=None, cross_attention_kwargs={"mask": mask}).sample
+            predicted = run.unet(
+                a.sqrt() * latents + (1 - a).sqrt() * noise,
+                t,
+                tokens,
+                encoder_attention_mask=None,
+                attention_mask=None,
+                cross_attention_kwargs={"mask": mask},
+            ).sample
         denoise = F.mse_loss(predicted, noise)
         ground = grounding_loss(run.unet, found, tokens, words, shares, alpha[t])
-        rate = args.lr * min(1, (run.step + 1) / 100) * (0.05 + 0.95 * 0.5 * (
-            1 + math.cos(math.pi * run.step / args.steps)))
+        rate = (
+            args.lr
+            * min(1, (run.step + 1) / 100)
+            * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * run.step / args.steps)))
+        )
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         run.optimizer.zero_grad(set_to_none=True)
@@ -216,8 +253,12 @@ def train_unet(args, run: Run, vae, out: Path) -> None:
         run.step += 1
         run.update_average(0.998)
         if run.step % 20 == 0:
-            line = dict(step=run.step, denoise=round(denoise.item(), 4), ground=round(ground.item(), 4),
-                        seconds=round(time.time() - start))
+            line = dict(
+                step=run.step,
+                denoise=round(denoise.item(), 4),
+                ground=round(ground.item(), 4),
+                seconds=round(time.time() - start),
+            )
             print(json.dumps(line), flush=True)
         if run.step % 200 == 0 or run.step == args.steps:
             run.save(out / "state.pt")
@@ -237,7 +278,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--faces", type=float, default=0.6, help="share of faces among the pictures, the rest is dolls")
-    parser.add_argument("--grounding", type=float, default=0.3, help="weight of the grounding term; 0 = diffusion alone")
+    parser.add_argument(
+        "--grounding", type=float, default=0.3, help="weight of the grounding term; 0 = diffusion alone"
+    )
     parser.add_argument("--vae-steps", type=int, default=700)
     parser.add_argument("--vae-images", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw and encode pictures")

@@ -5,6 +5,7 @@
 Each folder gets JPEG files and `joints.json`, COCO keypoints. Seeds 0-63 are for training, 64-127 are held out; the
 embedded model was trained on other seeds (10 000 000 and up).
 """
+
 from __future__ import annotations
 
 import sys
@@ -21,14 +22,18 @@ from stablekp_core.keypoints import Keypoints  # noqa: E402
 def write(folder: Path, kind: str, seeds: range) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     samples, names = [synthetic.render(kind, seed) for seed in seeds], []
-    for seed, sample in zip(seeds, samples):
+    for seed, sample in zip(seeds, samples, strict=True):
         names.append(f"{kind}_{seed:03d}.jpg")
         Image.fromarray(sample.image).save(folder / names[-1], quality=95)
     size = samples[0].image.shape[1::-1]
-    joints = Keypoints(xy=np.stack([s.joints for s in samples]),
-                       confidence=np.stack([s.visible for s in samples]).astype(np.float32),
-                       sizes=np.array([size] * len(samples)), names=synthetic.landmark_names(kind),
-                       skeleton=synthetic.landmark_skeleton(kind), images=tuple(names))
+    joints = Keypoints(
+        xy=np.stack([s.joints for s in samples]),
+        confidence=np.stack([s.visible for s in samples]).astype(np.float32),
+        sizes=np.array([size] * len(samples)),
+        names=synthetic.landmark_names(kind),
+        skeleton=synthetic.landmark_skeleton(kind),
+        images=tuple(names),
+    )
     (folder / "joints.json").write_text(joints.to_json() + "\n")
 
 
