@@ -1,0 +1,95 @@
+"""The benchmarks' naive implementation and the package compute the same numbers."""
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stablekp_core import transforms
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection import Detector
+from stablekp_core.randomness import generator_for
+from stablekp_core.tokens import KeypointTokens
+from stablekp_core.training import training_step
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+CONFIG = TrainConfig.preset("reference", keypoints=3, tokens=12, candidates=6, map_size=16, sigma=1.0, batch_size=2,
+                            image_size=16)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The benchmark modules by name."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module
+    sys.path.remove(str(FOLDER))
+
+
+def test_map_stage(bench):
+    naive, models, memory = bench("naive"), bench("models"), bench("memory")
+    inputs = models.map_inputs(20, 4, layers=((32, 4), (32, 4), (16, 6)), heads=4)
+    heads, size = 4, 24
+    slow = naive.maps_from_queries(inputs.queries, inputs.keys, heads, size)[inputs.chosen]
+    from_features = naive.maps_from_features(inputs.features, inputs.to_q, inputs.keys, heads, size)[inputs.chosen]
+    np.testing.assert_allclose(from_features.detach(), slow.detach(), atol=1e-5)
+    slow.square().sum().backward()
+    expected = [x.grad.clone() for x in (*inputs.queries, *inputs.keys)]
+    inputs.reset()
+    fast = memory.product_maps(inputs.queries, inputs, size)
+    fast.square().sum().backward()
+    assert slow.max() > 0.1
+    np.testing.assert_allclose(fast.detach(), slow.detach(), atol=1e-5)
+    for x, wanted in zip((*inputs.queries, *inputs.keys), expected):
+        assert wanted.abs().max() > 1e-2
+        np.testing.assert_allclose(x.grad, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_training_step(bench, backbone):
+    naive, g = bench("naive"), torch.Generator().manual_seed(0)
+    pictures = torch.rand(2, 3, 16, 16, generator=g)
+    theta, noise = transforms.random_affine(2, 15, (0.8, 1), 0.25, g), torch.randn(4, 4, 8, 8, generator=g)
+    tokens = torch.randn(12, backbone.width, generator=g).requires_grad_()
+    loss = naive.training_step(backbone, CONFIG, tokens, pictures, theta, noise)
+    expected, tokens.grad = tokens.grad, None
+    out = training_step(backbone, CONFIG, tokens, backbone.encode(pictures),
+                        backbone.encode(transforms.warp(pictures, theta)), theta, noise)
+    out.total.mean().backward()
+    assert expected.abs().max() > 1e-4
+    assert float(out.total.mean().detach()) == pytest.approx(loss, rel=1e-5)
+    scale = float(expected.abs().max())
+    np.testing.assert_allclose(tokens.grad / scale, expected / scale, atol=1e-4)
+
+
+def test_detection(bench, backbone):
+    naive, g = bench("naive"), torch.Generator().manual_seed(1)
+    embeddings = torch.randn(12, backbone.width, generator=g)
+    tokens = KeypointTokens(embeddings, (7, 2, 9), (1, 1, 1), CONFIG.to_dict(), backbone.name, backbone.hash)
+    detector = Detector(backbone, tokens, DetectConfig(views=3, batch_size=2))
+    picture = torch.rand(1, 3, 16, 16, generator=g)
+    found, _ = detector.maps(picture)
+    noise = torch.stack([torch.randn(4, 8, 8, generator=generator_for(0, "detection noise", v, 0)) for v in range(4)])
+    expected = naive.detect(backbone, embeddings, [7, 2, 9], picture, detector.theta, noise, 0, CONFIG.map_size)
+    assert expected.max() > 0.05
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_counted_memory(bench):
+    memory = bench("memory")
+
+    def work():
+        a = torch.zeros(1000)                                            # 4 kB
+        b = a + 1                                                        # 8 kB alive
+        del a
+        b.view(10, 100).add_(1)                                          # nothing new
+        (b * 2).sum()                                                    # 8 kB and the sum
+    assert 8000 <= memory.peak_bytes(work) <= 8100
+    with memory.LiveBytes() as counter:
+        work()
+    assert counter.now == 0
+
+
+def test_product_takes_less_memory(bench):
+    numbers = bench("memory").map_memory(40, 96)
+    assert numbers["ratio"] > 4
