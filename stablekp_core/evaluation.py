@@ -25,7 +25,7 @@ from .datasets.common import Dataset
 from .errors import KeypointError
 from .evaluation_cache import Points, StageCache
 from .evaluation_stages import Progress, find, learn
-from .metrics import mean_baseline, metric
+from .metrics import NO_ROLES, Roles, mean_baseline, metric
 from .regression import fit_regression
 from .tokens import KeypointTokens
 
@@ -114,15 +114,14 @@ def evaluate(
     workers: int = 1,
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """Run the protocol on a data set; with `tokens` nothing is trained (Table 5 when they come from other
-    pictures).
+    """Run the protocol on a data set; with `tokens` nothing is trained.
 
     cache: folder for what is slow to make, or None. workers > 1: detection runs in so many processes. Raises
     KeypointError for unknown metrics, missing files and splits without a usable picture.
     """
     names = tuple(metrics or dataset.metrics)
     for name in names:
-        metric(name)
+        _check_metric(name, dataset)
     report, store, seconds = on_progress or (lambda *_: None), StageCache(cache), {}
     counts = {
         "train": {"listed": len(dataset.train), "dropped": dataset.train.dropped, "used": 0, "skipped": []}
@@ -157,7 +156,7 @@ def evaluate(
                 f"{': ' + ': '.join(points.skipped[0]) if points.skipped else ''}; check the files."
             )
         found[which] = points
-    own, intercept, mean, left_out = measure(found["regression"], found["test"], names, dataset.swap)
+    own, intercept, mean, left_out = measure(found["regression"], found["test"], names, dataset.roles)
     return Evaluation(
         dataset.name,
         tokens.num_keypoints,
@@ -173,8 +172,18 @@ def evaluate(
     )
 
 
+def _check_metric(name: str, dataset: Dataset) -> None:
+    needs = metric(name).needs
+    if needs and not getattr(dataset.roles, needs):
+        what = {"eyes": "which landmarks are the eyes", "swap": "which landmarks are left and right"}[needs]
+        raise KeypointError(
+            f"The metric {name} needs to know {what}, which the data set {dataset.name} does not say; choose "
+            "another metric (in a folder, names such as left_eye and right_eye say it)."
+        )
+
+
 def measure(
-    fit: Points, test: Points, names: Sequence[str], swap: Sequence[int] = ()
+    fit: Points, test: Points, names: Sequence[str], roles: Roles = NO_ROLES
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float], tuple[int, ...]]:
     """(metrics under the protocol's fit, with an intercept, of the mean landmarks; landmarks that no picture
     of `fit` shows, which are left out of everything)."""
@@ -183,17 +192,17 @@ def measure(
     left_out = tuple(np.flatnonzero(~seen).tolist())
     if not visible.any():
         raise KeypointError("No landmark that was fitted is visible on a test picture; use more pictures.")
-    if left_out and any(name.startswith("swap") for name in names):
+    if left_out and any(metric(name).needs for name in names):
         raise KeypointError(
-            "A left/right-invariant metric needs every landmark on the regression pictures; use more of them."
+            "A metric of eyes or of left and right needs every landmark on the regression pictures; use more of "
+            "them."
         )
     targets = fit.landmarks[:, seen], fit.visible[:, seen]
     predicted = {bias: fit_regression(fit.xy, *targets, bias=bias).predict(test.xy) for bias in (False, True)}
     mean = mean_baseline(targets[0], len(truth), targets[1])
-    partners = np.array(swap or range(truth.shape[1]))
 
     def all_of(points: Callable[[str], np.ndarray]) -> dict[str, float]:
-        return {name: float(metric(name).measure(points(name), truth, visible, partners)) for name in names}
+        return {name: float(metric(name).measure(points(name), truth, visible, roles)) for name in names}
 
     return (
         all_of(lambda name: predicted[metric(name).intercept]),
@@ -219,3 +228,16 @@ def ablate(
                 **options,
             ),
         )
+
+
+def transfer(
+    backbone,
+    source: Dataset,
+    target: Dataset,
+    train_config: TrainConfig,
+    detect_config: DetectConfig,
+    **options,
+) -> Evaluation:
+    """Table 5: tokens learned on the training split of `source`, everything else on `target`; options as for
+    `evaluate`. The counts of "train" are those of `source`."""
+    return evaluate(backbone, replace(target, train=source.train), train_config, detect_config, **options)

@@ -19,9 +19,7 @@ from .config import DetectConfig, TrainConfig
 from .datasets import BUILT_IN, DATASETS, open_dataset
 from .datasets.common import Dataset
 from .errors import KeypointError
-from .evaluation import PAPER_ABLATION, Evaluation, Limits, ablate, evaluate, limit_splits
-from .evaluation_cache import StageCache
-from .evaluation_stages import learn
+from .evaluation import PAPER_ABLATION, Evaluation, Limits, ablate, evaluate, limit_splits, transfer
 from .files import write_atomically
 from .metrics import metric
 from .tokens import KeypointTokens
@@ -65,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         )
     )
     dataset = limit_splits(open_dataset(args.dataset, args.root, args.data_seed), limits)
+    source, origin = _source(args, limits)
     backbone, bars = load_backbone(args.model, args.dtype, args.device), _Bars()
     look = config_from(args, DetectConfig)
     options = dict(metrics=args.metrics, cache=args.cache, workers=args.workers, on_progress=bars)
@@ -72,12 +71,7 @@ def run(args: argparse.Namespace) -> None:
         if args.ablate:
             rows = dict(ablate(backbone, dataset, train_config(args, dataset), look, **options))
         else:
-            tokens, origin = _tokens(args, backbone, limits, bars)
-            rows = {
-                origin: evaluate(
-                    backbone, dataset, train_config(args, dataset), look, tokens=tokens, **options
-                )
-            }
+            rows = {origin: _one(args, backbone, source, dataset, look, options)}
     finally:
         bars.close()
     first = next(iter(rows.values()))
@@ -85,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
     report = {
         "dataset": dataset.name,
         "from": dataset.where,
+        "tokens_from": dataset.name if source is None else origin,
         "metrics": {n: metric(n).unit for n in first.metrics},
         "model": {
             "name": backbone.name,
@@ -114,10 +109,9 @@ def train_config(args: argparse.Namespace, dataset: Dataset) -> TrainConfig:
     return config_from(given, TrainConfig)
 
 
-def _tokens(
-    args: argparse.Namespace, backbone, limits: Limits, bars: _Bars
-) -> tuple[KeypointTokens | None, str]:
-    """(the tokens to use, or None to train them on the data set; the name of the row in the table)."""
+def _source(args: argparse.Namespace, limits: Limits) -> tuple[KeypointTokens | Dataset | None, str]:
+    """(tokens to use, or the other data set to train them on, or None for the data set itself; the name of
+    the row in the table)."""
     if args.tokens_file:
         return KeypointTokens.load(args.tokens_file), args.tokens_file.name
     if not args.transfer:
@@ -134,9 +128,15 @@ def _tokens(
         raise KeypointError(
             f"Tokens of {args.transfer} have to be trained; give its folder with --transfer-root."
         )
-    source = limit_splits(open_dataset(args.transfer, args.transfer_root, args.data_seed), limits)
-    tokens, _ = learn(backbone, source.train, train_config(args, source), StageCache(args.cache), bars)
-    return tokens, f"{args.transfer} -> {args.dataset}"
+    source = open_dataset(args.transfer, args.transfer_root, args.data_seed)
+    return limit_splits(source, limits), f"{args.transfer} -> {args.dataset}"
+
+
+def _one(args: argparse.Namespace, backbone, source, dataset: Dataset, look: DetectConfig, options: dict):
+    """The row of a run without --ablate."""
+    if isinstance(source, Dataset):
+        return transfer(backbone, source, dataset, train_config(args, source), look, **options)
+    return evaluate(backbone, dataset, train_config(args, dataset), look, tokens=source, **options)
 
 
 def table(dataset: Dataset, rows: dict[str, Evaluation]) -> str:

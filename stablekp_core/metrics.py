@@ -22,6 +22,7 @@ def distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _visible_mean(d: np.ndarray, visible: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(distances with 0 where not visible, visible), both [B, L]."""
     visible = np.ones(d.shape, bool) if visible is None else np.asarray(visible, bool)
     return np.where(visible, d, 0.0), visible
 
@@ -45,11 +46,21 @@ def visible_mean_micro(predicted: np.ndarray, truth: np.ndarray, visible: np.nda
     return mean_l2_percent(predicted, truth, visible)
 
 
-def inter_ocular(predicted: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] = (0, 1)) -> float:
-    """CelebA: mean L2 over the distance between the true eyes of the same image, x 100."""
+def inter_ocular(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    visible: np.ndarray | None = None,
+    eyes: tuple[int, int] = (0, 1),
+) -> float:
+    """CelebA: each image's mean L2 over its visible landmarks divided by the distance of its true eyes, mean
+    over images, x 100. Images that do not show both eyes, or both on one spot, cannot count."""
     truth = np.asarray(truth, np.float64)
+    d, visible = _visible_mean(distances(predicted, truth), visible)
     between = np.linalg.norm(truth[:, eyes[0]] - truth[:, eyes[1]], axis=-1)  # [B]
-    return float(100 * (distances(predicted, truth).mean(1) / between).mean())
+    keep = visible[:, list(eyes)].all(1) & (between > 0)
+    if not keep.any():
+        raise KeypointError("No picture shows two eyes apart, so nothing can be measured by their distance.")
+    return float(100 * (d.sum(1)[keep] / visible.sum(1)[keep] / between[keep]).mean())
 
 
 def taichi_standard(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> float:
@@ -86,18 +97,25 @@ def l2_at(
 
 
 def swap_invariant(
-    predicted: np.ndarray, truth: np.ndarray, permutation: np.ndarray, size: float = 128.0
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    permutation: np.ndarray,
+    size: float = 128.0,
+    visible: np.ndarray | None = None,
 ) -> float:
-    """Human3.6M: per image the smaller of the mean L2 to the landmarks and to their left/right-swapped
-    version, mean over images, at `size` pixels. `permutation` [L] must be its own inverse."""
+    """Human3.6M: per image the smaller of the mean L2 to the visible landmarks and to their
+    left/right-swapped version, mean over images, at `size` pixels. `permutation` [L] must be its own inverse.
+    """
     permutation = np.asarray(permutation)
     if not np.array_equal(permutation[permutation], np.arange(len(permutation))):
         raise KeypointError(
             "the left/right table is not a swap; each landmark must point to its partner and back."
         )
-    straight = distances(predicted, truth).mean(1)
-    swapped = distances(predicted, np.asarray(truth)[:, permutation]).mean(1)
-    return float(size * np.minimum(straight, swapped).mean())
+    straight, shown = _visible_mean(distances(predicted, truth), visible)
+    keep = shown.any(1)
+    swapped = distances(predicted, np.asarray(truth)[:, permutation]) * shown[:, permutation]
+    best = np.minimum(straight.sum(1), swapped.sum(1))  # as many landmarks are visible either way
+    return float(size * (best[keep] / shown.sum(1)[keep]).mean())
 
 
 def mean_baseline(train: np.ndarray, count: int, visible: np.ndarray | None = None) -> np.ndarray:
@@ -109,31 +127,48 @@ def mean_baseline(train: np.ndarray, count: int, visible: np.ndarray | None = No
 
 
 @dataclass(frozen=True)
+class Roles:
+    """What some metrics must know of the L landmarks. swap: [L], each one's left/right partner. eyes: which
+    two are the eyes. Empty where unknown."""
+
+    swap: tuple[int, ...] = ()
+    eyes: tuple[int, ...] = ()
+
+
+NO_ROLES = Roles()
+
+
+@dataclass(frozen=True)
 class Metric:
-    """A yardstick by name. measure(predicted, truth, visible, swap) takes [B, L, 2] in the unit square, bool
-    [B, L] and the left/right partners [L]. intercept: the protocol's fits have an intercept. higher: more is
-    better."""
+    """A yardstick by name. measure(predicted, truth, visible, roles) takes [B, L, 2] in the unit square and
+    bool [B, L]. intercept: the protocol's fits have an intercept. higher: more is better. needs: the field of
+    `Roles` that must be known."""
 
     unit: str
-    measure: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]
+    measure: Callable[[np.ndarray, np.ndarray, np.ndarray, Roles], float]
     intercept: bool = False
     higher: bool = False
+    needs: str = ""
 
 
 METRICS: dict[str, Metric] = {
-    "inter_ocular": Metric("% of the eyes' distance", lambda p, t, v, s: inter_ocular(p, t)),
-    "visible_mean_image": Metric("% of the side", lambda p, t, v, s: visible_mean_image(p, t, v)),
-    "visible_mean_micro": Metric("% of the side", lambda p, t, v, s: visible_mean_micro(p, t, v)),
-    "mean_l2_percent": Metric("% of the side", lambda p, t, v, s: mean_l2_percent(p, t, v)),
-    "taichi_standard": Metric(
-        "px of 256, 36 summed", lambda p, t, v, s: taichi_standard(p * 256, t * 256, v), True
+    "inter_ocular": Metric(
+        "% of the eyes' distance", lambda p, t, v, r: inter_ocular(p, t, v, r.eyes), needs="eyes"
     ),
-    "taichi_reference": Metric("px of 256, summed", lambda p, t, v, s: taichi_reference(p * 256, t * 256, v)),
-    "l2_128": Metric("px of 128", lambda p, t, v, s: l2_at(p, t, 128, v)),
-    "swap_invariant_128": Metric("px of 128", lambda p, t, v, s: swap_invariant(p, t, s, 128)),
-    "pck_6": Metric("% within 6 px of 256", lambda p, t, v, s: pck(p, t, 6 / 256, v), higher=True),
-    "pck_5_percent": Metric("% within 5 % of the side", lambda p, t, v, s: pck(p, t, 0.05, v), higher=True),
-    "pck_10_percent": Metric("% within 10 % of the side", lambda p, t, v, s: pck(p, t, 0.10, v), higher=True),
+    "visible_mean_image": Metric("% of the side", lambda p, t, v, r: visible_mean_image(p, t, v)),
+    "visible_mean_micro": Metric("% of the side", lambda p, t, v, r: visible_mean_micro(p, t, v)),
+    "mean_l2_percent": Metric("% of the side", lambda p, t, v, r: mean_l2_percent(p, t, v)),
+    "taichi_standard": Metric(
+        "px of 256, 36 summed", lambda p, t, v, r: taichi_standard(p * 256, t * 256, v), True
+    ),
+    "taichi_reference": Metric("px of 256, summed", lambda p, t, v, r: taichi_reference(p * 256, t * 256, v)),
+    "l2_128": Metric("px of 128", lambda p, t, v, r: l2_at(p, t, 128, v)),
+    "swap_invariant_128": Metric(
+        "px of 128", lambda p, t, v, r: swap_invariant(p, t, np.array(r.swap), 128, v), needs="swap"
+    ),
+    "pck_6": Metric("% within 6 px of 256", lambda p, t, v, r: pck(p, t, 6 / 256, v), higher=True),
+    "pck_5_percent": Metric("% within 5 % of the side", lambda p, t, v, r: pck(p, t, 0.05, v), higher=True),
+    "pck_10_percent": Metric("% within 10 % of the side", lambda p, t, v, r: pck(p, t, 0.10, v), higher=True),
 }
 
 

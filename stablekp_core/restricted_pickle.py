@@ -195,7 +195,7 @@ def _plain(value: Any) -> Any:
         return np.frombuffer(_bytes(value.args[1]), _dtype(value.args[0]), 1)[0]
     if _is(value, "_reconstruct", "_frombuffer"):
         array = _array(value)
-        return array if array.dtype != object else np.array(_plain(array.tolist()))
+        return array if not array.dtype.hasobject else np.array(_plain(array.tolist()))
     if isinstance(value, (_Record, type)):
         raise ValueError(f"{getattr(value, '__name__', type(value).__name__)} in a cell")
     return value
@@ -209,7 +209,7 @@ def _array(record: Any) -> np.ndarray:
         _, shape, dtype, fortran, raw = record.state
         order = "F" if fortran else "C"
     kind = _dtype(dtype)
-    if kind != object:
+    if not kind.hasobject:
         return np.frombuffer(_bytes(raw), kind).reshape(shape, order=order)
     if not isinstance(raw, list) or len(raw) != math.prod(shape):
         raise ValueError("an array of another size")

@@ -252,7 +252,9 @@ def write_human36m_unaligned(root: Path) -> None:
             file.create_dataset("camera", data=np.array(cameras))
 
 
-def write_folder(root: Path, counts: dict[str, int] | None = None) -> None:
+def write_folder(
+    root: Path, counts: dict[str, int] | None = None, names: tuple[str, ...] = ("head", "middle", "tail")
+) -> None:
     """`counts`: folder ("" for the root itself) -> labelled pictures; those of test are shifted."""
     for which, count in (counts or {"train": 6, "test": 2}).items():
         images, annotations = [], []
@@ -262,6 +264,6 @@ def write_folder(root: Path, counts: dict[str, int] | None = None) -> None:
             images.append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 100})
             flat = [v for x, y in on_line(a, b, shares(3)) for v in (float(x), float(y), 2)]
             annotations.append({"id": i, "image_id": i, "category_id": 1, "keypoints": flat})
-        category = {"id": 1, "name": "thing", "keypoints": ["head", "middle", "tail"], "skeleton": []}
+        category = {"id": 1, "name": "thing", "keypoints": list(names), "skeleton": []}
         data = {"images": images, "annotations": annotations, "categories": [category]}
         (root / which / "labels.json").write_text(json.dumps(data))

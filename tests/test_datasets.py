@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -9,13 +10,14 @@ import dataset_fixtures as make
 import numpy as np
 import pytest
 
-from stablekp_core.datasets import DATASETS, open_dataset
-from stablekp_core.datasets.common import Split
+from stablekp_core.datasets import DATASETS, generated, open_dataset
+from stablekp_core.datasets.common import Split, roles_of
 from stablekp_core.datasets.cub import MIRRORED, cut_out, square_around
 from stablekp_core.datasets.human36m import SWAP
 from stablekp_core.datasets.human36m_unaligned import crop_box
 from stablekp_core.errors import KeypointError
 from stablekp_core.image_files import BrokenImage
+from stablekp_core.metrics import Roles
 
 
 def check_places(split: Split, share, off=None, tolerance=0.05):
@@ -263,6 +265,65 @@ def test_limits_spread_over_the_split():
     assert split.limited(500) is split and split.limited(None) is split
     with pytest.raises(KeypointError, match="limit is 0"):
         split.limited(0)
+
+
+def test_landmark_names_tell_sides_and_eyes():
+    faces = open_dataset("faces").roles
+    assert faces.eyes == (0, 1) and faces.swap == (1, 0, 3, 2, 4, 6, 5, 8, 7, 9, 10)
+    dolls = open_dataset("dolls").roles.swap
+    assert dolls[:5] == (1, 0, 2, 4, 3) and tuple(np.array(dolls)[list(dolls)]) == tuple(range(15))
+    assert roles_of(["a", "b"]) == Roles() and roles_of(["left hand", "nose"]) == Roles()
+    assert roles_of(["LeftEye", "left-eye", "Right_Eye"]) == Roles(swap=(0, 2, 1), eyes=(1, 2))
+    assert roles_of(["left hand", "right hand", "left hand"]).swap == ()  # two of one name: nobody can tell
+
+
+def test_the_generator_is_part_of_a_generated_sets_fingerprint(monkeypatch):
+    before = open_dataset("dolls").test.fingerprint()
+    assert open_dataset("dolls").test.fingerprint() == before
+    render = generated.synthetic.render
+    monkeypatch.setattr(
+        generated.synthetic, "render", lambda kind, seed, size: render(kind, seed, size, variant="wild")
+    )
+    assert open_dataset("dolls").test.fingerprint() != before
+
+
+def test_masks_and_labels_are_part_of_a_human36m_fingerprint(tmp_path):
+    pytest.importorskip("scipy")
+    make.write_human36m(tmp_path, SWAP)
+    seen = [open_dataset("human36m", tmp_path).test.fingerprint()]
+    for file in ("WithBackground/Greeting/9.jpg", "BackgroudMask/Greeting/9.png", "Landmarks/Greeting/9.mat"):
+        os.utime(tmp_path / "S11" / file, (1, 1))
+        seen.append(open_dataset("human36m", tmp_path).test.fingerprint())
+    assert len(set(seen)) == 4
+
+
+def write_celeba(root):
+    make.write_celeba(root, train=2, test=1)
+
+
+WRITERS = {
+    "celeba_wild": write_celeba,
+    "cub_aligned": lambda root: make.write_cub_aligned(root, {}),
+    "cub_001": lambda root: make.write_cub_parts(root, train={1: 2}, test={1: 1}),
+    "taichi": lambda root: make.write_taichi(root, {}),
+    "deepfashion": make.write_deepfashion,
+    "human36m": lambda root: make.write_human36m(root, SWAP),
+    "human36m_unaligned": make.write_human36m_unaligned,
+    "folder": make.write_folder,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_splits_travel_to_other_processes(tmp_path, name):
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
+    for module in ("scipy", "h5py", "pandas"):
+        pytest.importorskip(module)
+    WRITERS[name](tmp_path)
+    split = open_dataset(name, tmp_path).test.limited(1)
+    there = pickle.loads(cloudpickle.dumps(split))
+    assert there.fingerprint() == split.fingerprint()
+    np.testing.assert_array_equal(there.image(0), split.image(0))
+    np.testing.assert_array_equal(there.landmarks(0), split.landmarks(0))
 
 
 def test_fingerprints_notice_changed_pictures_and_labels(tmp_path):

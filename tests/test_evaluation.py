@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 from types import SimpleNamespace
 
 import dataset_fixtures as make
@@ -15,9 +16,10 @@ from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.datasets import open_dataset
 from stablekp_core.datasets.human36m import SWAP
 from stablekp_core.errors import KeypointError
-from stablekp_core.evaluation import ABLATIONS, Limits, ablate, evaluate, limit_splits
+from stablekp_core.evaluation import ABLATIONS, Limits, ablate, evaluate, limit_splits, transfer
 from stablekp_core.evaluation_cache import Points
 from stablekp_core.keypoints import Keypoints
+from stablekp_core.metrics import Roles
 from stablekp_core.tokens import KeypointTokens
 
 TRAIN, LOOK = TrainConfig(keypoints=2), DetectConfig(views=0)
@@ -185,7 +187,7 @@ def test_landmarks_that_were_never_fitted_are_left_out_and_named():
             points(fit, [[True, False, True]] * 9),
             points(test, [[True] * 3] * 4),
             ("swap_invariant_128",),
-            (1, 0, 2),
+            Roles(swap=(1, 0, 2)),
         )
     with pytest.raises(KeypointError, match="visible on a test picture"):
         evaluation.measure(
@@ -225,6 +227,22 @@ def test_unknown_metrics_are_refused_before_the_work(tmp_path, fakes):
         run("folder", tmp_path, metrics=["l3"])
     assert not fakes.trained
     assert set(run("folder", tmp_path, metrics=["pck_6", "l2_128"]).metrics) == {"pck_6", "l2_128"}
+
+
+def test_metrics_that_need_to_know_the_landmarks_are_refused_where_nobody_says(tmp_path, fakes):
+    make.write_folder(tmp_path / "nameless")
+    for name, what in (("inter_ocular", "the eyes"), ("swap_invariant_128", "left and right")):
+        with pytest.raises(KeypointError, match=f"{name} needs to know .*{what}"):
+            run("folder", tmp_path / "nameless", metrics=[name])
+    assert not fakes.trained
+    make.write_folder(tmp_path / "named", names=("Left_Eye", "nose", "right-eye"))
+    result = run("folder", tmp_path / "named", metrics=["inter_ocular", "swap_invariant_128"])
+    data = open_dataset("folder", tmp_path / "named").test
+    shares = []
+    for s in (1, 2):
+        left, _, right = data.landmarks(s - 1) / [120, 100]
+        shares.append(s * np.hypot(3 / 120, 4 / 100) / np.hypot(*(left - right)))
+    assert result.metrics["inter_ocular"] == pytest.approx(100 * np.mean(shares), rel=1e-5)
 
 
 # Caching
@@ -413,6 +431,21 @@ def test_tokens_from_elsewhere_train_nothing(tmp_path, fakes):
     assert not fakes.trained and result.keypoints == 2 and result.counts["train"]["used"] == 0
 
 
+def test_transfer_learns_on_one_set_and_measures_on_another(tmp_path, fakes):
+    make.write_folder(tmp_path / "data")
+    make.write_deepfashion(tmp_path / "fashion")
+    source, target = open_dataset("deepfashion", tmp_path / "fashion"), open_dataset("folder", tmp_path / "data")
+    result = transfer(BACKBONE, source, target, TRAIN, LOOK, cache=tmp_path / "cache")
+    assert [count for count, _ in fakes.trained] == [6] and len(fakes.detected) == 8
+    assert result.dataset == "folder" and set(result.metrics) == set(target.metrics)
+    assert result.counts["train"]["listed"] == 6 and result.counts["test"]["used"] == 2
+    assert result.metrics["mean_l2_percent"] == pytest.approx(
+        100 * 1.5 * np.hypot(3 / 120, 4 / 100), rel=1e-5
+    )
+    evaluate(BACKBONE, source, TRAIN, LOOK, cache=tmp_path / "cache")
+    assert len(fakes.trained) == 1  # its own evaluation finds the same tokens in the cache
+
+
 def test_limits_apply_per_split(tmp_path, fakes):
     make.write_folder(tmp_path, {"train": 7, "test": 3})
     data = limit_splits(open_dataset("folder", tmp_path), Limits(train=2, regression=6, test=None))
@@ -451,7 +484,8 @@ def test_the_command_writes_table_and_json(tmp_path, command, fakes, capsys):
     assert row["train"]["batch_size"] == row["detect"]["batch_size"] == 2
     assert row["train"]["keypoints"] == 10 and row["train"]["steps"] == 500  # the data set's own
     assert row["counts"]["test"] == {"listed": 2, "used": 2, "dropped": {}, "skipped": []}
-    assert report["versions"]["torch"] == torch.__version__.split("+")[0] or report["versions"]["torch"]
+    assert report["versions"]["torch"] == metadata.version("torch")
+    assert report["versions"]["numpy"] == np.__version__
     assert report["model"]["hash"] == "none"
     shown = capsys.readouterr().out
     assert (tmp_path / "out" / "r.txt").read_text() in shown and "mean_l2_percent" in shown

@@ -32,6 +32,20 @@ def test_inter_ocular_divides_by_each_pictures_own_eyes():
     assert metrics.inter_ocular(GUESS, TRUTH) == pytest.approx(100 * (first + second) / 2)
 
 
+def test_inter_ocular_counts_visible_landmarks_of_pictures_with_two_eyes():
+    seen = np.array([[True, True, False], [True, True, True]])
+    first, second = (0.05 + 0) / 2 / 0.4, (0.2 + 0.1 + 0) / 3 / 0.2
+    assert metrics.inter_ocular(GUESS, TRUTH, seen) == pytest.approx(100 * (first + second) / 2)
+    assert metrics.inter_ocular(GUESS, TRUTH, VISIBLE) == pytest.approx(100 * first)  # one eye is no measure
+    assert metrics.inter_ocular(GUESS, TRUTH, eyes=(0, 2)) == pytest.approx(
+        50 * (0.05 / np.hypot(0.2, 0.6) + 0.1 / np.hypot(0.4, 0.4))
+    )
+    with pytest.raises(KeypointError, match="two eyes apart"):
+        metrics.inter_ocular(GUESS, TRUTH, np.zeros((2, 3), bool))
+    with pytest.raises(KeypointError, match="two eyes apart"):
+        metrics.inter_ocular(GUESS, TRUTH[:, [0, 0, 2]])
+
+
 def test_both_tai_chi_metrics():
     # Standard: mean |error| of a coordinate over the pictures that show it; joint 0: x (0.03 + 0.2) / 2, ...
     standard = 256 * ((0.03 + 0.2) / 2 + (0.04 + 0) / 2 + 0 + 0)
@@ -43,18 +57,18 @@ def test_both_tai_chi_metrics():
 def test_pck_counts_what_is_closer():
     truth = np.zeros((1, 4, 2))
     guess = np.array([[[5.99, 0], [0, 6.0], [6.01, 0], [0, 0]]]) / 256
-    assert metrics.METRICS["pck_6"].measure(guess, truth, np.ones((1, 4), bool), None) == 50
+    assert metrics.METRICS["pck_6"].measure(guess, truth, np.ones((1, 4), bool), metrics.Roles()) == 50
     seen = np.array([[True, True, False, False]])
     assert metrics.pck(guess, truth, 6 / 256, seen) == 50 and metrics.pck(guess, truth, 1, seen) == 100
     assert metrics.METRICS["pck_5_percent"].measure(
-        GUESS, TRUTH, np.ones((2, 3), bool), None
+        GUESS, TRUTH, np.ones((2, 3), bool), metrics.Roles()
     ) == pytest.approx(100 / 3)
-    assert metrics.METRICS["pck_10_percent"].measure(GUESS, TRUTH, VISIBLE, None) == pytest.approx(200 / 3)
+    assert metrics.METRICS["pck_10_percent"].measure(GUESS, TRUTH, VISIBLE, metrics.Roles()) == pytest.approx(200 / 3)
 
 
 def test_l2_at_a_size():
     assert metrics.l2_at(GUESS, TRUTH, 128) == pytest.approx(128 * 0.45 / 6)
-    assert metrics.METRICS["l2_128"].measure(GUESS, TRUTH, VISIBLE, None) == pytest.approx(128 * 0.25 / 3)
+    assert metrics.METRICS["l2_128"].measure(GUESS, TRUTH, VISIBLE, metrics.Roles()) == pytest.approx(128 * 0.25 / 3)
 
 
 def test_the_tai_chi_relation_of_the_paper():
@@ -73,6 +87,14 @@ def test_swap_invariant_takes_the_better_reading_per_picture():
     exchanged = [np.linalg.norm(GUESS[i] - TRUTH[i][swap], axis=1).mean() for i in range(2)]
     expected = 128 * np.mean([min(pair) for pair in zip(straight, exchanged, strict=True)])
     assert metrics.swap_invariant(GUESS, TRUTH, swap) == pytest.approx(expected)
+
+
+def test_swap_invariant_counts_the_landmarks_that_the_picture_shows():
+    swap, seen = [1, 0, 2], np.array([[True, False, True], [False, False, False]])
+    guess = TRUTH.copy()
+    guess[0] = guess[0][swap] + [[0, 0.3], [0.06, 0.08], [0, 0.02]]  # the second reading is off 0.1 and 0.02
+    expected = 128 * (0.1 + 0.02) / 2  # the picture that shows nothing counts for nothing
+    assert metrics.swap_invariant(guess, TRUTH, swap, visible=seen) == pytest.approx(expected)
 
 
 def test_a_table_that_is_no_swap_is_refused():

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import KeypointError
+from ..metrics import Roles
 from .common import Dataset, FileSplit
 from .sources import read_lines, require
 
@@ -39,6 +40,7 @@ def open_celeba(root: Path, seed: int = 0, aligned: bool = True) -> Dataset:
         metrics=("inter_ocular",),
         where=WHERE,
         steps=10_000,
+        roles=Roles(swap=(1, 0, 2, 4, 3), eyes=(0, 1)),
         paper=_PAPER[aligned],
     )
 

@@ -8,6 +8,7 @@ protocol.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..images import ImageSet
+from ..metrics import NO_ROLES, Roles
 from .sources import file_stamp, read_picture
 
 
@@ -161,8 +163,8 @@ class Dataset:
 
     train: pictures the tokens are learned on; regression: labelled pictures the linear map is fitted on;
     test: those the metrics are taken on. keypoints: the paper's K; steps: the paper's training steps;
-    metrics: names in `metrics.METRICS`, the paper's own first. swap: int [L], each landmark's left/right
-    partner, where the metric needs it. paper: what the paper reports, by (metric, K).
+    metrics: names in `metrics.METRICS`, the paper's own first. roles: which landmarks are left/right partners
+    and eyes, where known. paper: what the paper reports, by (metric, K).
     """
 
     name: str
@@ -173,5 +175,17 @@ class Dataset:
     metrics: tuple[str, ...]
     where: str
     steps: int = 500
-    swap: tuple[int, ...] = ()
+    roles: Roles = NO_ROLES
     paper: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+
+def roles_of(names: Sequence[str]) -> Roles:
+    """Left/right partners and eyes as the landmarks' names tell them: "left_eye" and "right_eye"."""
+    plain = [re.sub(r"[\W_]+", " ", name.lower()).strip() for name in names]
+    place = {name: i for i, name in enumerate(plain)}
+    other = {"left": "right", "right": "left"}
+    partners = [re.sub("left|right", lambda m: other[m[0]], name) for name in plain]
+    swap = tuple(place.get(partner, i) for i, partner in enumerate(partners))
+    known = len(place) == len(plain) and any(partner != i for i, partner in enumerate(swap))
+    eyes = tuple(place[name] for name in ("left eye", "right eye") if name in place)
+    return Roles(swap if known else (), eyes if len(eyes) == 2 else ())

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..image_files import BrokenImage
+from ..metrics import Roles
 from .common import Dataset, Sample, Split
 from .sources import file_stamp, optional_module, read_mat, read_picture, require, seeded
 
@@ -44,6 +45,7 @@ def open_aligned(root: Path, seed: int = 0) -> Dataset:
         metrics=METRICS,
         where=WHERE_ALIGNED,
         steps=10_000,
+        roles=Roles(swap=MIRRORED),
         paper={("visible_mean_image", 10): 5.06},
     )
 
@@ -87,7 +89,16 @@ def open_parts(root: Path, seed: int = 0, class_id: int | None = None) -> Datase
     name = "cub_all" if class_id is None else f"cub_{class_id:03d}"
     paper = {("visible_mean_image", 4): _PAPER[class_id]} if class_id in _PAPER else {}
     return Dataset(
-        name, train, train, test, keypoints=4, metrics=METRICS, where=WHERE, steps=10_000, paper=paper
+        name,
+        train,
+        train,
+        test,
+        keypoints=4,
+        metrics=METRICS,
+        where=WHERE,
+        steps=10_000,
+        roles=Roles(swap=MIRRORED),
+        paper=paper,
     )
 
 

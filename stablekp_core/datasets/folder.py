@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import KeypointError
 from ..images import list_images
 from ..keypoints import Keypoints
-from .common import Dataset, FileSplit
+from .common import Dataset, FileSplit, roles_of
 from .sources import require
 
 WHERE = "your own pictures"
@@ -44,7 +44,8 @@ def open_folder(root: Path, seed: int = 0) -> Dataset:
         raise KeypointError(
             f"{root} has too few labelled pictures to keep some for test; label at least {_EVERY}."
         )
-    return Dataset("folder", train, fit, test, keypoints=10, metrics=METRICS, where=WHERE)
+    roles = roles_of(test.landmark_names)
+    return Dataset("folder", train, fit, test, keypoints=10, metrics=METRICS, where=WHERE, roles=roles)
 
 
 class _LabelledSplit(FileSplit):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..image_files import BrokenImage
+from ..metrics import Roles
 from .common import Dataset, Sample, Split
 from .sources import file_stamp, missing, optional_module, read_mat, read_picture, require
 
@@ -31,7 +32,7 @@ def open_human36m(root: Path, seed: int = 0) -> Dataset:
         keypoints=16,
         metrics=METRICS,
         where=WHERE,
-        swap=SWAP,
+        roles=Roles(swap=SWAP),
         paper={("swap_invariant_128", 16): 4.45},
     )
 
@@ -86,4 +87,5 @@ class _CutOutSplit(Split):
         return joints * [width, height], np.ones(32, bool)
 
     def stamp(self, i: int) -> str:
-        return f"{file_stamp(self.paths[i])} {file_stamp(self._beside(i, 'Landmarks', '.mat'))}"
+        beside = self._beside(i, "BackgroudMask", ".png"), self._beside(i, "Landmarks", ".mat")
+        return " ".join(file_stamp(path) for path in (self.paths[i], *beside))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..image_files import BrokenImage, load_image
+from ..metrics import Roles
 from .common import Dataset, Sample, Split
 from .human36m import METRICS, SUBJECTS, SWAP, WHERE, actions, pictures
 from .sources import file_stamp, missing, optional_module, require, seeded
@@ -31,7 +32,7 @@ def open_unaligned(root: Path, seed: int = 0) -> Dataset:
         keypoints=16,
         metrics=METRICS,
         where=WHERE,
-        swap=SWAP,
+        roles=Roles(swap=SWAP),
         paper={("swap_invariant_128", 16): 5.77},
     )
 
