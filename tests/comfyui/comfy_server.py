@@ -16,6 +16,8 @@ import uuid
 from pathlib import Path
 
 HOST = "127.0.0.1"
+#: Freed tensors go back to the system at once; otherwise they would hide, in what the process holds, new ones.
+_HONEST_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -63,7 +65,13 @@ class ComfyServer:
             cwd=checkout,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **(environment or {})},
+            env={
+                **os.environ,
+                "HF_HUB_OFFLINE": "1",
+                "TRANSFORMERS_OFFLINE": "1",
+                **_HONEST_MEMORY,
+                **(environment or {}),
+            },
         )
 
     def wait_until_ready(self, seconds: float = 240.0) -> None:
@@ -92,8 +100,19 @@ class ComfyServer:
 
     def resident_mb(self) -> float:
         """Main memory the server holds."""
+        return self._memory("VmRSS")
+
+    def forget_peak(self) -> None:
+        """Let `peak_mb` start from what is held now."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def peak_mb(self) -> float:
+        """The most main memory the server has held since `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def _memory(self, field: str) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
     # HTTP
 
