@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SIDE, WIDTH, make_unet, make_vae
+from tiny_models import SIDE, WIDTH, make_unet, make_vae
 
 from stablekp_core.backbone import (
     Backbone,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SIDE
+from tiny_models import SIDE
 
 from stablekp_core import latents as module
 from stablekp_core.image_files import BrokenImage

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import WIDTH, make_unet, make_vae, write_pictures
 from safetensors.torch import load_file, save_file
+from tiny_models import WIDTH, make_unet, make_vae, write_pictures
 
 from stablekp_core import attention, choosing, training
 from stablekp_core.backbone import Backbone
