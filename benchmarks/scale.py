@@ -1,7 +1,7 @@
 """Measure the detection engine: speed-up from 1 to 2 workers, its cost against a bare loop, memory, stages.
 
-    python benchmarks/scale.py                     # everything, on a quiet machine with 2 cores; fills docs/
-    python benchmarks/scale.py --short             # does it run? (small numbers, into build/scale.json)
+    python benchmarks/scale.py             # everything, on a quiet machine with 2 cores; fills docs/
+    python benchmarks/scale.py --short     # does it run? small numbers, into build/scale.json
 
 One thread per worker, and one for the bare loop, so that cores are compared with cores. The tokens are random:
 what they are does not change the work.
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+import scale_tables  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -31,15 +32,16 @@ from stablekp_core import attention, synthetic, transforms  # noqa: E402
 from stablekp_core.backbone import Backbone, load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection import Detector  # noqa: E402
-from stablekp_core.images import load_folder, load_image  # noqa: E402
+from stablekp_core.images import load_folder, load_image, to_square  # noqa: E402
+from stablekp_core.scale_cluster import Pool, cluster  # noqa: E402
 from stablekp_core.scale_dataset import Report, detect_dataset, tokens_hash  # noqa: E402
-from stablekp_core.scale_engine import Pool, cluster, find_rows, rss_mb  # noqa: E402
+from stablekp_core.scale_engine import find_rows, rss_mb  # noqa: E402
 from stablekp_core.scale_parts import part_bytes  # noqa: E402
 from stablekp_core.tokens import KeypointTokens  # noqa: E402
 
 # The demo's settings: small maps and 200 tokens are what the small model is used with.
 TRAINING = TrainConfig(keypoints=10, tokens=200, map_size=64)
-LOOK = DetectConfig(views=1)
+LOOK = DetectConfig(views=0)  # one view: the least work per picture, where an engine's cost shows most
 MORE = DetectConfig(views=4)
 
 
@@ -52,6 +54,11 @@ def make_pictures(folder: Path, count: int) -> None:
     folder.mkdir(parents=True)
     for seed in range(count):
         Image.fromarray(synthetic.render("dolls", seed).image).save(folder / f"{seed:06d}.png")
+
+
+def synthetic_photo(path: Path) -> None:
+    """A JPEG of 1000 x 1000 pixels, the size of Human3.6M's frames."""
+    Image.fromarray(synthetic.render("dolls", 0, 1000).image).save(path, quality=90)
 
 
 def make_list(path: Path, folder: Path, rows: int) -> None:
@@ -127,9 +134,7 @@ def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str,
     backbone = load_backbone("demo", device="cpu")
     detector, files = Detector(backbone, tokens, LOOK), sorted(folder.iterdir())[:count]
     noise = torch.randn(1, 4, detector.side // backbone.factor, detector.side // backbone.factor)
-    spent = dict.fromkeys(
-        ("decode", "resize", "vae_per_view", "unet_per_view", "maps_per_view", "write"), 0.0
-    )
+    spent = dict.fromkeys(scale_tables.STAGES, 0.0)
 
     def timed(stage, function, *arguments):
         start = time.perf_counter()
@@ -152,13 +157,18 @@ def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str,
                 ),
                 found,
             )
+    photo = folder.parent / "photo.jpg"
+    synthetic_photo(photo)
+    for _ in files:
+        large = timed("decode_1000px_jpeg", load_image, photo)
+        timed("resize_1000px_to_512", to_square, large, 512)
     rows = find_rows(detector, [(f.name, load_image(f)) for f in files])
     timed("write", part_bytes, rows, tokens, tokens_hash(tokens))
     return {stage: 1000 * seconds / len(files) for stage, seconds in spent.items()}
 
 
 def flops_per_view(backbone: Backbone, training: TrainConfig) -> dict[str, float]:
-    """Floating-point operations of one view by stage, counted on shapes (`meta` tensors hold no numbers)."""
+    """Floating-point operations of one view by stage, counted on shapes."""
     from torch.utils.flop_counter import FlopCounterMode
 
     side, out = backbone.picture_side(training.image_size), {}
@@ -173,10 +183,9 @@ def flops_per_view(backbone: Backbone, training: TrainConfig) -> dict[str, float
             with FlopCounterMode(display=False) as counter:
                 function()
             out[stage] = float(counter.get_total_flops())
-        queries = [torch.zeros(q.shape) for q in backbone.queries(latent, 0, tokens)]
+        shapes = [q.shape for q in backbone.queries(latent, 0, tokens)]
     maps = 0.0
-    for q in queries:  # [1, heads, s*s, d]
-        _, heads, cells, width = q.shape
+    for _, heads, cells, width in shapes:  # queries [1, heads, s*s, d]
         small, big, n = round(cells**0.5), training.map_size, training.tokens
         maps += 2 * heads * cells * width * n  # queries times keys
         maps += 2 * heads * n * (big * small * small + big * big * small)  # the two products that upsample
@@ -184,21 +193,28 @@ def flops_per_view(backbone: Backbone, training: TrainConfig) -> dict[str, float
     return {**out, "maps": maps}
 
 
+def flops_of_stable_diffusion_15() -> dict[str, float]:
+    """Without its weights: fake tensors have shapes only."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return flops_per_view(stable_diffusion_15(), TrainConfig(map_size=128, tokens=500))
+
+
 def stable_diffusion_15() -> Backbone:
-    """Its shapes, without weights."""
+    """A model of its shape; under a FakeTensorMode it has no weights."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=512,
-        )
-    return Backbone(unet, vae, "Stable Diffusion 1.5", device=torch.device("meta"))
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+    )
+    return Backbone(unet, vae, "Stable Diffusion 1.5")
 
 
 def machine() -> dict[str, object]:
@@ -238,7 +254,6 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, object]:
     fixed = (stages["decode"] + stages["resize"] + stages["write"]) / 1000
     predicted = 1 / (fixed + (MORE.views + MORE.identity) * (1 / per_second - fixed) / views)
     size = sum(f.stat().st_size for f in (work / "two").glob("*.parquet"))
-    sd15 = TrainConfig(map_size=128, tokens=500)
     return {
         "workers_2_speedup": two.rows_per_second / one.rows_per_second,
         "engine_overhead": 1 - one.rows_per_second / per_second,
@@ -263,7 +278,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, object]:
         },
         "flops_per_view": {
             "demo": flops_per_view(load_backbone("demo", device="cpu"), TRAINING),
-            "Stable Diffusion 1.5, 512 px": flops_per_view(stable_diffusion_15(), sd15),
+            "Stable Diffusion 1.5, 512 px": flops_of_stable_diffusion_15(),
         },
         "machine": about,
         "rss_mb_of_this_process": rss_mb(),
@@ -296,6 +311,8 @@ def main() -> None:
         shutil.rmtree(work)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
+    if not args.short:
+        scale_tables.fill(ROOT / "docs" / "scale.md", result)
     for name in ("workers_2_speedup", "engine_overhead", "rss_growth_mb_per_10k_images"):
         print(f"{name}: {result[name]:.3f}")
     print(output)

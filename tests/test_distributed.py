@@ -161,8 +161,8 @@ def two(folder, command):
 
 
 def assert_same_tokens(found, expected):
-    """Rounding differs between batches of 3, 2 and 1, and Adam divides by gradients as small as the rounding: so
-    compare with how far six steps carry a value, which is at most six learning rates."""
+    """Rounding differs between batches of 3, 2 and 1, and Adam divides by gradients as small as the rounding;
+    so compare with how far six steps carry a value, which is at most six learning rates."""
     assert (found - expected).abs().max() < 0.02 * CONFIG.steps * CONFIG.learning_rate
 
 
