@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import WIDTH, make_unet, make_vae
+from tiny_models import WIDTH, make_unet, make_vae
 
 from stablekp_core.backbone import Backbone
 from stablekp_core.config import DetectConfig, TrainConfig
