@@ -33,11 +33,6 @@ class LiveBytes(TorchDispatchMode):
         self.now = self.peak = 0
         self._known: dict[int, int] = {}
 
-    def ignore(self, tensors) -> None:
-        """Storages that were there before."""
-        for t in tensors:
-            self._remember(t, 0)
-
     def _remember(self, t: torch.Tensor, size: int) -> None:
         storage = t.untyped_storage()
         key = storage._cdata

@@ -34,8 +34,9 @@ def step_floor(backbone, side: int) -> dict:
         return counter.get_total_flops()
     vae = count(lambda: backbone.encode(torch.rand(1, 3, side, side)))
     with torch.no_grad():
-        forward = count(lambda: backbone.queries(latents, 0, tokens))
-        whole = count(lambda: backbone.unet(latents.to(dtype), 0, tokens[None].expand(2, -1, -1).to(dtype)))
+        fixed = tokens.detach()
+        forward = count(lambda: backbone.queries(latents, 0, fixed))
+        whole = count(lambda: backbone.unet(latents.to(dtype), 0, fixed[None].expand(2, -1, -1).to(dtype)))
     both = count(lambda: sum(q.float().sum() for q in backbone.queries(latents, 0, tokens)).backward())
     peak = reached_flops(device, dtype)
     return {"side": side, "vae_tflop": vae / 1e12, "unet_forward_tflop": forward / 1e12,

@@ -88,6 +88,12 @@ def test_counted_memory(bench):
     with memory.LiveBytes() as counter:
         work()
     assert counter.now == 0
+    x = torch.zeros(1000, requires_grad=True)
+    with memory.LiveBytes() as counter:
+        total = x.exp().sum()                                            # only the graph still holds the exp
+        assert counter.now >= 4000
+        total.backward()
+        assert counter.now < 4100                                        # now it is x.grad
 
 
 def test_product_takes_less_memory(bench):
