@@ -255,7 +255,9 @@ def test_stopping_while_tokens_are_chosen_keeps_what_was_learned(model, folder, 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(choosing, "_view_maps", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         train(model, load_folder(folder), CONFIG, checkpoint=path)
-    found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True)
+    steps = []
+    found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True, on_step=steps.append)
+    assert not steps
     assert torch.equal(found.tokens.embeddings, whole[0].tokens.embeddings)
     assert found.tokens.chosen == whole[0].tokens.chosen
 
