@@ -1,4 +1,5 @@
 """How time and memory of the package grow with tokens, map size, keypoints, batch and number of pictures."""
+
 from __future__ import annotations
 
 import naive
@@ -35,8 +36,10 @@ def _stage(seconds, tokens: int, size: int, keypoints: int, device: str, repeats
     def run(maps):
         inputs.reset()
         maps.square().sum().backward()
-    slow = seconds(lambda: run(naive.maps_from_queries(inputs.queries, inputs.keys, heads, size)[inputs.chosen]),
-                   repeats, device)
+
+    slow = seconds(
+        lambda: run(naive.maps_from_queries(inputs.queries, inputs.keys, heads, size)[inputs.chosen]), repeats, device
+    )
     fast = seconds(lambda: run(product_maps(inputs.queries, inputs, size)), repeats, device)
     return {"seconds": fast, "naive_seconds": slow}
 

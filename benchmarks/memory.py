@@ -6,6 +6,7 @@
 On a CPU memory is counted, not sampled: `LiveBytes` adds up the storages that PyTorch operations create and subtracts
 them when they are freed, so that what else the process holds does not matter. On CUDA the allocator's own peak is read.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -71,8 +72,10 @@ def peak_bytes(function, device: str = "cpu") -> int:
 
 def product_maps(queries, inputs, size: int) -> torch.Tensor:
     """[K, R, R] as the package computes them, from queries [1, s*s, C]."""
-    logits = [torch.matmul(q[0].unflatten(-1, (len(k), -1)).transpose(0, 1) * k.shape[-1] ** -0.5,
-                           k.transpose(-1, -2))[None] for q, k in zip(queries, inputs.keys)]
+    logits = [
+        torch.matmul(q[0].unflatten(-1, (len(k), -1)).transpose(0, 1) * k.shape[-1] ** -0.5, k.transpose(-1, -2))[None]
+        for q, k in zip(queries, inputs.keys, strict=True)
+    ]
     maps = attention.token_maps([x.detach() for x in logits], size)
     return attention.chosen_maps(logits, maps, inputs.chosen[None])[0]
 
@@ -88,6 +91,7 @@ def map_memory(tokens: int, size: int, device: str = "cpu") -> dict:
 
     def run_product():
         product_maps(inputs.queries, inputs, size).square().sum().backward()
+
     slow = peak_bytes(run_naive, device)
     inputs.reset()
     fast = peak_bytes(run_product, device)
@@ -109,12 +113,21 @@ def step_memory(backbone, config: TrainConfig, side: int) -> dict:
             pictures = torch.rand(2 * micro, 3, side, side, generator=g)
             latents = backbone.encode(pictures, slice_size=1)
             noise = torch.randn(latents.shape, generator=g).to(device)
-            out = training_step(backbone, config, tokens, latents[:micro], latents[micro:], theta[i:i + micro], noise)
+            out = training_step(backbone, config, tokens, latents[:micro], latents[micro:], theta[i : i + micro], noise)
             (out.total.sum() / b).backward()
         adam.step()
-    return {"peak_gb": peak_bytes(run, device.type) / 1e9, "tokens": config.tokens, "map_size": config.map_size,
-            "batch": b, "micro_batch": micro, "side": side, "recompute": backbone.recompute,
-            "dtype": str(backbone.dtype).removeprefix("torch."), "device": device.type}
+
+    return {
+        "peak_gb": peak_bytes(run, device.type) / 1e9,
+        "tokens": config.tokens,
+        "map_size": config.map_size,
+        "batch": b,
+        "micro_batch": micro,
+        "side": side,
+        "recompute": backbone.recompute,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "device": device.type,
+    }
 
 
 def main() -> None:

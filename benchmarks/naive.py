@@ -5,6 +5,7 @@ materialised at full resolution and kept for backward, the whole UNet runs, one 
 gradients, every view is encoded by the VAE, divergences use materialised Gaussians, farthest points are found in Python
 loops. Other attentions use the stock scaled-dot-product processors, so that the comparison does not profit from them.
 """
+
 from __future__ import annotations
 
 import math
@@ -20,7 +21,7 @@ from stablekp_core import losses, transforms  # noqa: E402
 
 def maps_from_features(features, to_q, keys, heads: int, size: int) -> torch.Tensor:
     """[N, R, R]: features [1, s*s, C] and keys [h, N, d] per layer, to_q [C, C] per layer."""
-    upsampled = [F.linear(_upsample(x, size), w) for x, w in zip(features, to_q)]         # [1, R*R, C]
+    upsampled = [F.linear(_upsample(x, size), w) for x, w in zip(features, to_q, strict=True)]  # [1, R*R, C]
     return _mean_maps(upsampled, keys, heads, size)
 
 
@@ -31,15 +32,15 @@ def maps_from_queries(queries, keys, heads: int, size: int) -> torch.Tensor:
 
 def _upsample(x: torch.Tensor, size: int) -> torch.Tensor:
     side = math.isqrt(x.shape[1])
-    picture = x.transpose(1, 2).unflatten(-1, (side, side))                               # [1, C, s, s]
+    picture = x.transpose(1, 2).unflatten(-1, (side, side))  # [1, C, s, s]
     return F.interpolate(picture, size=(size, size), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
 
 
 def _mean_maps(queries, keys, heads: int, size: int) -> torch.Tensor:
     collected = []
-    for q, k in zip(queries, keys):
-        q = q[0].unflatten(-1, (heads, -1)).transpose(0, 1)                               # [h, R*R, d]
-        logits = q @ k.transpose(-1, -2) * k.shape[-1] ** -0.5                            # [h, R*R, N]
+    for q, k in zip(queries, keys, strict=True):
+        q = q[0].unflatten(-1, (heads, -1)).transpose(0, 1)  # [h, R*R, d]
+        logits = q @ k.transpose(-1, -2) * k.shape[-1] ** -0.5  # [h, R*R, N]
         collected.append(logits.softmax(-1).mean(0))
     return torch.stack(collected).mean(0).T.unflatten(-1, (size, size))
 
@@ -51,8 +52,11 @@ def token_maps(backbone, noisy: torch.Tensor, timestep: int, tokens: torch.Tenso
 
     def keep(module, args, name):
         inputs[name] = args[0]
-    hooks = [unet.get_submodule(name).register_forward_pre_hook(lambda m, a, name=name: keep(m, a, name))
-             for name in backbone.layers]
+
+    hooks = [
+        unet.get_submodule(name).register_forward_pre_hook(lambda m, a, name=name: keep(m, a, name))
+        for name in backbone.layers
+    ]
     try:
         unet(noisy.to(dtype), timestep, tokens[None].to(dtype))
     finally:
@@ -67,7 +71,7 @@ def token_maps(backbone, noisy: torch.Tensor, timestep: int, tokens: torch.Tenso
 
 
 def _mean_maps_by_layer(queries, keys, heads, size):
-    return torch.stack([_mean_maps([q], [k], h, size) for q, k, h in zip(queries, keys, heads)]).mean(0)
+    return torch.stack([_mean_maps([q], [k], h, size) for q, k, h in zip(queries, keys, heads, strict=True)]).mean(0)
 
 
 def most_gaussian(maps: torch.Tensor, count: int, sigma: float) -> torch.Tensor:
@@ -78,7 +82,7 @@ def most_gaussian(maps: torch.Tensor, count: int, sigma: float) -> torch.Tensor:
     along = torch.arange(size, dtype=torch.float32)
     y, x = (peak // size).float(), (peak % size).float()
     distance = (along[None, :, None] - y[:, None, None]) ** 2 + (along[None, None] - x[:, None, None]) ** 2
-    g = torch.exp(-distance / (2 * sigma ** 2)).flatten(1) + 1e-5                         # [N, R*R]
+    g = torch.exp(-distance / (2 * sigma**2)).flatten(1) + 1e-5  # [N, R*R]
     g = g / g.sum(1, keepdim=True)
     divergence = (g * (g.log() - flat.log_softmax(1))).sum(1)
     return divergence.argsort(stable=True)[:count]
@@ -94,8 +98,9 @@ def farthest_points(points: torch.Tensor, count: int) -> list[int]:
                 best, pair = d, (i, j)
     taken = list(pair)
     while len(taken) < count:
-        gaps = [-1.0 if i in taken else min((points[i] - points[j]).square().sum().item() for j in taken)
-                for i in range(m)]
+        gaps = [
+            -1.0 if i in taken else min((points[i] - points[j]).square().sum().item() for j in taken) for i in range(m)
+        ]
         taken.append(max(range(m), key=lambda i: gaps[i]))
     return taken
 
@@ -107,10 +112,10 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
     """
     b, total = len(pictures), 0.0
     for i in range(b):
-        picture = pictures[i:i + 1]
-        view = transforms.warp(picture, theta[i:i + 1])
+        picture = pictures[i : i + 1]
+        view = transforms.warp(picture, theta[i : i + 1])
         maps = []
-        for x, eps in ((picture, noise[i:i + 1]), (view, noise[b + i:b + i + 1])):
+        for x, eps in ((picture, noise[i : i + 1]), (view, noise[b + i : b + i + 1])):
             noisy = backbone.add_noise(backbone.encode(x), eps, config.timestep)
             maps.append(token_maps(backbone, noisy, config.timestep, tokens, config.map_size))
         first, second = maps
@@ -121,9 +126,11 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
             chosen = top[farthest_points(points, config.keypoints)]
             index = first[chosen].flatten(1).argmax(1)
             center = torch.stack([index // config.map_size, index % config.map_size], 1) + 0.5
-        picked, returned = first[chosen][None], transforms.unwarp(second[chosen][None], theta[i:i + 1])
-        loss = (config.localization_weight * losses.localization_loss(picked, center[None], config.sigma)
-                + config.equivariance_weight * losses.equivariance_loss(picked, returned, None)).sum() / b
+        picked, returned = first[chosen][None], transforms.unwarp(second[chosen][None], theta[i : i + 1])
+        loss = (
+            config.localization_weight * losses.localization_loss(picked, center[None], config.sigma)
+            + config.equivariance_weight * losses.equivariance_loss(picked, returned, None)
+        ).sum() / b
         loss.backward()
         total += loss.item()
     return total
@@ -135,9 +142,9 @@ def detect(backbone, tokens, chosen, picture, theta, noise, timestep: int, size:
     all N tokens' maps each; noise [V, 4, h, w]."""
     total, seen = 0.0, 0.0
     for v in range(len(theta)):
-        latents = backbone.encode(transforms.warp(picture, theta[v:v + 1]))
-        noisy = backbone.add_noise(latents, noise[v:v + 1], timestep)
-        maps = token_maps(backbone, noisy, timestep, tokens, size)[chosen]                # [K, R, R]
-        total = total + transforms.unwarp(maps[None], theta[v:v + 1])[0]
-        seen = seen + transforms.coverage(theta[v:v + 1], size)[0]
+        latents = backbone.encode(transforms.warp(picture, theta[v : v + 1]))
+        noisy = backbone.add_noise(latents, noise[v : v + 1], timestep)
+        maps = token_maps(backbone, noisy, timestep, tokens, size)[chosen]  # [K, R, R]
+        total = total + transforms.unwarp(maps[None], theta[v : v + 1])[0]
+        seen = seen + transforms.coverage(theta[v : v + 1], size)[0]
     return torch.where(seen > 1e-6, total / seen.clamp(min=1e-6), torch.zeros_like(total))

@@ -1,4 +1,5 @@
 """Figures of docs/performance.md from docs/results/speed.json; what was not measured is not drawn."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 def draw(numbers: dict, folder: Path) -> list[Path]:
     """speed.png (ratios) and growth.png; returns what was written."""
     import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     if "sd15" in numbers:
@@ -36,15 +39,25 @@ def _ratios(numbers: dict) -> dict[str, float]:
 
 
 def _growth(rows: dict, path: Path, pyplot) -> Path:
-    labels = {"tokens": "tokens N", "map_size": "map side R", "keypoints": "keypoints K", "batch": "batch (demo model)",
-              "pictures": "pictures (demo model)"}
+    labels = {
+        "tokens": "tokens N",
+        "map_size": "map side R",
+        "keypoints": "keypoints K",
+        "batch": "batch (demo model)",
+        "pictures": "pictures (demo model)",
+    }
     figure, axes = pyplot.subplots(1, len(labels), figsize=(15, 3.2), layout="constrained")
-    for axis, (name, label) in zip(axes, labels.items()):
+    for axis, (name, label) in zip(axes, labels.items(), strict=True):
         x = [r["x"] for r in rows[name]]
         for key, color in (("naive_seconds", "#c0504d"), ("seconds", "#3b7dd8")):
             if key in rows[name][0]:
-                axis.plot(x, [r[key] for r in rows[name]], "o-", color=color,
-                          label="naive" if key.startswith("naive") else "this package")
+                axis.plot(
+                    x,
+                    [r[key] for r in rows[name]],
+                    "o-",
+                    color=color,
+                    label="naive" if key.startswith("naive") else "this package",
+                )
         axis.set_xlabel(label)
         axis.set_ylabel("seconds")
         axis.set_ylim(bottom=0)

@@ -1,4 +1,5 @@
 """The least time a training step could take: its floating-point operations over what the device is seen to reach."""
+
 from __future__ import annotations
 
 import time
@@ -17,7 +18,7 @@ def reached_flops(device: torch.device, dtype: torch.dtype, side: int = 2048) ->
         if device.type == "cuda":
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
-    return 2 * side ** 3 / best
+    return 2 * side**3 / best
 
 
 def step_floor(backbone, side: int) -> dict:
@@ -32,6 +33,7 @@ def step_floor(backbone, side: int) -> dict:
         with FlopCounterMode(display=False) as counter:
             function()
         return counter.get_total_flops()
+
     vae = count(lambda: backbone.encode(torch.rand(1, 3, side, side)))
     with torch.no_grad():
         fixed = tokens.detach()
@@ -39,6 +41,12 @@ def step_floor(backbone, side: int) -> dict:
         whole = count(lambda: backbone.unet(latents.to(dtype), 0, fixed[None].expand(2, -1, -1).to(dtype)))
     both = count(lambda: sum(q.float().sum() for q in backbone.queries(latents, 0, tokens)).backward())
     peak = reached_flops(device, dtype)
-    return {"side": side, "vae_tflop": vae / 1e12, "unet_forward_tflop": forward / 1e12,
-            "full_unet_forward_tflop": whole / 1e12, "unet_backward_tflop": (both - forward) / 1e12,
-            "peak_tflops": peak / 1e12, "floor_s": (vae + both) / peak}
+    return {
+        "side": side,
+        "vae_tflop": vae / 1e12,
+        "unet_forward_tflop": forward / 1e12,
+        "full_unet_forward_tflop": whole / 1e12,
+        "unet_backward_tflop": (both - forward) / 1e12,
+        "peak_tflops": peak / 1e12,
+        "floor_s": (vae + both) / peak,
+    }

@@ -9,6 +9,7 @@ Both sides use the same weights, tokens, pictures, views, dtype and threads, and
 (tests/test_benchmarks.py). Times are the smallest of a few repeats after a warm-up. Convolutions of the naive side run
 in PyTorch's usual memory layout, those of the package in channels_last, as `load_backbone` sets them.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,8 +35,12 @@ from stablekp_core.training import Trainer
 
 RESULT = ROOT / "docs" / "results" / "speed.json"
 #: row -> changes of the training configuration
-MODES = {"exact": {}, "exact, view pool": dict(view_pool=1), "direct, view pool": dict(gradient="direct", view_pool=1),
-         "cached, view pool": dict(gradient="cached", view_pool=1)}
+MODES = {
+    "exact": {},
+    "exact, view pool": dict(view_pool=1),
+    "direct, view pool": dict(gradient="direct", view_pool=1),
+    "cached, view pool": dict(gradient="cached", view_pool=1),
+}
 
 
 def seconds(function, repeats: int, device: str) -> float:
@@ -61,18 +66,25 @@ def map_stage(tokens: int, size: int, repeats: int, device: str) -> dict:
         maps.square().sum().backward()
 
     def projected():
-        return [torch.nn.functional.linear(x, w) for x, w in zip(inputs.features, inputs.to_q)]
+        return [torch.nn.functional.linear(x, w) for x, w in zip(inputs.features, inputs.to_q, strict=True)]
+
     chosen = inputs.chosen
     times = {
         "naive_queries": lambda: run(naive.maps_from_queries(inputs.queries, inputs.keys, heads, size)[chosen]),
         "product_queries": lambda: run(product_maps(inputs.queries, inputs, size)),
         "naive_features": lambda: run(
-            naive.maps_from_features(inputs.features, inputs.to_q, inputs.keys, heads, size)[chosen]),
-        "product_features": lambda: run(product_maps(projected(), inputs, size))}
+            naive.maps_from_features(inputs.features, inputs.to_q, inputs.keys, heads, size)[chosen]
+        ),
+        "product_features": lambda: run(product_maps(projected(), inputs, size)),
+    }
     found = {name: seconds(function, repeats, device) for name, function in times.items()}
-    return {"tokens": tokens, "map_size": size, **{f"{k}_s": v for k, v in found.items()},
-            "speedup": found["naive_queries"] / found["product_queries"],
-            "speedup_from_features": found["naive_features"] / found["product_features"]}
+    return {
+        "tokens": tokens,
+        "map_size": size,
+        **{f"{k}_s": v for k, v in found.items()},
+        "speedup": found["naive_queries"] / found["product_queries"],
+        "speedup_from_features": found["naive_features"] / found["product_features"],
+    }
 
 
 class Case:
@@ -100,6 +112,7 @@ class Case:
             adam.zero_grad()
             naive.training_step(self.backbone, self.config, leaf, self.pictures, self.theta, self.noise)
             adam.step()
+
         return step
 
     def product_step(self, changes: dict):
@@ -109,12 +122,19 @@ class Case:
     def naive_detect(self, views: int):
         theta = self.detector(views).theta
         noise = self.noise[:1].expand(views, -1, -1, -1)
-        return lambda: naive.detect(self.backbone, self.tokens, list(range(10)), self.pictures[:1], theta, noise, 0,
-                                    self.config.map_size)
+        return lambda: naive.detect(
+            self.backbone, self.tokens, list(range(10)), self.pictures[:1], theta, noise, 0, self.config.map_size
+        )
 
     def detector(self, views: int) -> Detector:
-        chosen = KeypointTokens(self.tokens.cpu(), tuple(range(10)), (1,) * 10, self.config.to_dict(),
-                                self.backbone.name, self.backbone.hash)
+        chosen = KeypointTokens(
+            self.tokens.cpu(),
+            tuple(range(10)),
+            (1,) * 10,
+            self.config.to_dict(),
+            self.backbone.name,
+            self.backbone.hash,
+        )
         return Detector(self.backbone, chosen, DetectConfig(views=views, identity=False, batch_size=10))
 
     def measure(self, repeats: int, views: int = 10) -> dict:
@@ -127,18 +147,35 @@ class Case:
         fast = {name: seconds(self.product_step(how), repeats, device) for name, how in MODES.items()}
         detector = self.detector(views)
         fast_detect = seconds(lambda: detector.maps(self.pictures[:1]), repeats, device)
-        return {"model": self.backbone.name, "side": self.side, "tokens": self.config.tokens,
-                "map_size": self.config.map_size, "batch": self.config.batch_size, "views": views,
-                "dtype": str(self.backbone.dtype).removeprefix("torch."), "naive_step_s": slow,
-                "steps": {name: {"seconds": t, "speedup": slow / t} for name, t in fast.items()},
-                "naive_detect_s": slow_detect, "detect_s": fast_detect, "detect_speedup": slow_detect / fast_detect}
+        return {
+            "model": self.backbone.name,
+            "side": self.side,
+            "tokens": self.config.tokens,
+            "map_size": self.config.map_size,
+            "batch": self.config.batch_size,
+            "views": views,
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "naive_step_s": slow,
+            "steps": {name: {"seconds": t, "speedup": slow / t} for name, t in fast.items()},
+            "naive_detect_s": slow_detect,
+            "detect_s": fast_detect,
+            "detect_speedup": slow_detect / fast_detect,
+        }
 
 
 def environment(device: str) -> dict:
     import diffusers
+
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return {"device": device, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "diffusers": diffusers.__version__, "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
+    return {
+        "device": device,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 def show(title: str, numbers: dict) -> None:
@@ -179,13 +216,21 @@ def full(args) -> dict:
     peak = step_memory(backbone, TrainConfig(tokens=500, map_size=128, batch_size=4, micro_batch=1), 512)
     show("memory of SD 1.5 training beyond the weights", peak)
     exact = big["steps"]["exact"]["speedup"]
-    return {"environment": environment(args.device),
-            "map_stage": {**stage, "memory_ratio": held["ratio"], "memory": held},
-            "train_step_exact": {"cpu": exact if args.device == "cpu" else None,
-                                 "gpu": exact if args.device == "cuda" else None},
-            "train_step_default": {"speedup": big["steps"]["exact"]["speedup"], "mode": "exact"},
-            "detect": {"speedup": big["detect_speedup"]}, "train_memory_gb": peak["peak_gb"], "train_memory": peak,
-            "sd15": big, "demo": small, "roofline": floor}
+    return {
+        "environment": environment(args.device),
+        "map_stage": {**stage, "memory_ratio": held["ratio"], "memory": held},
+        "train_step_exact": {
+            "cpu": exact if args.device == "cpu" else None,
+            "gpu": exact if args.device == "cuda" else None,
+        },
+        "train_step_default": {"speedup": big["steps"]["exact"]["speedup"], "mode": "exact"},
+        "detect": {"speedup": big["detect_speedup"]},
+        "train_memory_gb": peak["peak_gb"],
+        "train_memory": peak,
+        "sd15": big,
+        "demo": small,
+        "roofline": floor,
+    }
 
 
 def main() -> None:
@@ -212,6 +257,7 @@ def main() -> None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(known, indent=1) + "\n")
     from plots import draw
+
     draw(known, ROOT / "docs" / "images")
 
 

@@ -4,6 +4,7 @@ Logits are upsampled along rows by a matrix product; the kernels do the other di
 per pixel, in plain fp32, and never write an upsampled logit to memory. Nothing uses atomics, so results do not change
 from run to run. The functions mirror those of attention.py, which calls them when `usable` says so.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import triton.language as tl
 
 from . import attention
 
-PIXELS, TOKENS = 16, 64                # of one tile of a kernel
+PIXELS, TOKENS = 16, 64  # of one tile of a kernel
 
 
 @triton.jit
@@ -49,8 +50,23 @@ def _logsumexp(wide, start, weight, out, size, side, tokens, TAPS: tl.constexpr,
 
 
 @triton.jit
-def _add_softmax(wide, start, weight, lse, out, factor, heads, rows, size, side, tokens, stride,
-                 TAPS: tl.constexpr, PX: tl.constexpr, TK: tl.constexpr):
+def _add_softmax(
+    wide,
+    start,
+    weight,
+    lse,
+    out,
+    factor,
+    heads,
+    rows,
+    size,
+    side,
+    tokens,
+    stride,
+    TAPS: tl.constexpr,
+    PX: tl.constexpr,
+    TK: tl.constexpr,
+):
     """out [N, r, R] (tokens `stride` apart) += factor * sum over heads of the softmax."""
     row = tl.program_id(0)
     x = tl.program_id(1) * PX + tl.arange(0, PX)
@@ -69,8 +85,23 @@ def _add_softmax(wide, start, weight, lse, out, factor, heads, rows, size, side,
 
 
 @triton.jit
-def _pull_back(wide, start, weight, matrix, lse, common, low, high, out, size, side, tokens,
-               TAPS: tl.constexpr, PX: tl.constexpr, TK: tl.constexpr):
+def _pull_back(
+    wide,
+    start,
+    weight,
+    matrix,
+    lse,
+    common,
+    low,
+    high,
+    out,
+    size,
+    side,
+    tokens,
+    TAPS: tl.constexpr,
+    PX: tl.constexpr,
+    TK: tl.constexpr,
+):
     """out [h*r, s, N] = sum over pixels x of A[x, column] * common[x] * softmax[x, :]; pixels low to high of a column
     have an A that is not 0."""
     row = tl.program_id(0)
@@ -94,12 +125,12 @@ def _pull_back(wide, start, weight, matrix, lse, common, low, high, out, size, s
 def _tables(side: int, size: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Of the resize matrix A [R, s]: A, first tap int32 [R], weights of the taps [R, T], and for each column the range
     of rows that are not 0, int32 [s] and [s]."""
-    matrix = attention.resize_matrix(side, size, torch.empty(0))                          # [R, s]
+    matrix = attention.resize_matrix(side, size, torch.empty(0))  # [R, s]
     taps = min(4, side)
     used = matrix != 0
-    start = used.int().argmax(1).clamp(max=side - taps)                                   # [R]
-    weight = torch.gather(matrix, 1, start[:, None] + torch.arange(taps))                 # [R, T]
-    low, high = used.int().argmax(0), size - used.flip(0).int().argmax(0)                 # [s]
+    start = used.int().argmax(1).clamp(max=side - taps)  # [R]
+    weight = torch.gather(matrix, 1, start[:, None] + torch.arange(taps))  # [R, T]
+    low, high = used.int().argmax(0), size - used.flip(0).int().argmax(0)  # [s]
     high = torch.where(used.any(0), high, low)
     return tuple(t.to(device).contiguous() for t in (matrix, start.int(), weight, low.int(), high.int()))
 
@@ -110,12 +141,13 @@ class _Rows:
     def __init__(self, logits: torch.Tensor, rows: slice, size: int):
         self.side, self.size, self.tokens = int(logits.shape[1] ** 0.5), size, logits.shape[2]
         self.matrix, self.start, self.weight, self.low, self.high = _tables(self.side, size, logits.device)
-        low = logits.reshape(len(logits), self.side, -1)                                  # [h, s, s*N]
+        low = logits.reshape(len(logits), self.side, -1)  # [h, s, s*N]
         self.wide = torch.matmul(self.matrix[rows], low).view(len(logits), -1, self.side, self.tokens)
-        self.heads, self.rows = self.wide.shape[:2]                                       # wide [h, r, s, N]
-        self.lse = self.wide.new_empty(self.heads, self.rows, size)                       # [h, r, R]
+        self.heads, self.rows = self.wide.shape[:2]  # wide [h, r, s, N]
+        self.lse = self.wide.new_empty(self.heads, self.rows, size)  # [h, r, R]
         _logsumexp[self._grid(self.heads * self.rows)[:2]](
-            self.wide, self.start, self.weight, self.lse, size, self.side, self.tokens, **self._sizes())
+            self.wide, self.start, self.weight, self.lse, size, self.side, self.tokens, **self._sizes()
+        )
 
     def _sizes(self) -> dict[str, int]:
         return {"TAPS": self.weight.shape[1], "PX": PIXELS, "TK": TOKENS}
@@ -130,15 +162,39 @@ class _Rows:
     def add_to(self, maps: torch.Tensor, factor: float) -> None:
         """maps [N, r, R] (a block of rows of contiguous maps) += factor * sum over heads of the softmax."""
         _add_softmax[self._grid(self.rows)](
-            self.wide, self.start, self.weight, self.lse, maps, factor, self.heads, self.rows, self.size, self.side,
-            self.tokens, maps.stride(0), **self._sizes())
+            self.wide,
+            self.start,
+            self.weight,
+            self.lse,
+            maps,
+            factor,
+            self.heads,
+            self.rows,
+            self.size,
+            self.side,
+            self.tokens,
+            maps.stride(0),
+            **self._sizes(),
+        )
 
     def pull_back(self, common: torch.Tensor) -> torch.Tensor:
         """[h, r, s, N]: softmax times `common` [h, r, R], summed over the pixels of a row with A^T."""
         out = torch.empty_like(self.wide)
         _pull_back[(self.heads * self.rows, self.side, triton.cdiv(self.tokens, TOKENS))](
-            self.wide, self.start, self.weight, self.matrix, self.lse, common.contiguous(), self.low, self.high, out,
-            self.size, self.side, self.tokens, **self._sizes())
+            self.wide,
+            self.start,
+            self.weight,
+            self.matrix,
+            self.lse,
+            common.contiguous(),
+            self.low,
+            self.high,
+            out,
+            self.size,
+            self.side,
+            self.tokens,
+            **self._sizes(),
+        )
         return out
 
 
@@ -168,8 +224,8 @@ def backward_layer(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Ten
     common, special = 0.0, 0.0
     for panel in _panels(logits, size):
         rows = _Rows(logits, panel, size)
-        picked = rows.softmax_of(chosen) * wanted[panel]                                  # [h, r, R, K]
-        back = rows.matrix[panel].T                                                       # [s, r]
+        picked = rows.softmax_of(chosen) * wanted[panel]  # [h, r, R, K]
+        back = rows.matrix[panel].T  # [s, r]
         common = common + torch.matmul(back, rows.pull_back(-picked.sum(-1)).flatten(2))  # [h, s, s*N]
         special = special + torch.matmul(back, torch.matmul(rows.matrix.T, picked).flatten(2))
     out.copy_(common.view(h, -1, n)).index_add_(-1, chosen, special.view(h, -1, k))
@@ -177,7 +233,7 @@ def backward_layer(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Ten
 
 @lru_cache(maxsize=8)
 def usable(device: torch.device) -> str:
-    """"" when the kernels compile on `device` and agree with the tiled path on a small case, else why not."""
+    """ "" when the kernels compile on `device` and agree with the tiled path on a small case, else why not."""
     g = torch.Generator().manual_seed(0)
     layer = (3 * torch.randn(1, 16, 7, generator=g)).to(device)
     chosen, size = torch.tensor([5, 1], device=device), 5

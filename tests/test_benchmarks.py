@@ -1,4 +1,5 @@
 """The benchmarks' naive implementation and the package compute the same numbers."""
+
 import importlib
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from stablekp_core.tokens import KeypointTokens
 from stablekp_core.training import training_step
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-CONFIG = TrainConfig.preset("reference", keypoints=3, tokens=12, candidates=6, map_size=16, sigma=1.0, batch_size=2,
-                            image_size=16)
+CONFIG = TrainConfig.preset(
+    "reference", keypoints=3, tokens=12, candidates=6, map_size=16, sigma=1.0, batch_size=2, image_size=16
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_map_stage(bench):
     fast.square().sum().backward()
     assert slow.max() > 0.1
     np.testing.assert_allclose(fast.detach(), slow.detach(), atol=1e-5)
-    for x, wanted in zip((*inputs.queries, *inputs.keys), expected):
+    for x, wanted in zip((*inputs.queries, *inputs.keys), expected, strict=True):
         assert wanted.abs().max() > 1e-2
         np.testing.assert_allclose(x.grad, wanted, atol=1e-5, rtol=1e-4)
 
@@ -53,8 +55,15 @@ def test_training_step(bench, backbone):
     tokens = torch.randn(12, backbone.width, generator=g).requires_grad_()
     loss = naive.training_step(backbone, CONFIG, tokens, pictures, theta, noise)
     expected, tokens.grad = tokens.grad, None
-    out = training_step(backbone, CONFIG, tokens, backbone.encode(pictures),
-                        backbone.encode(transforms.warp(pictures, theta)), theta, noise)
+    out = training_step(
+        backbone,
+        CONFIG,
+        tokens,
+        backbone.encode(pictures),
+        backbone.encode(transforms.warp(pictures, theta)),
+        theta,
+        noise,
+    )
     out.total.mean().backward()
     assert expected.abs().max() > 1e-4
     assert float(out.total.mean().detach()) == pytest.approx(loss, rel=1e-5)
@@ -79,21 +88,22 @@ def test_counted_memory(bench):
     memory = bench("memory")
 
     def work():
-        a = torch.zeros(1000)                                            # 4 kB
-        b = a + 1                                                        # 8 kB alive
+        a = torch.zeros(1000)  # 4 kB
+        b = a + 1  # 8 kB alive
         del a
-        b.view(10, 100).add_(1)                                          # nothing new
-        (b * 2).sum()                                                    # 8 kB and the sum
+        b.view(10, 100).add_(1)  # nothing new
+        (b * 2).sum()  # 8 kB and the sum
+
     assert 8000 <= memory.peak_bytes(work) <= 8100
     with memory.LiveBytes() as counter:
         work()
     assert counter.now == 0
     x = torch.zeros(1000, requires_grad=True)
     with memory.LiveBytes() as counter:
-        total = x.exp().sum()                                            # only the graph still holds the exp
+        total = x.exp().sum()  # only the graph still holds the exp
         assert counter.now >= 4000
         total.backward()
-        assert counter.now < 4100                                        # now it is x.grad
+        assert counter.now < 4100  # now it is x.grad
 
 
 def test_product_takes_less_memory(bench):

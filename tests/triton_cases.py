@@ -7,8 +7,8 @@ import torch
 from stablekp_core import attention
 from stablekp_core import attention_triton as kernels
 
-LAYERS = [(2, 3), (1, 4)]                                                # (heads, side)
-TOKENS, SIZE = 70, 5                                                     # more than one tile of tokens
+LAYERS = [(2, 3), (1, 4)]  # (heads, side)
+TOKENS, SIZE = 70, 5  # more than one tile of tokens
 
 
 @pytest.fixture(params=[64 << 20, 1], ids=["one-panel", "row-by-row"])
@@ -62,6 +62,7 @@ def test_kernels_check_themselves(monkeypatch):
 
     def broken(*_):
         raise RuntimeError("no compiler")
+
     monkeypatch.setattr(kernels, "image_maps", broken)
     assert kernels.usable(torch.device("cpu")) == "RuntimeError: no compiler"
     kernels.usable.cache_clear()

@@ -1,0 +1,128 @@
+"""Reading a UNet's cross-attention: processors that note queries, end the pass after the last one, and are put back.
+
+Also here, sharing the processors: blocks that are computed again in the backward pass, and the keys of tokens.
+Knows diffusers' UNets, nothing of latents, losses or files.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+def captured_layers(unet) -> tuple[str, ...]:
+    """Names of the first four cross-attentions of the up path (Eq. 3's layers 7 to 10)."""
+    names = [name for name, _ in unet.named_modules() if name.startswith("up_blocks.") and name.endswith(".attn2")]
+    return tuple(names[:4])
+
+
+class LastQuery(Exception):
+    """Raised by the last captured layer to end the UNet's forward pass."""
+
+
+class _TokenAttention:
+    """Cross-attention processor: keys and values of shared tokens are projected once for the whole batch."""
+
+    def __init__(self, name: str, found: dict | None, stop: bool):
+        self.name, self.found, self.stop = name, found, stop
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, mask=None):
+        b = hidden_states.shape[0]
+        q = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, P, d]
+        if self.found is not None:
+            self.found[self.name] = q
+        if self.stop:
+            raise LastQuery
+        k = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [1|B, h, N, d]
+        v = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        if mask is not None:
+            mask = mask[:, None].to(q.dtype)  # [B, 1, 1, N]
+        out = F.scaled_dot_product_attention(q, k.expand(b, -1, -1, -1), v.expand(b, -1, -1, -1), attn_mask=mask)
+        out = out.transpose(1, 2).flatten(2)  # [B, P, C]
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+class _SelfAttention:
+    """Self-attention processor that ignores the extra argument of the cross-attentions."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, mask=None):
+        q, k, v = (
+            f(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for f in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+@contextmanager
+def _installed(unet, processors):
+    """The UNet with other attention processors; those that were there before come back whatever happens."""
+    before = dict(unet.attn_processors)
+    unet.set_attn_processor(dict(processors))
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)
+
+
+@contextmanager
+def _recomputed(unet, layers, processors):
+    """Within the context, residual and transformer blocks keep their inputs only and are computed again in backward,
+    whenever that comes, with the same processors. Blocks with a captured query are left alone: they hold the end."""
+
+    def again(forward, *args, **kwargs):
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _installed(unet, processors)),
+            **kwargs,
+        )
+
+    blocks = [
+        module
+        for name, module in unet.named_modules()
+        if type(module).__name__ in ("ResnetBlock2D", "BasicTransformerBlock")
+        and not any(layer.startswith(name + ".") for layer in layers)
+    ]
+    for block in blocks:
+        block.forward = partial(again, block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+@contextmanager
+def queries(unet, layers, stop: bool = True, recompute: bool = False):
+    """Within the context, UNet calls fill the yielded dict: layer name -> queries [B, heads, P, d].
+
+    With `stop`, a call ends at the last layer by raising `LastQuery`; with `recompute`, blocks are computed again in
+    the backward pass instead of keeping what they need for it. The processors that were there before come back whatever
+    happens.
+    """
+    before = dict(unet.attn_processors)
+    found: dict[str, torch.Tensor] = {}
+    processors = {}
+    for key in before:
+        name = key.removesuffix(".processor")
+        if name.endswith(".attn2"):
+            processors[key] = _TokenAttention(name, found if name in layers else None, stop and name == layers[-1])
+        else:
+            processors[key] = _SelfAttention()
+    with _installed(unet, processors), _recomputed(unet, layers, processors) if recompute else nullcontext():
+        yield found
+
+
+def keys(unet, layer: str, tokens: torch.Tensor) -> torch.Tensor:
+    """Keys [..., heads, N, d] of tokens [..., N, D] in one layer, in fp32."""
+    attn = unet.get_submodule(layer)
+    k = F.linear(tokens.float(), attn.to_k.weight.float())
+    return k.unflatten(-1, (attn.heads, -1)).transpose(-3, -2)
