@@ -138,8 +138,8 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
 
 @torch.no_grad()
 def detect(backbone, tokens, chosen, picture, theta, noise, timestep: int, size: int) -> torch.Tensor:
-    """Averaged maps [K, R, R] of one picture [1, 3, S, S]: a VAE and a UNet pass of batch 1 per view of theta [V, 2, 3],
-    all N tokens' maps each; noise [V, 4, h, w]."""
+    """Averaged maps [K, R, R] of one picture [1, 3, S, S]: a VAE and a UNet pass of batch 1 per view of theta
+    [V, 2, 3], all N tokens' maps each; noise [V, 4, h, w]."""
     total, seen = 0.0, 0.0
     for v in range(len(theta)):
         latents = backbone.encode(transforms.warp(picture, theta[v : v + 1]))
