@@ -1,0 +1,284 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import WIDTH
+
+from stablekp_core.attention import coarse_maps, token_maps
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection import Detector, average_views, detect, read_out
+from stablekp_core.errors import KeypointError
+from stablekp_core.images import ImageSet
+from stablekp_core.randomness import generator_for
+from stablekp_core.tokens import KeypointTokens
+from stablekp_core.transforms import identity_affine, random_affine, warp
+
+SIZE, CHOSEN = 16, (7, 2, 9)
+
+
+def make_tokens(scores=(0.5, 0.5, 0.5), **changes):
+    config = TrainConfig(keypoints=3, tokens=12, candidates=5, map_size=SIZE).replace(**changes)
+    embeddings = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
+    return KeypointTokens(
+        embeddings,
+        CHOSEN,
+        config=config.to_dict(),
+        model_hash="0123abcd",
+        names=("a", "b", "c"),
+        skeleton=((0, 2),),
+        scores=scores,
+    )
+
+
+def pictures(count=3, size=(20, 30), seed=0):
+    rng = np.random.default_rng(seed)
+    return [(f"p{i}", rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for i in range(count)]
+
+
+def theta_of(count, seed=0):
+    return random_affine(count, 15, (0.8, 1.0), 0.25, torch.Generator().manual_seed(seed))
+
+
+def lookup(map_, x, y):
+    """Bilinear value of map_ [R, R] at grid coordinates, zero outside."""
+    size, total = len(map_), 0.0
+    for r in (math.floor(y), math.floor(y) + 1):
+        for c in (math.floor(x), math.floor(x) + 1):
+            if 0 <= r < size and 0 <= c < size:
+                total += (1 - abs(y - r)) * (1 - abs(x - c)) * map_[r, c]
+    return total
+
+
+def naive_average(maps, theta):
+    """maps [V, R, R] of one keypoint: each picture pixel's mean over the views, weighted by how much they
+    saw.
+    """
+    size = maps.shape[-1]
+    out = np.zeros((size, size))
+    for row in range(size):
+        for column in range(size):
+            total = seen = 0.0
+            u, v = (2 * column + 1) / size - 1, (2 * row + 1) / size - 1
+            for map_, t in zip(maps, theta, strict=True):
+                x, y = np.linalg.solve(t[:, :2], np.array([u, v]) - t[:, 2])
+                x, y = ((x + 1) * size - 1) / 2, ((y + 1) * size - 1) / 2
+                total, seen = total + lookup(map_, x, y), seen + lookup(np.ones_like(map_), x, y)
+            out[row, column] = total / seen if seen > 1e-5 else 0
+    return out
+
+
+def test_views_are_averaged_where_they_saw_something():
+    theta, maps = theta_of(6), torch.rand(6, 2, 12, 12, generator=torch.Generator().manual_seed(1))
+    found = average_views(maps, theta, 2)
+    assert found.shape == (2, 2, 12, 12)
+    for image in range(2):
+        own = slice(3 * image, 3 * image + 3)
+        for k in range(2):
+            expected = naive_average(maps[own, k].double().numpy(), theta[own].double().numpy())
+            np.testing.assert_allclose(found[image, k], expected, atol=2e-4)
+    np.testing.assert_allclose(average_views(maps, identity_affine(6), 6), maps, atol=1e-5)
+    half = torch.tensor([[[0.5, 0, 0], [0, 0.5, 0]]])  # sees the middle only
+    assert average_views(torch.ones(1, 1, 12, 12), half, 1)[0, 0, 0].max() == 0
+
+
+def naive_soft(map_, radius):
+    row, column = np.unravel_index(map_.argmax(), map_.shape)
+    x = y = mass = 0.0
+    for r in range(len(map_)):
+        for c in range(len(map_)):
+            if abs(r - row) <= radius and abs(c - column) <= radius:
+                x, y, mass = x + map_[r, c] * (c + 0.5), y + map_[r, c] * (r + 0.5), mass + map_[r, c]
+    return x / mass / len(map_), y / mass / len(map_)
+
+
+def test_read_out():
+    maps = torch.rand(2, 3, 11, 11, generator=torch.Generator().manual_seed(0)) ** 4
+    for radius in (1.0, 2.5, 40.0):
+        xy, height = read_out(maps, "soft", radius)
+        expected = [[naive_soft(m.double().numpy(), radius) for m in image] for image in maps]
+        np.testing.assert_allclose(xy, expected, atol=1e-5)
+        assert torch.equal(height, maps.amax((2, 3)))
+    xy, height = read_out(maps, "argmax", 2.0)
+    for image in range(2):
+        for k in range(3):
+            row, column = divmod(maps[image, k].argmax().item(), 11)
+            assert xy[image, k].tolist() == pytest.approx([(column + 0.5) / 11, (row + 0.5) / 11])
+    assert torch.equal(height, maps.amax((2, 3)))
+
+
+def test_soft_read_out_is_finer_than_a_pixel():
+    along = torch.arange(32) + 0.5
+    for x, y in ((10.2, 20.9), (13.5, 14.0), (16.74, 9.1)):
+        map_ = torch.exp(-((along - x)[None] ** 2 + (along - y)[:, None] ** 2) / 8)
+        soft, hard = read_out(map_, "soft", 4.0)[0] * 32, read_out(map_, "argmax", 4.0)[0] * 32
+        off_soft, off_hard = ((p - torch.tensor([x, y])).norm() for p in (soft, hard))
+        assert off_soft < 0.1 and off_soft < off_hard / 2
+    assert read_out(torch.zeros(1, 4, 4), "soft", 2.0)[0].isfinite().all()
+
+
+def naive_view_maps(backbone, tokens, square, theta, config, training):
+    """Maps [V, K, R, R] of one picture, one view and one noise draw at a time."""
+    out = []
+    for v, t in enumerate(theta):
+        latent = backbone.encode(warp(square[None], t[None]))
+        draws = []
+        for draw in range(config.noise_draws):
+            g = generator_for(config.seed, "detection noise", v, draw)
+            noisy = backbone.add_noise(latent, torch.randn(latent.shape[1:], generator=g), training.timestep)
+            logits = backbone.token_logits(noisy, training.timestep, tokens.embeddings, training.gradient)
+            maker = coarse_maps if training.upsample == "maps" else token_maps
+            draws.append(maker(logits, training.map_size)[0, list(CHOSEN)])
+        out.append(torch.stack(draws).mean(0))
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize(
+    ("training", "detection"),
+    [
+        ({}, {"views": 3}),
+        ({"timestep": 50}, {"views": 2, "identity": False, "noise_draws": 3, "seed": 4}),
+        ({"upsample": "maps", "gradient": "cached"}, {"views": 1, "map_size": 24}),
+        ({}, {"views": 0}),
+    ],
+)
+def test_maps_are_the_mean_over_views(backbone, training, detection):
+    tokens, config = make_tokens(**training), DetectConfig(batch_size=3, **detection)
+    detector = Detector(backbone, tokens, config)
+    squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps, peaks = detector.maps(squares)
+    theta = random_affine(config.views, 15, (0.8, 1.0), 0.25, generator_for(config.seed, "detection views"))
+    if config.identity:
+        theta = torch.cat([identity_affine(1), theta])
+    size = config.map_size or SIZE
+    assert maps.shape == (2, 3, size, size) and peaks.shape == (2, len(theta), 3, 2)
+    for i in range(2):
+        single = naive_view_maps(backbone, tokens, squares[i], theta, config, TrainConfig.from_dict(tokens.config))
+        if size != SIZE:
+            single = F.interpolate(single, size=(size, size), mode="bilinear", align_corners=False)
+        for k in range(3):
+            expected = naive_average(single[:, k].double().numpy(), theta.double().numpy())
+            np.testing.assert_allclose(maps[i, k], expected, atol=3e-4)
+        for v in range(len(theta)):
+            for k in range(3):
+                row, column = divmod(single[v, k].argmax().item(), size)
+                at = (
+                    theta[v].double()
+                    @ torch.tensor([(2 * column + 1) / size - 1, (2 * row + 1) / size - 1, 1]).double()
+                )
+                assert peaks[i, v, k].tolist() == pytest.approx(((at + 1) / 2).tolist(), abs=1e-5)
+
+
+def test_confidence_and_spread(backbone):
+    detector = Detector(backbone, make_tokens(scores=(0.5, 0.8, 0.2)), DetectConfig(readout="argmax"))
+    maps = torch.zeros(1, 3, SIZE, SIZE)
+    maps[0, 0, 3, 5], maps[0, 1, 8, 8], maps[0, 2, 15, 0] = 0.25, 0.2, 0.9
+    peaks = torch.rand(1, 4, 3, 2, generator=torch.Generator().manual_seed(0))
+    xy, confidence, spread = detector.unit_points(maps, peaks)
+    expected = np.array([[5.5, 3.5], [8.5, 8.5], [0.5, 15.5]]) / SIZE
+    np.testing.assert_allclose(xy[0], expected)
+    np.testing.assert_allclose(confidence[0], [0.5, 0.25, 1.0], rtol=1e-6)
+    for k in range(3):
+        away = [math.dist(peaks[0, v, k].tolist(), expected[k]) for v in range(4)]
+        assert spread[0, k] == pytest.approx(sum(away) / 4, rel=1e-5)
+    without = Detector(backbone, make_tokens(scores=()), DetectConfig(readout="argmax"))
+    np.testing.assert_allclose(without.unit_points(maps, peaks)[1][0], [0.25, 0.2, 0.9], rtol=1e-6)
+
+
+def test_the_window_grows_with_the_map(backbone):
+    along = torch.arange(64) + 0.5
+    map_ = torch.exp(-((along - 30.0)[None] ** 2 + (along - 30.0)[:, None] ** 2) / 50)
+    map_[10:20, 36:44] = 0.4  # outside the window of 2 sigma * 64 / 16 = 8 pixels around the peak
+    detector = Detector(backbone, make_tokens(sigma=1.0), DetectConfig(map_size=64, window=2.0))
+    xy = detector.unit_points(map_.expand(1, 3, 64, 64), torch.zeros(1, 1, 3, 2))[0]
+    np.testing.assert_allclose(
+        xy[0] * 64, naive_soft(map_.numpy(), 8) * np.array([64.0] * 2) * np.ones((3, 2)), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(("resize", "spots"), [("squash", [(0.25, 0.5), (1, 1)]), ("pad", [(0.25, 0.5), (1, 0.75)])])
+def test_points_are_pixels_of_the_original_picture(backbone, monkeypatch, resize, spots):
+    """A 40 x 20 picture: the middle of its left half, and its lower right corner."""
+    detector = Detector(backbone, make_tokens(resize=resize))
+    unit = np.array([spots[0], spots[1], spots[0]])[None]
+    monkeypatch.setattr(detector, "unit_points", lambda *a: (unit, np.ones((1, 3)), np.zeros((1, 3))))
+    (found,) = detector.stream([("wide", np.zeros((20, 40, 3), dtype=np.uint8))])
+    np.testing.assert_allclose(found.keypoints.xy[0], [[10, 10], [40, 20], [10, 10]], atol=1e-4)
+    assert found.keypoints.sizes.tolist() == [[40, 20]]
+
+
+def test_pictures_do_not_depend_on_their_company(backbone):
+    tokens, images = make_tokens(), pictures(4)
+    whole = detect(backbone, tokens, images, DetectConfig(views=2, batch_size=64))
+    for changes in ({"batch_size": 1}, {"batch_size": 4}, {"batch_size": 7}):
+        again = detect(backbone, tokens, images, DetectConfig(views=2, **changes))
+        np.testing.assert_allclose(again.keypoints.xy, whole.keypoints.xy, atol=1e-3)
+        np.testing.assert_allclose(again.keypoints.confidence, whole.keypoints.confidence, atol=1e-4)
+    backwards = detect(backbone, tokens, images[::-1], DetectConfig(views=2))
+    np.testing.assert_allclose(backwards.keypoints.xy[::-1], whole.keypoints.xy, atol=1e-3)
+    other = detect(backbone, tokens, images, DetectConfig(views=2, seed=1))
+    assert np.abs(other.keypoints.xy - whole.keypoints.xy).max() > 1e-2
+    assert np.array_equal(
+        whole.keypoints.xy, detect(backbone, tokens, images, DetectConfig(views=2, batch_size=64)).keypoints.xy
+    )
+
+
+def test_what_a_detection_holds(backbone):
+    images, done = pictures(3), []
+    images[1] = ("tall", np.zeros((50, 16, 3), dtype=np.uint8))
+    found = detect(backbone, make_tokens(), images, DetectConfig(views=1), keep_maps=True, on_progress=done.append)
+    points = found.keypoints
+    assert points.xy.shape == (3, 3, 2) and points.confidence.shape == found.spread.shape == (3, 3)
+    assert (points.confidence >= 0).all() and (points.confidence <= 1).all() and (found.spread > 0).any()
+    assert points.images == ("p0", "tall", "p2") and points.sizes.tolist() == [[30, 20], [16, 50], [30, 20]]
+    assert points.names == ("a", "b", "c") and points.skeleton == ((0, 2),)
+    assert (points.xy >= 0).all() and (points.xy <= points.sizes[:, None]).all()
+    assert found.maps.shape == (3, 3, SIZE, SIZE) and done == [1, 2, 3]
+    assert detect(backbone, make_tokens(), images, DetectConfig(views=1)).maps is None
+
+
+def test_stopping(backbone):
+    def stop(done):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detect(backbone, make_tokens(), pictures(5), DetectConfig(views=0), on_progress=stop)
+
+
+def test_pictures_are_read_as_they_are_needed(backbone):
+    read = []
+
+    def source():
+        for item in pictures(6):
+            read.append(item[0])
+            yield item
+
+    stream = Detector(backbone, make_tokens(), DetectConfig(views=1, batch_size=4)).stream(source())
+    next(stream)
+    assert read == ["p0", "p1"]  # two pictures of two views fill a batch of four
+
+
+def test_tokens_that_do_not_fit(backbone):
+    wide = KeypointTokens(torch.zeros(12, WIDTH + 1), CHOSEN)
+    with pytest.raises(KeypointError, match=f"{WIDTH + 1} wide but the model takes {WIDTH}"):
+        detect(backbone, wide, pictures(1))
+    backbone.hash = "another"
+    with pytest.warns(UserWarning, match="trained with other weights"):
+        detect(backbone, make_tokens(), pictures(1), DetectConfig(views=0))
+
+
+def test_tokens_without_a_configuration_are_used_with_the_defaults(backbone):
+    bare = KeypointTokens(make_tokens().embeddings, CHOSEN)
+    detector = Detector(backbone, bare, DetectConfig(views=0))
+    assert (detector.size, detector.training.sigma) == (128, 2.0)
+    assert detector.maps(torch.rand(1, 3, 16, 16))[0].shape == (1, 3, 128, 128)
+
+
+def test_nothing_to_detect(backbone):
+    with pytest.raises(KeypointError):
+        detect(backbone, make_tokens(), [])
+    broken = ImageSet([], [], minimum=0)
+    with pytest.raises(KeypointError):
+        detect(backbone, make_tokens(), broken)
