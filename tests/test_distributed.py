@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from sd15_writer import write_checkpoint
 
 from stablekp_core import cli, synthetic
 from stablekp_core.backbone import load_backbone
@@ -28,8 +27,7 @@ CONFIG = TrainConfig(
     candidates=5,
     steps=6,
     batch_size=3,
-    image_size=64,
-    map_size=16,
+    map_size=32,
     selection_images=3,
     selection_views=1,
 )
@@ -58,7 +56,7 @@ with process_group("cpu") as (ranks, device):
     torch.set_num_threads(1)
     me = folder / f"rank{ranks.rank}"
     me.mkdir()
-    run = lambda **how: training.train(load_backbone(str(folder / "small.safetensors"), device=device),
+    run = lambda **how: training.train(load_backbone("demo", device=device),
                                        load_folder(folder / "pictures"), config, **how)
     whole = run()
     whole_batches = list(batches)
@@ -86,16 +84,15 @@ with process_group("cpu") as (ranks, device):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    write_checkpoint(folder / "small.safetensors")
     (folder / "pictures").mkdir()
     for seed in range(5):
-        Image.fromarray(synthetic.render("dolls", seed, 64).image).save(folder / "pictures" / f"{seed}.png")
+        Image.fromarray(synthetic.render("faces", seed).image).save(folder / "pictures" / f"{seed}.png")
     return folder
 
 
 def run_alone(folder, steps=CONFIG.steps, **how):
     return train(
-        load_backbone(str(folder / "small.safetensors"), device="cpu"),
+        load_backbone("demo", device="cpu"),
         load_folder(folder / "pictures"),
         CONFIG.replace(steps=steps),
         **how,
@@ -121,7 +118,7 @@ def command(folder, alone):
     script.write_text(SCRIPT)
     out.mkdir()
     (out / "out.checkpoint").write_bytes((folder / "begun_by_one").read_bytes())
-    flags = ["--resume", "--device", "cpu", "--model", folder / "small.safetensors"]
+    flags = ["--resume", "--device", "cpu", "--model", "demo"]
     for name, value in CONFIG.to_dict().items():
         if value != TrainConfig().to_dict()[name]:
             flags += [f"--{name.replace('_', '-')}", value]
@@ -161,9 +158,8 @@ def two(folder, command):
 
 
 def assert_same_tokens(found, expected):
-    """Rounding differs between batches of 3, 2 and 1, and Adam divides by gradients as small as the rounding;
-    so compare with how far six steps carry a value, which is at most six learning rates."""
-    assert (found - expected).abs().max() < 0.02 * CONFIG.steps * CONFIG.learning_rate
+    """To within a thousandth of the way that six steps carry a value, which is at most six learning rates."""
+    assert (found - expected).abs().max() < 1e-3 * CONFIG.steps * CONFIG.learning_rate
 
 
 def first_moment(path):
@@ -179,7 +175,7 @@ def test_two_processes_learn_what_one_learns(folder, alone, two):
     ).abs().max() > 0.5 * CONFIG.steps * CONFIG.learning_rate
     for result in two:
         assert_same_tokens(result["whole"], alone.tokens.embeddings)
-        np.testing.assert_allclose(result["losses"], alone.losses, rtol=1e-4)
+        np.testing.assert_allclose(result["losses"], alone.losses, rtol=1e-5)
         assert result["chosen"] == alone.tokens.chosen
     assert torch.equal(two[0]["whole"], two[1]["whole"])
 
@@ -194,19 +190,19 @@ def test_a_run_of_one_process_goes_on_with_two(alone, two):
         assert result["resumed_from"] and result["absent"]
         assert_same_tokens(result["rest"], alone.tokens.embeddings)
         assert len(result["rest_losses"]) == CONFIG.steps
-        np.testing.assert_allclose(result["rest_losses"], alone.losses, rtol=1e-4)
+        np.testing.assert_allclose(result["rest_losses"], alone.losses, rtol=1e-5)
 
 
 def test_a_run_of_two_processes_goes_on_with_one(folder, alone, two):
     assert not (folder / "rank1" / "half").exists()  # only the first process writes
     rest = run_alone(folder, checkpoint=folder / "rank0" / "half", resume=True)
     assert_same_tokens(rest.tokens.embeddings, alone.tokens.embeddings)
-    np.testing.assert_allclose(rest.losses, alone.losses, rtol=1e-4)
+    np.testing.assert_allclose(rest.losses, alone.losses, rtol=1e-5)
 
 
 def test_gradients_are_those_of_the_whole_batch(folder, two):
     expected, found = first_moment(folder / "begun_by_one"), first_moment(folder / "rank0" / "half")
-    assert (found - expected).norm() < 1e-3 * expected.norm()  # Adam alone would hide a wrong scale
+    assert (found - expected).norm() < 1e-5 * expected.norm()  # Adam alone would hide a wrong scale
 
 
 def test_the_command_resumes_and_only_the_first_process_prints_and_writes(folder, command, alone):
