@@ -200,7 +200,7 @@ def load_backbone(
     kind = choose_dtype(dtype, place)
     loaded = load_model(model, kind)
     unet, vae = loaded.unet.to(place), loaded.vae.to(place)
-    if place.type in ("cpu", "cuda"):  # where convolutions are faster in this layout
+    if place.type == "cuda":  # faster there; on CPUs rounding would then depend on the batch size
         unet = unet.to(memory_format=torch.channels_last)
         vae = vae.to(memory_format=torch.channels_last)
     backbone = Backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute)

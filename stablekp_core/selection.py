@@ -128,14 +128,14 @@ def most_consistent(
     position [I, V, N, 2]: peak of each token in view V of image I, brought back to the picture, in the unit square;
     seen bool [I, V, N]: whether the spot the first view found lies inside that view; height [I, N]: the peak's height.
     A token's inconsistency is the mean distance of other views' peaks from the first view's, less a twentieth of its
-    median height; to the views that see the spot, a tenth of all views is added as half a picture away, so that a spot
+    median height; to the views that see the spot, a fiftieth of all views is added as half a picture away, so that a spot
     in a corner, which few views see, does not pass for consistent. The most consistent token comes first; then always
     the one with the largest distance from those taken (median over images) less four times its inconsistency. Returns
     (int64 [K], inconsistency [N]).
     """
     away = (position[:, 1:] - position[:, :1]).norm(dim=-1)  # [I, V-1, N]
     weight = seen[:, 1:].float()
-    doubt = 0.1 * away[:, :, 0].numel()
+    doubt = 0.02 * away[:, :, 0].numel()
     mean = ((away * weight).sum((0, 1)) + 0.5 * doubt) / (weight.sum((0, 1)) + doubt)  # [N]
     inconsistency = mean - 0.05 * height.median(0).values  # height breaks near-ties
     taken = [int(inconsistency.argmin())]

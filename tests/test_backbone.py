@@ -80,7 +80,7 @@ def test_queries_are_those_of_the_whole_unchanged_unet(backbone):
         found, expected = backbone.queries(noisy, 3, tokens), stock_queries(backbone.unet, noisy, 3, tokens)
     assert [tuple(q.shape) for q in found] == [(2, 4, 16, 8)] * 3 + [(2, 4, 64, 4)]
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        np.testing.assert_allclose(a, b, atol=1e-6)
     other = backbone.queries(noisy, 3, some(TOKENS, WIDTH, seed=2))
     assert (other[3] - found[3]).abs().max() > 1e-3  # the features depend on the tokens
 
@@ -151,7 +151,7 @@ def test_the_whole_unet_can_run_with_a_mask_of_tokens(backbone):
         expected = backbone.unet(noisy, 5, tokens[:, :4]).sample
         with queries(backbone.unet, (), stop=False):
             found = backbone.unet(noisy, 5, tokens, cross_attention_kwargs={"mask": mask}).sample
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def exact_logits(unet, noisy, tokens):
@@ -292,6 +292,6 @@ def test_load_backbone_from_a_folder(model_folder, monkeypatch):
     noisy, tokens = some(1, 4, 8, 8), some(TOKENS, WIDTH, seed=1)
     expected = Backbone(make_unet(), make_vae()).token_logits(noisy, 0, tokens)
     for a, b in zip(loaded.token_logits(noisy, 0, tokens), expected, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        np.testing.assert_allclose(a, b, atol=1e-6)
     half = load_backbone(str(model_folder), "bf16", "cpu")
     assert half.dtype == next(half.unet.parameters()).dtype == torch.bfloat16
