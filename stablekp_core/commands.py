@@ -17,6 +17,7 @@ from . import drawing
 from .backbone import load_backbone
 from .cli import config_from
 from .config import DetectConfig, TrainConfig
+from .detection import Detector, picture_maps
 from .detection import detect as detect_keypoints
 from .distributed import Ranks, process_group
 from .errors import KeypointError
@@ -144,6 +145,7 @@ def detect(args: argparse.Namespace) -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, (found.keypoints.to_json() + "\n").encode())
     if args.csv:
+        args.csv.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.csv, found.keypoints.to_csv().encode())
     print(f"{len(found.keypoints)} images, {found.keypoints.num_keypoints} keypoints each: {args.output}")
 
@@ -207,8 +209,10 @@ def heatmaps(args: argparse.Namespace) -> None:
     """Draw the averaged maps of some keypoints over one picture."""
     tokens, images = KeypointTokens.load(args.tokens_file), load_files([args.image])
     backbone = load_backbone(args.model, args.dtype, args.device)
-    found = detect_keypoints(backbone, tokens, images, config_from(args, DetectConfig), keep_maps=True)
-    save_picture(args.output, drawing.heat_maps(images[0], found.maps[0].numpy(), args.which, xy=found.keypoints.xy[0]))
+    detector, picture = Detector(backbone, tokens, config_from(args, DetectConfig)), images[0]
+    (found,) = detector.stream([("", picture)], keep_maps=True)
+    maps = picture_maps(found.maps[0], detector.square(picture)[1]).numpy()
+    save_picture(args.output, drawing.heat_maps(picture, maps, args.which, xy=found.keypoints.xy[0]))
     print(args.output)
 
 

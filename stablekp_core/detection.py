@@ -56,6 +56,14 @@ def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tens
     return torch.stack([x, y], -1) / size, height
 
 
+def picture_maps(maps: torch.Tensor, way: SquareMap) -> torch.Tensor:
+    """Maps [K, R, R] on the model's square -> [K, R, R] on the picture alone: bars that pad it are cut off."""
+    theta = torch.tensor(
+        [[way.span_x, 0, 2 * way.left + way.span_x - 1], [0, way.span_y, 2 * way.top + way.span_y - 1]]
+    )
+    return transforms.warp(maps[None], theta[None].to(maps))[0]
+
+
 class Detector:
     """A backbone, tokens and settings, ready for any number of pictures; holds no picture between calls."""
 

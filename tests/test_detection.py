@@ -8,9 +8,9 @@ from tiny_models import WIDTH
 
 from stablekp_core.attention import coarse_maps, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import Detector, average_views, detect, read_out
+from stablekp_core.detection import Detector, average_views, detect, picture_maps, read_out
 from stablekp_core.errors import KeypointError
-from stablekp_core.images import ImageSet
+from stablekp_core.images import ImageSet, square_map
 from stablekp_core.randomness import generator_for
 from stablekp_core.tokens import KeypointTokens
 from stablekp_core.transforms import identity_affine, random_affine, warp
@@ -282,3 +282,15 @@ def test_nothing_to_detect(backbone):
     broken = ImageSet([], [], minimum=0)
     with pytest.raises(KeypointError):
         detect(backbone, make_tokens(), broken)
+
+
+def test_maps_on_the_picture_leave_out_the_bars():
+    maps = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(picture_maps(maps, square_map(30, 20, 16, "squash")), maps, atol=1e-5)
+    wide, tall = (picture_maps(maps, square_map(*size, 16, "pad")) for size in ((40, 20), (10, 40)))
+    np.testing.assert_allclose(wide[0, 4, 7], 0.25 * maps[0, 5, 7] + 0.75 * maps[0, 6, 7], atol=1e-5)
+    assert torch.allclose(wide.mean((1, 2)), maps[:, 4:12].mean((1, 2)), atol=0.03)
+    assert torch.allclose(tall.mean((1, 2)), maps[:, :, 6:10].mean((1, 2)), atol=0.06)
+    flag = torch.zeros(1, 16, 16)
+    flag[0, 6:, 4:8] = 1  # all of the lower part, a square of its own
+    assert picture_maps(flag, square_map(10, 40, 16, "pad"))[0, 8:, :6].min() == 1
