@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,8 +23,12 @@ from sd15_writer import (
 )
 
 from stablekp_core import checkpoint
+from stablekp_core.backbone import Backbone
 from stablekp_core.checkpoint import load_model, unet_from_ldm, vae_from_ldm, weights_hash
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection import detect
 from stablekp_core.errors import KeypointError
+from stablekp_core.tokens import KeypointTokens
 
 ROOT = Path(__file__).parent.parent
 
@@ -455,3 +460,9 @@ def test_full_size_file(tmp_path):
     with torch.no_grad():
         out = model.unet.to(torch.float32)(latents, steps, tokens).sample
     assert out.shape == (2, 4, 16, 16) and out.isfinite().all()
+    small = TrainConfig(keypoints=4, tokens=20, candidates=8, image_size=64, map_size=16)
+    learned = KeypointTokens(torch.randn(20, 768), (0, 5, 7, 9), config=small.to_dict(), model_hash=model.hash)
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    backbone = Backbone(model.unet, model.vae.to(torch.float32), model.name, model.hash)
+    found = detect(backbone, learned, [("one", picture)], DetectConfig(views=1)).keypoints
+    assert found.xy.shape == (1, 4, 2) and (found.xy >= 0).all() and (found.xy <= (80, 60)).all()
