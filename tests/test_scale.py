@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sd15_writer import write_checkpoint
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -39,18 +38,13 @@ def png(seed, size=64):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(write_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors"))
-
-
-@pytest.fixture(scope="module")
-def backbone(model):
-    return load_backbone(model, device="cpu")
+def backbone():
+    return load_backbone("demo", device="cpu")
 
 
 def random_tokens(seed=0):
-    config = TrainConfig(keypoints=3, tokens=12, candidates=5, image_size=64, map_size=16)
-    embeddings = torch.randn(12, 48, generator=torch.Generator().manual_seed(seed))
+    config = TrainConfig(keypoints=3, tokens=12, candidates=5, map_size=32)
+    embeddings = torch.randn(12, 64, generator=torch.Generator().manual_seed(seed))
     return KeypointTokens(
         embeddings, (1, 5, 7), config=config.to_dict(), names=("a", "b", "c"), skeleton=((0, 2),)
     )
@@ -443,9 +437,7 @@ def all_rows(folder):
     return parquet.read_table(folder).to_pylist()  # ignores names that begin with _ or ., like other readers
 
 
-def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(
-    small_cluster, tmp_path, model, backbone, tokens
-):
+def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(small_cluster, tmp_path, backbone, tokens):
     source, out, killed = tmp_path / "in", tmp_path / "in" / "out", []
     source.mkdir()
     for i in range(24):
@@ -463,7 +455,7 @@ def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(
             str(out),
             tokens,
             LOOK,
-            model=model,
+            model="demo",
             device="cpu",
             pool=Pool(workers),
             part_rows=3,
@@ -494,7 +486,7 @@ def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(
     assert {name for name in after if after[name] != before.get(name)} == {part_name(2), part_name(8)}
     assert run(1).rows == 0  # nothing to do: no worker is started
     with pytest.raises(KeypointError, match="another tokens"):
-        detect_dataset(str(source), str(out), random_tokens(1), LOOK, model=model, device="cpu")
+        detect_dataset(str(source), str(out), random_tokens(1), LOOK, model="demo", device="cpu")
 
 
 def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, tokens):
@@ -516,10 +508,10 @@ def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, t
 
 
 @pytest.mark.slow
-def test_what_kills_every_worker_does_not_hold_up_the_others(small_cluster, model, tokens):
+def test_what_kills_every_worker_does_not_hold_up_the_others(small_cluster, tokens):
     ray = small_cluster
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
-    job = Job(model, tokens, LOOK, _deadly, device="cpu", retries=1)
+    job = Job("demo", tokens, LOOK, _deadly, device="cpu", retries=1)
     done = {d.number: d for d in run_pieces(ray, job, [(n, f"{n}") for n in range(5)], Pool(2))}
     assert sorted(done) == list(range(5))
     assert done[2].problem == "2 workers died over it" and done[3].problem == "ConnectionError: gone"
