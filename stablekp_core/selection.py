@@ -130,8 +130,8 @@ def most_consistent(
     A token's inconsistency is the mean distance of other views' peaks from the first view's, less a twentieth of its
     median height; to the views that see the spot, a fiftieth of all views is added as half a picture away, so that a
     spot in a corner, which few views see, does not pass for consistent. The most consistent token comes first; then
-    always the one with the largest distance from those taken (median over images) less four times its inconsistency. Returns
-    (int64 [K], inconsistency [N]).
+    always the one with the largest distance from those taken (median over images) less four times its inconsistency.
+    Returns (int64 [K], inconsistency [N]).
     """
     away = (position[:, 1:] - position[:, :1]).norm(dim=-1)  # [I, V-1, N]
     weight = seen[:, 1:].float()
