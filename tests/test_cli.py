@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import WIDTH, make_unet, make_vae, write_pictures
+from tiny_models import WIDTH, write_pictures
 
 from stablekp_core import cli, commands
-from stablekp_core.backbone import Backbone
 from stablekp_core.keypoints import Keypoints
 from stablekp_core.tokens import KeypointTokens
 
@@ -79,10 +78,8 @@ def test_detect_writes_coco_and_a_table(place, detected):
     assert found.images == tuple(f"picture{i}.png" for i in range(4))
     assert found.xy.shape == (4, 3, 2) and found.sizes.tolist() == [[32, 24]] * 4
     assert (found.xy >= 0).all() and (found.xy <= (32, 24)).all()
-    assert (
-        sorted(json.loads(detected.read_text())) == ["annotations", "categories", "images"]
-        or json.loads(detected.read_text())["annotations"]
-    )
+    coco = json.loads(detected.read_text())
+    assert [len(coco[key]) for key in ("images", "annotations", "categories")] == [4, 4, 1]
     table = (place / "tables" / "k.csv").read_text().splitlines()
     assert table[0].startswith("image,row,width") and len(table) == 1 + 4 * 3
 
@@ -162,7 +159,7 @@ def test_draw_keeps_pictures_of_the_same_stem_apart_and_instances_together(tmp_p
     write_keypoints(tmp_path / "k.json", ["picture0.png"] * 3, [0, 0, 0])
     assert run("draw", tmp_path / "p", tmp_path / "k.json", tmp_path / "two", *options) == 0
     columns = drawn_at(tmp_path / "two" / "picture0.png")
-    assert {5, 9, 13} <= set(columns.tolist()) | set((columns + 1).tolist())
+    assert all(np.abs(columns + 0.5 - x).min() < 1 for x in (5, 9, 13)) and columns.max() < 18
 
 
 def test_heatmaps_and_info(place, model_folder, tmp_path, capsys):
@@ -276,7 +273,7 @@ def test_diverged_training_keeps_the_last_good_tokens(place, model_folder, tmp_p
 def test_every_command_has_help(capsys):
     for command in COMMANDS:
         assert run(command, "--help") == 0
-        assert len(said(capsys)[0]) > 200
+        assert len(said(capsys)[0]) > 150
     assert run("--help") == 0
     text = said(capsys)[0]
     assert all(command in text for command in COMMANDS)
@@ -438,10 +435,3 @@ def test_debug_shows_where_it_failed(tmp_path):
     plain = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
     assert plain.returncode == 1 and "Traceback" not in plain.stderr
     assert len(plain.stderr.strip().splitlines()) == 1
-
-
-def test_the_fixture_model_is_the_one_in_the_folder(model_folder):
-    from stablekp_core.backbone import load_backbone
-
-    loaded, made = load_backbone(str(model_folder), device="cpu"), Backbone(make_unet(), make_vae())
-    assert all(torch.equal(a, b) for a, b in zip(loaded.unet.parameters(), made.unet.parameters(), strict=True))
