@@ -30,9 +30,8 @@ class _Recent:
         return self.items.get(key)
 
     def put(self, key, value: torch.Tensor) -> torch.Tensor:
-        old = self.items.pop(key, None)
-        self.size += value.nbytes - (0 if old is None else old.nbytes)
         self.items[key] = value
+        self.size += value.nbytes
         while self.size > self.limit and len(self.items) > 1:
             self.size -= self.items.popitem(last=False)[1].nbytes
         return value

@@ -44,10 +44,11 @@ def test_whole_pictures_and_pooled_views_are_encoded_once(backbone, picture_fold
     assert sum(encoded) == 2 and torch.equal(first[0], first[2])
     assert torch.equal(source.latents([2, 0, 1])[:2], first[[1, 0]]) and sum(encoded) == 3
     a = source.view_latents([0, 2], views(2), [0, 1])
-    b = source.view_latents(
-        [2, 0, 0], views(3, seed=9), [1, 0, 1]
-    )  # (0, 1) is new, the others keep their views
+    b = source.view_latents([2, 0, 0], views(3, seed=9), [1, 0, 1])  # (0, 1) is new, the others keep their views
     assert torch.equal(b[:2], a[[1, 0]]) and sum(encoded) == 6
+    alone = LatentSource(backbone, source.images).view_latents([0], views(3, seed=9)[2:], [1])
+    assert torch.equal(b[2:], alone)
+    encoded.pop()
     source.view_latents([0, 2], views(2))
     source.view_latents([0, 2], views(2))
     assert sum(encoded) == 10  # fresh views are not kept
@@ -64,9 +65,7 @@ def test_a_latent_does_not_depend_on_what_is_encoded_with_it(backbone, picture_f
 
 
 def test_memory_is_bounded(backbone, picture_folder, encoded, monkeypatch):
-    monkeypatch.setattr(
-        module, "CACHE_BYTES", 2 * 4 * 8 * 8 * 4 + 100
-    )  # two latents, two squares of 768 bytes
+    monkeypatch.setattr(module, "CACHE_BYTES", 2 * 4 * 8 * 8 * 4 + 100)  # two latents, two squares of 768 bytes
     source = LatentSource(backbone, load_folder(picture_folder))
     expected = [source.latents([i]) for i in range(6)]
     for cache in (source._squares, source._latents):
@@ -76,9 +75,12 @@ def test_memory_is_bounded(backbone, picture_folder, encoded, monkeypatch):
     assert sum(encoded) == 6  # the two most recent ones are still there
     assert source._latents.size == sum(x.nbytes for x in source._latents.items.values()) == 2 * 1024
     assert torch.equal(source.latents([0])[0], expected[0][0]) and sum(encoded) == 7
+    for index, count in ((4, 7), (1, 8), (4, 8), (0, 9)):  # asking for 4 again kept it, 0 had to go
+        source.latents([index])
+        assert sum(encoded) == count
 
 
-def test_broken_pictures_are_replaced_by_the_next_and_named_once(backbone, picture_folder):
+def test_broken_pictures_are_replaced_by_the_next_and_named_once(backbone, picture_folder, monkeypatch):
     for name in ("picture2.png", "picture5.png"):
         file = picture_folder / name
         file.write_bytes(file.read_bytes()[:-60])  # the header is fine
@@ -86,7 +88,9 @@ def test_broken_pictures_are_replaced_by_the_next_and_named_once(backbone, pictu
     images = load_folder(picture_folder, on_skip=lambda name, reason: told.append(name))
     source = LatentSource(backbone, images)
     assert [source.usable(i) for i in range(6)] == [0, 1, 3, 3, 4, 0]
-    assert [source.usable(i) for i in range(6)] == [0, 1, 3, 3, 4, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageSet, "__getitem__", None)  # nothing is read again
+        assert [source.usable(i) for i in range(6)] == [0, 1, 3, 3, 4, 0]
     again = LatentSource(backbone, images)
     assert again.usable(2) == 3
     assert told == ["picture2.png", "picture5.png"] == [name for name, _ in images.skipped]
