@@ -236,7 +236,15 @@ def test_interrupt_saves_and_resume_goes_on(place, model_folder, tmp_path, monke
         out, err = said(capsys)
         assert "Go on with --resume" in err and "Traceback" not in err
         assert [p.name for p in tmp_path.iterdir()] == ["t.checkpoint"]
-    assert run(*command, "--resume") == 0
+    steps = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            commands,
+            "train_tokens",
+            lambda *a, on_step, **k: real(*a, on_step=lambda i: steps.append(i.step) or on_step(i), **k),
+        )
+        assert run(*command, "--resume") == 0
+    assert steps == [3, 4]
     assert not (tmp_path / "t.checkpoint").exists()
     whole = KeypointTokens.load(place / "out" / "t.safetensors")
     assert torch.equal(KeypointTokens.load(path).embeddings, whole.embeddings)

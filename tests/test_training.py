@@ -217,6 +217,38 @@ def test_resumed_runs_end_where_undisturbed_ones_do(model, folder, tmp_path, cha
     assert found.tokens.chosen == expected.tokens.chosen and found.tokens.votes == expected.tokens.votes
 
 
+def test_stopping_between_the_gradient_and_the_step(model, folder, tmp_path, monkeypatch, whole):
+    path, step, calls = tmp_path / "run.checkpoint", torch.optim.Adam.step, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        train(model, load_folder(folder), CONFIG, checkpoint=path)
+    found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True)
+    assert found.losses == whole[0].losses and torch.equal(found.tokens.embeddings, whole[0].tokens.embeddings)
+
+
+def test_votes_of_the_last_pictures_survive_a_stop(model, folder, tmp_path):
+    path, expected, found = tmp_path / "run.checkpoint", [], []
+    train(model, load_folder(folder), CONFIG, on_step=lambda info: expected.append(info.snapshot()))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, load_folder(folder), CONFIG, checkpoint=path, on_step=stop_at(3))
+    train(
+        model,
+        load_folder(folder),
+        CONFIG,
+        checkpoint=path,
+        resume=True,
+        on_step=lambda info: found.append(info.snapshot()),
+    )
+    assert [(t.chosen, t.votes) for t in found] == [(t.chosen, t.votes) for t in expected[3:]]
+
+
 def test_periodic_checkpoints(model, folder, tmp_path, whole):
     path, found = tmp_path / "run.checkpoint", {}
 
@@ -458,9 +490,12 @@ def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tm
 # Choosing
 
 
-def test_votes_are_counted_over_single_views(model, folder):
-    config = CONFIG.replace(steps=0, selection="votes", selection_images=5)
-    result = train(model, load_folder(folder), config)
+def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
+    config, seen, view_maps = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], choosing._view_maps
+    with monkeypatch.context() as patch:
+        patch.setattr(choosing, "_view_maps", lambda *a: seen.append(a[4]) or view_maps(*a))
+        result = train(model, load_folder(folder), config)
+    assert [len(theta) for theta in seen] == [1] * 5
     tokens, source = result.tokens.embeddings, training.LatentSource(model, load_folder(folder))
     votes, heights = torch.zeros(12, dtype=torch.long), []
     for i in range(5):
