@@ -13,7 +13,7 @@ from stablekp_core.config import DetectConfig, TrainConfig
 
 from . import folders, types
 from .batches import image_batches, single_images
-from .runtime import Progress, gradients_allowed
+from .runtime import Progress, gradients_allowed, stop_if_cancelled
 
 #: Pictures on the live preview and on the final contact sheet.
 _PREVIEW_IMAGES = 4
@@ -120,8 +120,11 @@ def _train(model, pictures, config: TrainConfig, start):
         last = info
         progress.step(info.step, lambda: _preview(model, pictures, info))
 
+    def on_choosing(done: int, of: int) -> None:
+        stop_if_cancelled()
+
     try:
-        return train(model, pictures, config, start=start, on_step=on_step, notice=_log)
+        return train(model, pictures, config, start=start, on_step=on_step, notice=_log, on_choosing=on_choosing)
     except TrainingDiverged as error:
         if error.tokens is not None:
             _rescue(error.tokens, "the loss stopped being a number")

@@ -130,10 +130,17 @@ class Backbone:
         that they do not depend on the tokens at all."""
         if gradient == "exact":
             return self.logits(self.queries(noisy, timestep, tokens), tokens)
-        prompt = tokens.detach() if gradient == "direct" else torch.zeros_like(tokens[:1])
         with torch.no_grad():
-            found = self.queries(noisy, timestep, prompt)
+            found = (
+                self.queries(noisy, timestep, tokens.detach())
+                if gradient == "direct"
+                else self.fixed_queries(noisy, timestep)
+            )
         return self.logits(found, tokens)
+
+    def fixed_queries(self, noisy: torch.Tensor, timestep: int) -> list[torch.Tensor]:
+        """Queries as in `queries` under a prompt of one zero token: what is cached with gradient "cached"."""
+        return self.queries(noisy, timestep, torch.zeros(1, self.width))
 
 
 def choose_device(device: str = "auto") -> torch.device:

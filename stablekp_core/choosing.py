@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 
 from . import attention, selection, transforms
 from .backbone import Backbone
 from .config import TrainConfig
 from .latents import LatentSource
+from .prediction import Peers, most_predictive
 from .randomness import generator_for
+
+
+@dataclass(frozen=True)
+class Choice:
+    """chosen: int64 [K] in keypoint order. votes: for each the number of pictures that chose it, 0 where that was not
+    the rule. heights: median height of each one's peak in [0, 1], which confidence is measured against. partners: the
+    token that each one is in a mirror, when it was asked for. peers: where they lie on the pictures."""
+
+    chosen: torch.Tensor
+    votes: torch.Tensor
+    heights: tuple[float, ...] = ()
+    partners: tuple[int, ...] = ()
+    peers: Peers | None = None
 
 
 @torch.no_grad()
 def choose_tokens(
-    backbone: Backbone, tokens: torch.Tensor, source: LatentSource, config: TrainConfig
-) -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
+    backbone: Backbone,
+    tokens: torch.Tensor,
+    source: LatentSource,
+    config: TrainConfig,
+    at_once: int = 8,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> Choice:
     """Choose K of tokens [N, D] on up to `selection_images` pictures of the training set.
 
     Selection "votes": the K tokens most often chosen by the training's own rule on single views. "consistency": the
-    tokens whose peak stays on the same spot over affine views. Returns (int64 [K] in keypoint order, number of pictures
-    that chose each [K] (votes) or 0 (consistency), the median height of each one's peak in [0, 1], which confidence is
-    measured against).
+    tokens whose peak stays on the same spot over affine views. "prediction": those from whose positions over the
+    pictures the positions of all tokens can be told best. at_once: views per pass. on_picture is called with the
+    pictures done, of how many, and may raise to stop.
     """
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
     pictures = order[: config.selection_images]
-    views = config.selection_views if config.selection == "consistency" else 0
+    views = 0 if config.selection == "votes" else config.selection_views
     theta = torch.cat(
         [
             transforms.identity_affine(1),
@@ -33,14 +55,19 @@ def choose_tokens(
             ),
         ]
     )
-    positions, inside, heights, choices = [], [], [], []
+    count = len(theta)
+    if config.flip_symmetry:
+        theta = torch.cat([theta, transforms.mirror(transforms.identity_affine(1))])
+    positions, mirrored, inside, heights, choices = [], [], [], [], []
     for picture in pictures:
         index = source.usable(picture)
-        maps = _view_maps(backbone, tokens, source, index, theta, config)  # [V, N, R, R]
+        maps = _view_maps(backbone, tokens, source, index, theta, config, at_once)  # [V, N, R, R]
         peak = selection.peaks(maps)  # [V, N, 2]
         xy = (peak.flip(-1) + 0.5) / config.map_size
-        positions.append(transforms.view_to_picture(xy, theta.to(xy.device)).cpu())
-        inside.append(_inside(positions[-1][0], theta))
+        position = transforms.view_to_picture(xy, theta.to(xy.device)).cpu()
+        positions.append(position[:count])
+        mirrored.append(position[-1])
+        inside.append(_inside(position[0], theta[:count]))
         heights.append(maps[0].flatten(1).amax(1).cpu())
         if config.selection == "votes":
             choices.append(
@@ -54,27 +81,43 @@ def choose_tokens(
                     config.border,
                 )[0].cpu()
             )
-    height = torch.stack(heights)  # [I, N]
+        if on_picture is not None:
+            on_picture(len(heights), len(pictures))
+    height, position = torch.stack(heights), torch.stack(positions)  # [I, N], [I, V, N, 2]
     if config.selection == "votes":
         chosen, votes = selection.most_voted(torch.stack(choices), len(tokens), config.keypoints)
         counts = votes[chosen]
-    else:
-        chosen, _ = selection.most_consistent(torch.stack(positions), torch.stack(inside), height, config.keypoints)
+    elif config.selection == "consistency":
+        chosen, _ = selection.most_consistent(position, torch.stack(inside), height, config.keypoints)
         counts = torch.zeros_like(chosen)
-    return chosen, counts, tuple(height[:, chosen].median(0).values.tolist())
+    else:
+        chosen = most_predictive(position, height, config.keypoints)
+        counts = torch.zeros_like(chosen)
+    partners = ()
+    if config.flip_symmetry:
+        partners = selection.mirror_partners(position[:, 0, chosen], torch.stack(mirrored))
+    usual = tuple(height[:, chosen].median(0).values.tolist())
+    return Choice(chosen, counts, usual, partners, Peers.of(position[:, :, chosen].mean(1)))
 
 
-def _view_maps(backbone, tokens, source: LatentSource, index: int, theta: torch.Tensor, config: TrainConfig):
+def _view_maps(
+    backbone, tokens, source: LatentSource, index: int, theta: torch.Tensor, config: TrainConfig, at_once: int
+):
     """Maps [V, N, R, R] of one picture seen through theta [V, 2, 3]; the first view is the picture itself."""
     latents = source.latents([index])
     if len(theta) > 1:
         latents = torch.cat([latents, source.view_latents([index] * (len(theta) - 1), theta[1:])])
     noise = torch.randn(latents.shape, generator=generator_for(config.seed, "selection noise", index))
     noisy = backbone.add_noise(latents, noise.to(latents.device), config.timestep)
-    logits = backbone.token_logits(noisy, config.timestep, tokens, config.gradient)
-    if config.upsample == "maps":
-        return attention.coarse_maps(logits, config.map_size)
-    return attention.token_maps(logits, config.map_size)
+    maps_of = attention.coarse_maps if config.upsample == "maps" else attention.token_maps
+    maps = torch.cat(
+        [
+            maps_of(backbone.token_logits(some, config.timestep, tokens, config.gradient), config.map_size)
+            for some in noisy.split(at_once)
+        ]
+    )
+    masks = source.masks([index] * len(theta), theta, config.map_size)
+    return maps if masks is None else maps * masks
 
 
 def _inside(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

@@ -62,6 +62,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
 
 
+def _add_masks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        help="folder of masks named like the pictures, white where the object is; attention outside does not count",
+    )
+
+
 def _add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
@@ -81,6 +89,7 @@ def _train_parser(commands) -> None:
         "--from", dest="start", type=Path, metavar="TOKENS", help="tokens to begin from instead of random ones"
     )
     p.add_argument("--limit", type=int, help="use at most this many pictures")
+    _add_masks(p)
     p.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS", help="write the run's state (100)")
     p.add_argument("--resume", action="store_true", help="go on with TOKENS.checkpoint if it is there")
     _add_config(p, TrainConfig, "training")
@@ -98,6 +107,7 @@ def _detect_parser(commands) -> None:
         help="COCO keypoint JSON; coordinates in pixels of the original pictures (keypoints.json)",
     )
     p.add_argument("--csv", type=Path, help="also write a table")
+    _add_masks(p)
     _add_model(p)
     _add_preset(p)
     _add_config(p, DetectConfig, "detection")
@@ -146,7 +156,7 @@ def _evaluate_parser(commands) -> None:
     _add_preset(p)
     p.add_argument("--num-tokens", dest="tokens", type=int, metavar="N", help="learned tokens (500)")
     _add_config(p, TrainConfig, "training; without --keypoints and --steps the paper's are used", skip=("tokens",))
-    _add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed"))
+    _add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed", "flip_symmetry"))
     p.set_defaults(run="evaluation_command:run")
 
 

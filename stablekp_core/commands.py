@@ -24,6 +24,7 @@ from .errors import KeypointError
 from .files import write_atomically
 from .images import BrokenImage, ImageSet, list_images, load_files, load_folder, load_image
 from .keypoints import Keypoints
+from .masks import Masks, folder_masks
 from .tokens import KeypointTokens
 from .training import StepInfo, TrainingDiverged
 from .training import train as train_tokens
@@ -59,6 +60,7 @@ def train(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: str) -> None:
     path, state = args.tokens_file, args.tokens_file.with_suffix(".checkpoint")
     images = load_folder(args.images, limit=args.limit, on_skip=_skipped if ranks.first else None)
+    masks = folder_masks(args.masks) if args.masks else None
     start = KeypointTokens.load(args.start) if args.start else None
     path.parent.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(args.model, args.dtype, device)
@@ -83,6 +85,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
                 checkpoint_every=args.checkpoint_every,
                 resume=args.resume,
                 notice=_say,
+                masks=masks,
             )
         except KeyboardInterrupt:
             bar.close()
@@ -97,11 +100,11 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
         return
     result.tokens.save(path)
     state.unlink(missing_ok=True)
-    write_training_pictures(backbone, result, images, path.with_suffix(""))
+    write_training_pictures(backbone, result, images, path.with_suffix(""), masks)
     print(f"tokens: {path}\nloss: {path.with_suffix('')}_loss.png\nkeypoints: {path.with_suffix('')}_keypoints.jpg")
 
 
-def write_training_pictures(backbone, result, images: ImageSet, stem: Path) -> None:
+def write_training_pictures(backbone, result, images: ImageSet, stem: Path, masks: Masks | None = None) -> None:
     """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training pictures."""
     if result.losses:
         names = ("loss", "localization", "equivariance")
@@ -114,7 +117,7 @@ def write_training_pictures(backbone, result, images: ImageSet, stem: Path) -> N
         some.append(item)
         if len(some) == 16:
             break
-    found = detect_keypoints(backbone, result.tokens, some, DetectConfig(views=2)).keypoints
+    found = detect_keypoints(backbone, result.tokens, some, DetectConfig(views=2), masks=masks).keypoints
     save_picture(stem.with_name(stem.name + "_keypoints.jpg"), sheet([image for _, image in some], found))
 
 
@@ -141,7 +144,14 @@ def detect(args: argparse.Namespace) -> None:
     images = _open_images(args.images)
     backbone = load_backbone(args.model, args.dtype, args.device)
     with tqdm(total=len(images), unit="image", desc="detecting") as bar:
-        found = detect_keypoints(backbone, tokens, images, config, on_progress=lambda done: bar.update(done - bar.n))
+        found = detect_keypoints(
+            backbone,
+            tokens,
+            images,
+            config,
+            on_progress=lambda done: bar.update(done - bar.n),
+            masks=folder_masks(args.masks) if args.masks else None,
+        )
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, (found.keypoints.to_json() + "\n").encode())
     if args.csv:

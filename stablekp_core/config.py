@@ -95,9 +95,12 @@ class TrainConfig(_Config):
     border: str = _knob("neutral", "penalized = a Gaussian cut off by the border ranks lower (reference)")
     coverage_mask: bool = _knob(True, "equivariance only where the view shows the picture")
     upsample: str = _knob("logits", "where resolution is raised: logits (= queries, exact), or finished maps")
-    selection: str = _knob("consistency", "how the K tokens are picked: votes (reference) or consistency over views")
+    selection: str = _knob(
+        "prediction", "how the K tokens are picked: votes (reference), consistency over views, prediction of all"
+    )
     selection_images: int = _knob(100, "training images used to pick them")
-    selection_views: int = _knob(4, "views per image for consistency")
+    selection_views: int = _knob(3, "views per image, besides itself, for consistency and prediction")
+    flip_symmetry: bool = _knob(False, "find the token that each keypoint is in a mirror, for detection")
     gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
 
@@ -107,7 +110,7 @@ class TrainConfig(_Config):
         "closeness": ("softmax", "normalized"),
         "border": ("neutral", "penalized"),
         "upsample": ("logits", "maps"),
-        "selection": ("votes", "consistency"),
+        "selection": ("votes", "consistency", "prediction"),
         "gradient": ("exact", "direct", "cached"),
     }
     _presets = {
@@ -167,6 +170,7 @@ class DetectConfig(_Config):
 
     views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the picture alone")
     identity: bool = _knob(True, "the picture itself is one more view")
+    flip_symmetry: bool = _knob(False, "mirror every second view; tokens trained with flip_symmetry")
     readout: str = _knob("soft", "argmax = centre of the highest pixel; soft = mean of a window around it")
     window: float = _knob(2.0, "soft read-out: half side of the window, in sigma of the training")
     noise_draws: int = _knob(1, "noise samples averaged per view")

@@ -11,10 +11,12 @@ import torch
 from . import attention, selection, transforms
 from .backbone import Backbone
 from .config import DetectConfig, TrainConfig
+from .errors import KeypointError
 from .images import ImageSet, to_square
 from .keypoints import Keypoints
+from .masks import Masks
 from .randomness import generator_for
-from .square import SquareMap
+from .square import SquareMap, square_mask
 from .tokens import KeypointTokens
 
 
@@ -89,7 +91,15 @@ class Detector:
         )
         if self.config.identity:
             theta = torch.cat([transforms.identity_affine(1), theta])
-        self.theta = theta  # [V, 2, 3]
+        self.mirrored = torch.zeros(len(theta), dtype=torch.bool)  # [V]
+        if self.config.flip_symmetry:
+            if not tokens.partners:
+                raise KeypointError(
+                    "These tokens do not know their mirror partners; train with flip_symmetry, or detect without it."
+                )
+            self.mirrored[1::2] = True
+            self.chosen = torch.tensor(tokens.chosen + tokens.partners, device=backbone.device)  # [2K]
+        self.theta = torch.where(self.mirrored[:, None, None], transforms.mirror(theta), theta)  # [V, 2, 3]
 
     @torch.no_grad()
     def maps(self, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,6 +141,10 @@ class Detector:
             else:
                 maps = attention.token_maps(logits, t.map_size, self.chosen)
             total = total + maps / self.config.noise_draws
+        if self.config.flip_symmetry:
+            mirrored = self.mirrored.repeat(-(-(start + len(total)) // len(self.theta)))[start : start + len(total)]
+            own, partners = total.chunk(2, 1)  # [b, K, R, R] each
+            total = torch.where(mirrored.to(own.device)[:, None, None, None], partners, own)
         if self.size != t.map_size:
             total = torch.nn.functional.interpolate(total, size=(self.size,) * 2, mode="bilinear", align_corners=False)
         return total
@@ -139,34 +153,49 @@ class Detector:
         """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).
 
         Confidence is the height of the averaged peak against the height this keypoint had on the training pictures
-        (1 when it is as high, at most 1); disagreeing views flatten the average, so it falls with them too.
+        (1 when it is as high, at most 1), times how well the point fits the other points (prediction.Peers).
         """
         radius = self.config.window * self.training.sigma * self.size / self.training.map_size
         xy, height = read_out(maps, self.config.readout, radius)
         usual = torch.tensor(self.tokens.scores or (1.0,) * len(self.chosen), device=maps.device).clamp(min=1e-6)
         spread = (peaks - xy[:, None]).norm(dim=-1).mean(1)  # [I, K]
         confidence = (height / usual).clamp(0, 1)
+        if self.tokens.peers is not None:
+            confidence = confidence * self.tokens.peers.agreement(xy)
         return xy.cpu().numpy(), confidence.float().cpu().numpy(), spread.float().cpu().numpy()
+
+    def area(self, way: SquareMap, mask: np.ndarray | None) -> torch.Tensor:
+        """float32 [1, R, R]: how much each pixel of the maps counts on one picture, of which `mask` (white = object)
+        may rule out a part; bars that pad it never count."""
+        area = square_mask(way, self.side, mask)[None]
+        return torch.nn.functional.interpolate(area, (self.size,) * 2, mode="area")[0].to(self.backbone.device)
 
     def square(self, image: np.ndarray) -> tuple[torch.Tensor, SquareMap]:
         """The model's square of one picture and the way back."""
         return to_square(image, self.side, self.training.resize)
 
-    def stream(self, images: Iterable[tuple[str, np.ndarray]], keep_maps: bool = False) -> Iterator[Detection]:
-        """One Detection per picture of (name, uint8 [H, W, 3]) pairs, in order; pictures share passes."""
+    def stream(
+        self, images: Iterable[tuple[str, np.ndarray]], keep_maps: bool = False, masks: Masks | None = None
+    ) -> Iterator[Detection]:
+        """One Detection per picture of (name, uint8 [H, W, 3]) pairs, in order; pictures share passes. masks: where the
+        object is on each picture; attention outside does not count."""
         group: list[tuple[str, np.ndarray]] = []
         room = max(1, self.config.batch_size // len(self.theta))
         for item in images:
             group.append(item)
             if len(group) == room:
-                yield from self._group(group, keep_maps)
+                yield from self._group(group, keep_maps, masks)
                 group = []
         if group:
-            yield from self._group(group, keep_maps)
+            yield from self._group(group, keep_maps, masks)
 
-    def _group(self, group: list[tuple[str, np.ndarray]], keep_maps: bool) -> Iterator[Detection]:
+    def _group(self, group: list[tuple[str, np.ndarray]], keep_maps: bool, masks: Masks | None) -> Iterator[Detection]:
         squares = [self.square(image) for _, image in group]
         maps, peaks = self.maps(torch.stack([s for s, _ in squares]))
+        if masks is not None or self.training.resize == "pad":
+            ways = [way for _, way in squares]
+            given = [masks(name) if masks else None for name, _ in group]
+            maps = maps * torch.stack([self.area(way, mask) for way, mask in zip(ways, given, strict=True)])
         xy, confidence, spread = self.unit_points(maps, peaks)
         for i, (name, _) in enumerate(group):
             way = squares[i][1]
@@ -190,15 +219,17 @@ def detect(
     *,
     keep_maps: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    masks: Masks | None = None,
 ) -> Detection:
     """Find the keypoints of `tokens` on pictures ((name, uint8 RGB) pairs, or an ImageSet).
 
     on_progress is called with the number of pictures done and may raise to stop. Maps are kept only when asked for:
-    they grow with the number of pictures. Raises KeypointError for tokens of another width and when no picture can be
+    they grow with the number of pictures. masks: where the object is on each picture, by its name; attention outside
+    does not count. Raises KeypointError for tokens of another width and when no picture can be
     read.
     """
     parts: list[Detection] = []
-    for part in Detector(backbone, tokens, config).stream(images, keep_maps):
+    for part in Detector(backbone, tokens, config).stream(images, keep_maps, masks):
         parts.append(part)
         if on_progress is not None:
             on_progress(len(parts))

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 
 from . import transforms
 from .backbone import Backbone
 from .image_files import BrokenImage
 from .images import ImageSet, to_square
+from .masks import Masks
+from .square import square_mask
 
 CACHE_BYTES = 256 << 20
 
 
-class _Recent:
+class Recent:
     """A dictionary of tensors that forgets the least recently used ones beyond a number of bytes."""
 
     def __init__(self, limit: int):
@@ -40,10 +43,17 @@ class _Recent:
 class LatentSource:
     """Random access to an image set as squares, latents and latents of affine views."""
 
-    def __init__(self, backbone: Backbone, images: ImageSet, image_size: int = 0, resize: str = "squash"):
-        self.backbone, self.images, self.resize = backbone, images, resize
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: ImageSet,
+        image_size: int = 0,
+        resize: str = "squash",
+        masks: Masks | None = None,
+    ):
+        self.backbone, self.images, self.resize, self.mask_of = backbone, images, resize, masks
         self.side = backbone.picture_side(image_size)
-        self._squares, self._latents = _Recent(CACHE_BYTES), _Recent(CACHE_BYTES)
+        self._squares, self._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
         self._broken: set[int] = set()
 
     def __len__(self) -> int:
@@ -66,15 +76,29 @@ class LatentSource:
 
     def square(self, index: int) -> torch.Tensor:
         """uint8 [3, S, S]."""
+        return self._square(index)[:3]
+
+    def _square(self, index: int) -> torch.Tensor:
+        """uint8 [4, S, S]: the picture and where it counts."""
         found = self._squares.get(index)
         if found is None:
-            square, _ = to_square(self.images[index], self.side, self.resize)
-            found = self._squares.put(index, square.mul(255).round().to(torch.uint8))
+            square, way = to_square(self.images[index], self.side, self.resize)
+            mask = self.mask_of(self.images.names[index]) if self.mask_of else None
+            both = torch.cat([square, square_mask(way, self.side, mask)])
+            found = self._squares.put(index, both.mul(255).round().to(torch.uint8))
         return found
 
     def batch(self, indices: list[int]) -> torch.Tensor:
         """float32 [B, 3, S, S] in [0, 1]."""
         return torch.stack([self.square(i) for i in indices]).float() / 255
+
+    def masks(self, indices: list[int], theta: torch.Tensor, size: int) -> torch.Tensor | None:
+        """float32 [B, 1, size, size]: how much each pixel counts, for pictures seen through theta [B, 2, 3]; None when
+        everything does (no masks were given and no bars pad the pictures)."""
+        if self.mask_of is None and self.resize == "squash":
+            return None
+        masks = torch.stack([self._square(i)[3:] for i in indices]).float() / 255
+        return F.interpolate(transforms.warp(masks, theta), (size, size), mode="area").to(self.backbone.device)
 
     def latents(self, indices: list[int]) -> torch.Tensor:
         """Latents [B, 4, h, w] of whole pictures, each encoded once."""

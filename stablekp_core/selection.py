@@ -147,3 +147,13 @@ def most_consistent(
         worth[taken] = -float("inf")
         taken.append(int(worth.argmax()))
     return torch.tensor(taken), inconsistency
+
+
+def mirror_partners(position: torch.Tensor, mirrored: torch.Tensor) -> tuple[int, ...]:
+    """For each keypoint the token that finds its spot in a mirror: the one with the smallest median distance.
+
+    position [I, K, 2] of the keypoints on each picture, mirrored [I, N, 2] of all tokens on the mirrored picture,
+    brought back to the picture.
+    """
+    away = (position[:, :, None] - mirrored[:, None]).norm(dim=-1)  # [I, K, N]
+    return tuple(away.median(0).values.argmin(1).tolist())

@@ -72,6 +72,34 @@ def to_square(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch
     return tensor, square_map(width, height, size, mode)
 
 
+def square_mask(way: SquareMap, size: int, mask: np.ndarray | None = None) -> torch.Tensor:
+    """Where the model's square shows what counts: float32 [1, size, size] in [0, 1].
+
+    1 where the picture is, 0 in the bars that pad it; with `mask` (bool, uint8 or float in [0, 1], [H, W] of any size,
+    stretched over the picture) what the mask leaves of it. Raises KeypointError for a mask of another shape.
+    """
+    import torch
+
+    left, top, right, bottom = (
+        round(x * size) for x in (way.left, way.top, way.left + way.span_x, way.top + way.span_y)
+    )
+    square = np.zeros((size, size), dtype=np.float32)
+    inner = np.ones((bottom - top, right - left), dtype=np.float32) if mask is None else _unit_mask(mask)
+    if inner.shape != (bottom - top, right - left):
+        shape = (right - left, bottom - top)
+        inner = np.asarray(Image.fromarray(inner).resize(shape, Image.Resampling.BOX))
+    square[top:bottom, left:right] = inner
+    return torch.from_numpy(square)[None]
+
+
+def _unit_mask(mask: np.ndarray) -> np.ndarray:
+    """float32 [H, W] in [0, 1]."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise KeypointError(f"a mask of shape {list(mask.shape)} was given, but a mask is [height, width].")
+    return mask.astype(np.float32) / 255 if mask.dtype == np.uint8 else np.clip(mask.astype(np.float32), 0, 1)
+
+
 def _inner_box(width: int, height: int, size: int, mode: str) -> tuple[int, int, int, int]:
     """(left, top, width, height) of the picture inside the square, in whole pixels of the square."""
     if mode not in RESIZE_MODES:

@@ -18,13 +18,14 @@ import torch
 from .errors import KeypointError
 from .files import sanitize_name, write_atomically
 from .labels import check_length, check_subset, clean_labels, edges_of_subset, pick
+from .prediction import Peers
 
 __all__ = ["FORMAT", "VERSION", "KeypointTokens", "sanitize_name"]
 
 FORMAT = "stable-keypoints-tokens"
 VERSION = 1
 _METADATA_KEY = "stable_keypoints"
-_TENSORS = ("embeddings", "scores", "losses")
+_TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
@@ -37,7 +38,8 @@ class KeypointTokens:
     N, or empty. config: the training configuration as a plain dict (JSON types). model_hash: hash of the
     weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty)
     describe the K keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each
-    step, or empty. Raises KeypointError when the parts do not fit together.
+    step, or empty. partners: for each keypoint the token that finds its spot in a mirror, or empty. peers: where the
+    keypoints lie on the training images. Raises KeypointError when the parts do not fit together.
     """
 
     embeddings: torch.Tensor
@@ -51,6 +53,8 @@ class KeypointTokens:
     colors: tuple[tuple[int, int, int], ...] = ()
     scores: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
+    partners: tuple[int, ...] = ()
+    peers: Peers | None = None
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
@@ -66,6 +70,7 @@ class KeypointTokens:
             "colors": colors,
             "scores": tuple(float(s) for s in self.scores),
             "losses": tuple(float(v) for v in self.losses),
+            "partners": tuple(int(i) for i in self.partners),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -90,6 +95,11 @@ class KeypointTokens:
             )
         check_length("votes", self.votes, {0, count, tokens}, count)
         check_length("scores", self.scores, {0, count}, count)
+        check_length("partners", self.partners, {0, count}, count)
+        if self.peers is not None and not self.peers.fits(count):
+            raise KeypointError(f"the peers are not those of {count} keypoints; train again.")
+        if any(not 0 <= index < tokens for index in self.partners):
+            raise KeypointError(f"partners are token indices from 0 to {tokens - 1}; train again.")
         if not all(math.isfinite(value) for value in (*self.votes, *self.scores)):
             raise KeypointError("a vote or score is not finite; train again or use another tokens file.")
 
@@ -107,6 +117,8 @@ class KeypointTokens:
             votes=self.votes if votes_of_all_tokens else pick(self.votes, indices),
             colors=pick(self.colors, indices),
             scores=pick(self.scores, indices),
+            partners=pick(self.partners, indices),
+            peers=self.peers and self.peers.pick(indices),
         )
 
     def drop(self, indices: Sequence[int]) -> KeypointTokens:
@@ -172,6 +184,8 @@ class KeypointTokens:
             tensors["scores"] = torch.tensor(self.scores, dtype=torch.float64)
         if self.losses:
             tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        if self.peers is not None:
+            tensors["peers_mean"], tensors["peers_covariance"] = self.peers.mean, self.peers.covariance.contiguous()
         header = {
             "format": FORMAT,
             "version": VERSION,
@@ -183,6 +197,8 @@ class KeypointTokens:
             "names": self.names,
             "skeleton": self.skeleton,
             "colors": self.colors,
+            "partners": self.partners,
+            "peers_images": self.peers.images if self.peers else 0,
         }
         data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,6 +250,8 @@ class KeypointTokens:
                 colors=tuple(header["colors"]),
                 scores=_vector(tensors, "scores"),
                 losses=_vector(tensors, "losses"),
+                partners=tuple(header.get("partners", ())),
+                peers=_peers(header, tensors),
             )
         except KeypointError as error:
             raise KeypointError(f"{name}: {error}") from error
@@ -273,6 +291,12 @@ def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
             f"reads version {VERSION}; update it."
         )
     return header
+
+
+def _peers(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Peers | None:
+    if "peers_mean" not in tensors:
+        return None
+    return Peers(tensors["peers_mean"], tensors["peers_covariance"], int(header["peers_images"]))
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:

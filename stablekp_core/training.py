@@ -16,12 +16,14 @@ import torch
 
 from . import attention, losses, selection, transforms
 from .backbone import Backbone
-from .choosing import choose_tokens
+from .choosing import Choice, choose_tokens
 from .config import TrainConfig
 from .distributed import Ranks
 from .errors import KeypointError
+from .features import FeatureSource
 from .images import ImageSet
 from .latents import LatentSource
+from .masks import Masks
 from .randomness import generator_for, picture_order
 from .tokens import KeypointTokens
 from .training_state import load_state, save_state
@@ -50,20 +52,29 @@ def training_step(
     view_latents: torch.Tensor,
     theta: torch.Tensor,
     noise: torch.Tensor,
+    masks: torch.Tensor | None = None,
 ) -> StepOutput:
     """One step's losses for B pictures (Eq. 5-7); differentiable in tokens [N, D] (fp32).
 
     latents [B, 4, h, w] of the pictures, view_latents of the pictures seen through theta [B, 2, 3], noise
-    [2B, 4, h, w], pictures first.
+    [2B, 4, h, w], pictures first; masks [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
     """
-    b, theta = len(latents), theta.to(backbone.device)
     noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
-    logits = backbone.token_logits(noisy, config.timestep, tokens, config.gradient)
+    return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, masks)
+
+
+def step_losses(
+    config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, masks: torch.Tensor | None = None
+) -> StepOutput:
+    """The losses from logits [2B, heads, s*s, N] per layer, pictures first, then views; see `training_step`."""
+    b, theta = len(theta), theta.to(logits[0].device)
     maps_of = _MAPS[config.upsample]
     (maps, take), (view_maps, take_view) = (
         maps_of([x[:b] for x in logits], config.map_size),
         maps_of([x[b:] for x in logits], config.map_size),
     )
+    if masks is not None:
+        maps, view_maps = maps * masks[:b], view_maps * masks[b:]
     with torch.no_grad():
         if config.loss_tokens == "spread":
             chosen = selection.spread_choice(
@@ -80,6 +91,8 @@ def training_step(
                 maps, selection.peaks(maps), config.candidates, config.sigma, config.closeness, config.border
             )
     picked, picked_view = take(chosen), take_view(chosen)  # [B, k, R, R]
+    if masks is not None:
+        picked, picked_view = picked * masks[:b], picked_view * masks[b:]
     center = selection.peaks(picked.detach()) + 0.5
     localization = losses.localization_loss(picked, center, config.sigma)
     covered = transforms.coverage(theta, config.map_size) if config.coverage_mask else None
@@ -156,9 +169,10 @@ class Trainer:
         config: TrainConfig,
         start: KeypointTokens | None = None,
         notice: Callable[[str], None] = print,
+        masks: Masks | None = None,
     ):
         self.backbone, self.config, self.notice, self.ranks = backbone, config, notice, Ranks.current()
-        self.source = LatentSource(backbone, images, config.image_size, config.resize)
+        self.source = LatentSource(backbone, images, config.image_size, config.resize, masks)
         self.images = images
         if start is not None:
             start.check_model(backbone.hash, backbone.width)
@@ -170,6 +184,7 @@ class Trainer:
             first = start.embeddings.clone()
         else:
             first = torch.randn(config.tokens, backbone.width, generator=generator_for(config.seed, "tokens"))
+        self.features = FeatureSource(backbone, self.source, config) if config.gradient == "cached" else None
         self.tokens = first.to(backbone.device).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.tokens], lr=config.learning_rate)
         self.step, self.losses = 0, deque()
@@ -223,17 +238,7 @@ class Trainer:
             pooled = slots and [slots[j] for j in part]
             if pooled:
                 theta[part] = self._pooled_views(indices, pooled)
-            latents = self.source.latents(indices)
-            view = self.source.view_latents(indices, theta[part], pooled)
-            out = training_step(
-                self.backbone,
-                config,
-                self.tokens,
-                latents,
-                view,
-                theta[part],
-                noise[:, part].flatten(0, 1).to(self.backbone.device),
-            )
+            out = self._losses(indices, theta[part], pooled, noise[:, part])
             (out.total.sum() / b).backward()
             sums += torch.stack([out.total.sum(), out.localization.sum(), out.equivariance.sum()]).detach() / b
             chosen.append(out.chosen)
@@ -242,6 +247,27 @@ class Trainer:
         self.losses.append(self.ranks.sum(sums))
         if chosen:
             self.recent.append(torch.cat(chosen))
+
+    def _losses(
+        self, indices: list[int], theta: torch.Tensor, slots: list[int] | None, noise: torch.Tensor
+    ) -> StepOutput:
+        """Losses of some pictures and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
+        config, backbone = self.config, self.backbone
+        identity = transforms.identity_affine(len(indices))
+        masks = self.source.masks(indices * 2, torch.cat([identity, theta]), config.map_size)
+        noise = noise.to(backbone.device)
+        if self.features is None:
+            latents, views = self.source.latents(indices), self.source.view_latents(indices, theta, slots)
+            return training_step(backbone, config, self.tokens, latents, views, theta, noise.flatten(0, 1), masks)
+        found = self.features.queries(indices, identity, [None] * len(indices))
+        if slots:
+            views = self.features.queries(indices, theta, slots)
+        else:
+            with torch.no_grad():
+                noisy = backbone.add_noise(self.source.view_latents(indices, theta), noise[1], config.timestep)
+                views = backbone.fixed_queries(noisy, config.timestep)
+        logits = backbone.logits([torch.cat(both) for both in zip(found, views, strict=True)], self.tokens)
+        return step_losses(config, logits, theta, masks)
 
     def _pooled_views(self, pictures: list[int], slots: list[int]) -> torch.Tensor:
         """theta [B, 2, 3]: view number `slot` of each picture's pool, always the same for the same picture."""
@@ -278,17 +304,19 @@ class Trainer:
             chosen, votes = selection.most_voted(
                 torch.cat([x.flatten() for x in self.recent]).cpu(), self.config.tokens, self.config.keypoints
             )
-        return self.result(chosen, votes[chosen], ())
+        return self.result(Choice(chosen, votes[chosen]))
 
-    def result(self, chosen: torch.Tensor, votes: torch.Tensor, scores: tuple[float, ...]) -> KeypointTokens:
+    def result(self, choice: Choice) -> KeypointTokens:
         return KeypointTokens(
             self.tokens.detach().cpu().clone(),
-            tuple(chosen.tolist()),
-            tuple(votes.tolist()),
+            tuple(choice.chosen.tolist()),
+            tuple(choice.votes.tolist()),
             self.config.to_dict(),
             self.backbone.name,
             self.backbone.hash,
-            scores=scores,
+            scores=choice.heights,
+            partners=choice.partners,
+            peers=choice.peers,
             losses=tuple(float(x[0]) for x in self.losses),
         )
 
@@ -304,15 +332,19 @@ def train(
     checkpoint_every: int = 100,
     resume: bool = False,
     notice: Callable[[str], None] = print,
+    masks: Masks | None = None,
+    on_choosing: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
     """Learn tokens on an image set and pick K of them (section 3 of the paper).
 
     start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
-    was learned until then is in `StepInfo.snapshot()`. checkpoint: file for the run's state, written atomically every
+    was learned until then is in `StepInfo.snapshot()`; on_choosing likewise after every picture (done, of how many)
+    that is looked at to choose the keypoints. checkpoint: file for the run's state, written atomically every
     `checkpoint_every` steps and when the run is interrupted; with `resume` an existing one is continued, bit for bit on
-    a CPU. Raises KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
+    a CPU. masks: where the object is on each picture, by its name; attention outside does not count. Raises
+    KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
     """
-    trainer = Trainer(backbone, images, config, start, notice)
+    trainer = Trainer(backbone, images, config, start, notice, masks)
     path = Path(checkpoint) if checkpoint else None
     if resume and path is not None and path.exists():
         load_state(path, trainer)
@@ -327,7 +359,9 @@ def train(
                 save_state(path, trainer)
             if on_step is not None:
                 on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
-        chosen, votes, scores = choose_tokens(backbone, trainer.tokens.detach(), trainer.source, config)
+        choice = choose_tokens(
+            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_choosing
+        )
     except TrainingDiverged:
         raise  # the optimiser is spoilt; the last checkpoint is not
     except BaseException:
@@ -335,4 +369,4 @@ def train(
             save_state(path, trainer)
         raise
     history = [tuple(float(v) for v in row) for row in trainer.losses]
-    return TrainResult(trainer.result(chosen, votes, scores), history, list(images.skipped))
+    return TrainResult(trainer.result(choice), history, list(images.skipped))

@@ -28,6 +28,11 @@ def identity_affine(count: int) -> torch.Tensor:
     return torch.eye(2, 3).repeat(count, 1, 1)
 
 
+def mirror(theta: torch.Tensor) -> torch.Tensor:
+    """theta [B, 2, 3] of the same views seen in a mirror, left and right exchanged."""
+    return theta * theta.new_tensor([-1.0, 1.0, 1.0])
+
+
 def invert_affine(theta: torch.Tensor) -> torch.Tensor:
     """The inverse [B, 2, 3] of theta [B, 2, 3]."""
     linear = torch.linalg.inv(theta[:, :, :2])

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector, average_views, detect, picture_maps, read_out
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import ImageSet, square_map
+from stablekp_core.prediction import Peers
 from stablekp_core.randomness import generator_for
 from stablekp_core.tokens import KeypointTokens
-from stablekp_core.transforms import identity_affine, random_affine, warp
+from stablekp_core.transforms import identity_affine, mirror, random_affine, warp
 
 SIZE, CHOSEN = 16, (7, 2, 9)
 
@@ -129,7 +131,7 @@ def naive_view_maps(backbone, tokens, square, theta, config, training):
             noisy = backbone.add_noise(latent, torch.randn(latent.shape[1:], generator=g), training.timestep)
             logits = backbone.token_logits(noisy, training.timestep, tokens.embeddings, training.gradient)
             maker = coarse_maps if training.upsample == "maps" else token_maps
-            draws.append(maker(logits, training.map_size)[0, list(CHOSEN)])
+            draws.append(maker(logits, training.map_size)[0, list(tokens.chosen)])
         out.append(torch.stack(draws).mean(0))
     return torch.stack(out)
 
@@ -294,3 +296,42 @@ def test_maps_on_the_picture_leave_out_the_bars():
     flag = torch.zeros(1, 16, 16)
     flag[0, 6:, 4:8] = 1  # all of the lower part, a square of its own
     assert picture_maps(flag, square_map(10, 40, 16, "pad"))[0, 8:, :6].min() == 1
+
+
+def test_every_second_view_is_mirrored_and_read_by_the_partners(backbone):
+    tokens = replace(make_tokens(), partners=(1, 2, 5))
+    config = DetectConfig(views=2, flip_symmetry=True, batch_size=2)
+    detector = Detector(backbone, tokens, config)
+    squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps, _ = detector.maps(squares)
+    plain = Detector(backbone, tokens, config.replace(flip_symmetry=False)).theta
+    theta = plain.clone()
+    theta[1] = mirror(plain[1:2])[0]
+    assert torch.equal(detector.theta, theta)
+    training = TrainConfig.from_dict(tokens.config)
+    for i in range(2):
+        own = naive_view_maps(backbone, tokens, squares[i], theta, config, training)
+        other = naive_view_maps(backbone, replace(tokens, chosen=tokens.partners), squares[i], theta, config, training)
+        own[1] = other[1]
+        for k in range(3):
+            expected = naive_average(own[:, k].double().numpy(), theta.double().numpy())
+            np.testing.assert_allclose(maps[i, k], expected, atol=3e-4)
+    with pytest.raises(KeypointError, match="train with flip_symmetry"):
+        Detector(backbone, make_tokens(), config)
+
+
+def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
+    maps = torch.zeros(2, 3, SIZE, SIZE)
+    for k, (row, column) in enumerate([(4, 4), (8, 8), (12, 12)]):
+        maps[:, k, row, column] = 1.0
+    maps[1, 2] = maps[1, 2].roll(-8, 1)
+    usual = torch.tensor([[4.5, 4.5], [8.5, 8.5], [12.5, 12.5]]) / SIZE
+    shared = torch.linspace(-0.2, 0.2, 41)[:, None, None].expand(-1, 3, 2)  # all three always move together
+    peers = Peers.of(usual + shared)
+    tokens = replace(make_tokens(scores=(1.0, 1.0, 2.0)), peers=peers)
+    detector = Detector(backbone, tokens, DetectConfig(readout="argmax"))
+    xy, confidence, _ = detector.unit_points(maps, torch.zeros(2, 1, 3, 2))
+    np.testing.assert_allclose(confidence[0], (1, 1, 0.5), atol=1e-2)
+    fits = peers.agreement(torch.from_numpy(xy))[1].numpy()
+    assert fits[2] < 0.05
+    np.testing.assert_allclose(confidence[1], (1, 1, 0.5) * fits, atol=1e-5)

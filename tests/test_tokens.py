@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from stablekp_core.errors import KeypointError
+from stablekp_core.prediction import Peers
 from stablekp_core.tokens import FORMAT, KeypointTokens, sanitize_name
 
 
@@ -25,15 +26,21 @@ def make(**fields):
         "colors": ((1, 2, 3), (4, 5, 6), (7, 8, 9)),
         "scores": (0.1, 0.2, 0.3),
         "losses": (1.0, 0.1, 1e-9),
+        "partners": (3, 0, 9),
+        "peers": Peers.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
     }
     return KeypointTokens(**{**values, **fields})
 
 
 def same(a, b):
     assert torch.equal(a.embeddings, b.embeddings)
-    names = "chosen votes config model_name model_hash names skeleton colors scores losses"
+    names = "chosen votes config model_name model_hash names skeleton colors scores losses partners"
     for name in names.split():
         assert getattr(a, name) == getattr(b, name), name
+    assert (a.peers is None) == (b.peers is None)
+    if a.peers is not None:
+        assert torch.equal(a.peers.mean, b.peers.mean) and torch.equal(a.peers.covariance, b.peers.covariance)
+        assert a.peers.images == b.peers.images == 9
 
 
 def test_round_trip(tmp_path):
@@ -110,6 +117,8 @@ def test_reorder_moves_everything_of_a_keypoint():
     tokens = make().reorder([2, 0])
     assert tokens.chosen == (11, 7) and tokens.names == ("tail", "nose") and tokens.votes == (70, 90)
     assert tokens.colors == ((7, 8, 9), (1, 2, 3)) and tokens.scores == (0.3, 0.1) and tokens.skeleton == ()
+    assert tokens.partners == (9, 3)
+    assert torch.equal(tokens.peers.covariance, make().peers.pick([2, 0]).covariance)
     assert make().reorder([2, 1, 0]).skeleton == ((2, 1), (1, 0))
     assert make(votes=tuple(range(12))).reorder([1]).votes == tuple(range(12))  # votes of all N tokens stay
     for bad in ([], [0, 0], [3]):
@@ -176,7 +185,7 @@ def rewritten(tmp_path, tensors=None, raw=None, **changes):
     path = make().save(tmp_path / "t")
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["stable_keypoints"])
-        stored = {key: file.get_tensor(key) for key in ("embeddings", "scores", "losses")}
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
     header.update(changes)
     header = {key: value for key, value in header.items() if value != "absent"}
     save_file(stored if tensors is None else tensors, path, {"stable_keypoints": raw or json.dumps(header)})
@@ -200,6 +209,19 @@ def rewritten(tmp_path, tensors=None, raw=None, **changes):
         ({"tensors": {"scores": torch.zeros(3)}}, "no embeddings"),
         ({"tensors": {"embeddings": torch.zeros(12, 8, dtype=torch.float64)}}, "float64"),
         ({"tensors": {"embeddings": torch.zeros(12)}}, "tokens, width"),
+        ({"partners": [1, 2]}, "partners"),
+        ({"partners": [1, 2, 12]}, "partners are token indices from 0 to 11"),
+        ({"tensors": {"embeddings": torch.zeros(12, 8), "peers_mean": torch.zeros(3, 2)}}, "damaged header"),
+        (
+            {
+                "tensors": {
+                    "embeddings": torch.zeros(12, 8),
+                    "peers_mean": torch.zeros(2, 2),
+                    "peers_covariance": torch.zeros(6, 6),
+                }
+            },
+            "peers are not those of 3 keypoints",
+        ),
         ({"tensors": {"embeddings": torch.full((12, 8), float("inf"))}}, "not finite"),
     ],
 )

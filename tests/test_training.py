@@ -458,7 +458,7 @@ def test_broken_pictures_are_left_out_and_named(model, tmp_path):
 def test_view_pool_reuses_views(model, folder, monkeypatch):
     seen, step = {}, training.training_step
 
-    def record(backbone, config, tokens, latents, view, theta, noise):
+    def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
         for own, turned, t in zip(latents, view, theta, strict=True):
             key = (own.numpy().tobytes(), turned.numpy().tobytes())
             assert torch.equal(seen.setdefault(key, t), t)
@@ -477,7 +477,7 @@ def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tm
     (tmp_path / "picture1.png").write_bytes((tmp_path / "picture1.png").read_bytes()[:-60])
     step, views = training.training_step, {}
 
-    def record(backbone, config, tokens, latents, view, theta, noise):
+    def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
         for turned, t in zip(view, theta, strict=True):
             views.setdefault(turned.numpy().tobytes(), set()).add(t.numpy().tobytes())
         return step(backbone, config, tokens, latents, view, theta, noise)
@@ -521,9 +521,48 @@ def test_consistency_sees_several_views_of_each_picture(model, folder, monkeypat
         return chooser(position, seen, height, keypoints)
 
     monkeypatch.setattr(choosing.selection, "most_consistent", record)
-    result = train(model, load_folder(folder), CONFIG.replace(steps=0))
+    result = train(model, load_folder(folder), CONFIG.replace(steps=0, selection="consistency"))
     position, seen, height = calls[0]
     assert position.shape == (3, 3, 12, 2) and seen.shape == (3, 3, 12) and height.shape == (3, 12)
     assert seen[:, 0].float().mean() > 0.5 and not seen[:, 1:].all()
     assert (position[:, 0] >= 0).all() and (position[:, 0] <= 1).all()
     assert len(set(result.tokens.chosen)) == 3 and result.tokens.votes == (0, 0, 0)
+
+
+def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
+    calls, chooser = [], choosing.most_predictive
+
+    def record(position, height, keypoints):
+        calls.append((position, height))
+        return chooser(position, height, keypoints)
+
+    monkeypatch.setattr(choosing, "most_predictive", record)
+    result = train(model, load_folder(folder), CONFIG.replace(steps=0, selection="prediction", flip_symmetry=True))
+    position, height = calls[0]
+    assert position.shape == (3, 3, 12, 2) and height.shape == (3, 12)
+    chosen = list(result.tokens.chosen)
+    assert len(set(chosen)) == 3 and result.tokens.votes == (0, 0, 0)
+    where = position[:, :, chosen].mean(1)
+    np.testing.assert_allclose(result.tokens.peers.mean, where.mean(0), atol=1e-6)
+    np.testing.assert_allclose(result.tokens.peers.covariance, np.cov(where.flatten(1).T, bias=True), atol=1e-6)
+    assert len(result.tokens.partners) == 3
+
+
+def test_choosing_can_be_watched_and_stopped(model, folder):
+    seen = []
+    train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+    def stop(done, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=stop)
+
+
+def test_choosing_in_smaller_passes_finds_the_same(model, folder):
+    source = training.LatentSource(model, load_folder(folder))
+    tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
+    whole, parts = (choosing.choose_tokens(model, tokens, source, CONFIG, at_once=n) for n in (8, 1))
+    assert torch.equal(whole.chosen, parts.chosen)
+    np.testing.assert_allclose(whole.heights, parts.heights, atol=1e-4)
