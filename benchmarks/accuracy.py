@@ -218,17 +218,14 @@ def report(cache: Path, folder: Path, kind: str) -> str:
         lines += [
             f"**{kind}, {name}**",
             "",
-            "| row | error, % of side | seeds | PCK 5 % | PCK 10 % | coverage | swaps | "
-            "sure/unsure | occlusion AUC | training s |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| row | error, % of side | seeds | PCK 5 % | PCK 10 % | coverage | swaps | training s |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for row in (r for r in ROWS if r in found[name]):
             n = found[name][row]
-            auc_text = f"{n['occlusion_auc'][0]:.2f}" if "occlusion_auc" in n else "-"
             lines.append(
-                f"| {row} | {n['error'][0]:.2f} +- {n['error'][1]:.2f} | {n['error'][2]} | {n['pck5'][0]:.0f} | "
-                f"{n['pck10'][0]:.0f} | {n['coverage'][0]:.0f} | {n['swaps'][0]:.1f} | {n['half_ratio'][0]:.2f} | "
-                f"{auc_text} | {n['seconds'][0]:.0f} |"
+                f"| {row} | {n['error'][0]:.2f} ± {n['error'][1]:.2f} | {n['error'][2]} | {n['pck5'][0]:.0f} | "
+                f"{n['pck10'][0]:.0f} | {n['coverage'][0]:.0f} | {n['swaps'][0]:.1f} | {n['seconds'][0]:.0f} |"
             )
         lines.append("")
     numbers = {

@@ -67,7 +67,7 @@ def choose_tokens(
         position = transforms.view_to_picture(xy, theta.to(xy.device)).cpu()
         positions.append(position[:count])
         mirrored.append(position[-1])
-        inside.append(_inside(position[0], theta[:count]))
+        inside.append(transforms.visible(position[:1], theta[:count])[0])
         heights.append(maps[0].flatten(1).amax(1).cpu())
         if config.selection == "votes":
             choices.append(
@@ -118,9 +118,3 @@ def _view_maps(
     )
     masks = source.masks([index] * len(theta), theta, config.map_size)
     return maps if masks is None else maps * masks
-
-
-def _inside(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """bool [V, N]: whether points xy [N, 2] of the picture (unit square) lie within each view."""
-    back = transforms.view_to_picture(xy[None].expand(len(theta), -1, -1), transforms.invert_affine(theta))
-    return ((back > 0.02) & (back < 0.98)).all(-1)

@@ -60,6 +60,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="what the model computes in; auto = fp32 on a CPU, bf16 on a GPU (auto)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    parser.add_argument("--compile", action="store_true", help="compile the model; pays off over hundreds of steps")
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="compute the UNet's blocks twice in training: less memory, about a third more time, the same result",
+    )
 
 
 def _add_masks(parser: argparse.ArgumentParser) -> None:

@@ -63,7 +63,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
     masks = folder_masks(args.masks) if args.masks else None
     start = KeypointTokens.load(args.start) if args.start else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(args.model, args.dtype, device)
+    backbone = load_backbone(args.model, args.dtype, device, args.compile, args.recompute)
     with (
         ranks.first_copy(state) as checkpoint,
         tqdm(total=config.steps, unit="step", desc="training", disable=not ranks.first) as bar,
@@ -142,7 +142,7 @@ def detect(args: argparse.Namespace) -> None:
     """Find keypoints on pictures and write them."""
     config, tokens = config_from(args, DetectConfig), KeypointTokens.load(args.tokens_file)
     images = _open_images(args.images)
-    backbone = load_backbone(args.model, args.dtype, args.device)
+    backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
     with tqdm(total=len(images), unit="image", desc="detecting") as bar:
         found = detect_keypoints(
             backbone,
@@ -218,7 +218,7 @@ def _readable(files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
 def heatmaps(args: argparse.Namespace) -> None:
     """Draw the averaged maps of some keypoints over one picture."""
     tokens, images = KeypointTokens.load(args.tokens_file), load_files([args.image])
-    backbone = load_backbone(args.model, args.dtype, args.device)
+    backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
     detector, picture = Detector(backbone, tokens, config_from(args, DetectConfig)), images[0]
     (found,) = detector.stream([("", picture)], keep_maps=True)
     maps = picture_maps(found.maps[0], detector.square(picture)[1]).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,9 +16,12 @@ from .errors import KeypointError
 from .images import ImageSet, to_square
 from .keypoints import Keypoints
 from .masks import Masks
+from .memory import out_of_memory
 from .randomness import generator_for
 from .square import SquareMap, square_mask
 from .tokens import KeypointTokens
+
+SPREAD = 0.1  # sides of the square: views that disagree by this much lower the confidence to 0.6
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Detector:
         )
         self.side = backbone.picture_side(self.training.image_size)
         self.size = self.config.map_size or self.training.map_size
+        self.at_once = self.config.batch_size  # views per pass; lowered when memory runs out
         self.embeddings = tokens.embeddings.to(backbone.device)
         self.chosen = torch.tensor(tokens.chosen, device=backbone.device)
         t, seed = self.training, self.config.seed
@@ -107,15 +112,29 @@ class Detector:
         pictures' unit squares)."""
         images, views = len(squares), len(self.theta)
         theta = self.theta.repeat(images, 1, 1)  # [I*V, 2, 3]
-        parts = []
-        for start in range(0, images * views, self.config.batch_size):
-            some = slice(start, start + self.config.batch_size)
-            picture = torch.arange(images).repeat_interleave(views)[some]
-            parts.append(self._view_maps(squares[picture], theta[some], start))
+        picture, parts, start = torch.arange(images).repeat_interleave(views), [], 0
+        while start < images * views:
+            some = slice(start, start + self.at_once)
+            try:
+                parts.append(self._view_maps(squares[picture[some]], theta[some], start))
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                self._make_smaller(error)
+                continue
+            start += self.at_once
         maps, theta = torch.cat(parts), theta.to(self.backbone.device)
         xy = (selection.peaks(maps).flip(-1) + 0.5) / self.size  # [I*V, K, 2]
         peaks = transforms.view_to_picture(xy, theta).unflatten(0, (images, views))
         return average_views(maps, theta, images), peaks
+
+    def _make_smaller(self, error: RuntimeError) -> None:
+        if self.at_once == 1 and not attention.halve_tiles():
+            raise KeypointError(
+                "There is not enough memory for one view; lower map_size, use fp16, or another device."
+            ) from error
+        self.at_once = (self.at_once + 1) // 2
+        warnings.warn(f"Out of memory: going on with {self.at_once} views at a time.", stacklevel=2)
 
     def _view_maps(self, pictures: torch.Tensor, theta: torch.Tensor, start: int) -> torch.Tensor:
         """[b, K, R, R]: maps of the chosen tokens, in the views' frames, averaged over noise draws."""
@@ -153,13 +172,15 @@ class Detector:
         """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).
 
         Confidence is the height of the averaged peak against the height this keypoint had on the training pictures
-        (1 when it is as high, at most 1), times how well the point fits the other points (prediction.Peers).
+        (1 when it is as high, at most 1), times how well the point fits the other points (prediction.Peers), times
+        exp(-s^2 / (2 x 0.1^2)) of its spread s. Spread is over the views that could see the point.
         """
         radius = self.config.window * self.training.sigma * self.size / self.training.map_size
         xy, height = read_out(maps, self.config.readout, radius)
         usual = torch.tensor(self.tokens.scores or (1.0,) * len(self.chosen), device=maps.device).clamp(min=1e-6)
-        spread = (peaks - xy[:, None]).norm(dim=-1).mean(1)  # [I, K]
-        confidence = (height / usual).clamp(0, 1)
+        seen = transforms.visible(xy, self.theta).float()  # [I, V, K]
+        spread = ((peaks - xy[:, None]).norm(dim=-1) * seen).sum(1) / seen.sum(1).clamp(min=1)  # [I, K]
+        confidence = (height / usual).clamp(0, 1) * torch.exp(-((spread / SPREAD) ** 2) / 2)
         if self.tokens.peers is not None:
             confidence = confidence * self.tokens.peers.agreement(xy)
         return xy.cpu().numpy(), confidence.float().cpu().numpy(), spread.float().cpu().numpy()

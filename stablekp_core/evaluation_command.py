@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     )
     dataset = limit_splits(open_dataset(args.dataset, args.root, args.data_seed), limits)
     source, origin = _source(args, limits)
-    backbone, bars = load_backbone(args.model, args.dtype, args.device), _Bars()
+    backbone, bars = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute), _Bars()
     look = config_from(args, DetectConfig)
     options = dict(metrics=args.metrics, cache=args.cache, workers=args.workers, on_progress=bars)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import struct
 import zlib
@@ -62,14 +63,22 @@ def load_image(path: str | Path) -> np.ndarray:
     scaled to 8 bits, and of an animation or a multi-page file the first picture is taken.
     Raises BrokenImage or SmallImage (both KeypointError).
     """
-    path = Path(path)
+    return _decode(Path(path).name, path)
+
+
+def decode_image(name: str, data: bytes) -> np.ndarray:
+    """An encoded picture as RGB, uint8 [H, W, 3]; rules and errors are those of `load_image`."""
+    return _decode(name, io.BytesIO(data))
+
+
+def _decode(name: str, file) -> np.ndarray:
     try:
-        with Image.open(path) as opened:
+        with Image.open(file) as opened:
             rgb = _to_rgb(ImageOps.exif_transpose(opened))
     except _DECODE_ERRORS as error:
-        raise BrokenImage(path.name, _reason(error)) from error
+        raise BrokenImage(name, reason_of(error)) from error
     if min(rgb.shape[:2]) < MIN_SIDE:
-        raise SmallImage(path.name, rgb.shape[1], rgb.shape[0])
+        raise SmallImage(name, rgb.shape[1], rgb.shape[0])
     return rgb
 
 
@@ -102,12 +111,13 @@ def check_header(path: Path) -> None:
         with Image.open(path) as opened:
             width, height = opened.size
     except _DECODE_ERRORS as error:
-        raise BrokenImage(path.name, _reason(error)) from error
+        raise BrokenImage(path.name, reason_of(error)) from error
     if min(width, height) < MIN_SIDE:
         raise SmallImage(path.name, width, height)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why a picture could not be read, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, Image.UnidentifiedImageError):

@@ -6,7 +6,6 @@ plain values, so that it can be sent to another machine and kept in a file."""
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 import zlib
@@ -16,10 +15,9 @@ from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from .errors import KeypointError
-from .image_files import _DECODE_ERRORS, IMAGE_SUFFIXES, MIN_SIDE, BrokenImage, SmallImage, _reason, _to_rgb
+from .image_files import IMAGE_SUFFIXES, BrokenImage, decode_image, reason_of
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -224,9 +222,9 @@ def _tar(piece: Piece) -> Iterator[tuple[str, Fetch]]:
                     name = PurePosixPath(member.name).name.lower()
                     if member.isfile() and name.endswith(IMAGE_SUFFIXES) and not name.startswith("."):
                         name = f"{shard}/{member.name}"
-                        yield name, partial(decode, name, archive.extractfile(member).read())
+                        yield name, partial(decode_image, name, archive.extractfile(member).read())
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            yield shard, partial(_fail, shard, f"the archive is damaged from here on: {_reason(error)}")
+            yield shard, partial(_fail, shard, f"the archive is damaged from here on: {reason_of(error)}")
 
 
 def _rows(piece: Piece) -> Iterator[tuple[str, Fetch]]:
@@ -257,7 +255,7 @@ def _from_row(piece: Piece, row: int, values: dict) -> tuple[str, Fetch]:
     if not value:
         return name, partial(_fail, name, "the row has no picture")
     if isinstance(value, bytes):
-        return name, partial(decode, name, value)
+        return name, partial(decode_image, name, value)
     whole = "://" in value or value.startswith("/")
     return name, partial(read, name, value if whole else f"{piece.place.rpartition('/')[0]}/{value}")
 
@@ -273,19 +271,6 @@ def read(name: str, url: str) -> np.ndarray:
         data = fs.cat_file(path)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise BrokenImage(
-            name, "no such file" if isinstance(error, FileNotFoundError) else _reason(error)
+            name, "no such file" if isinstance(error, FileNotFoundError) else reason_of(error)
         ) from error
-    return decode(name, data)
-
-
-def decode(name: str, data: bytes) -> np.ndarray:
-    """An encoded picture as RGB, uint8 [H, W, 3], with the rules of `load_image`; raises BrokenImage or
-    SmallImage."""
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
-    except _DECODE_ERRORS as error:
-        raise BrokenImage(name, _reason(error)) from error
-    if min(rgb.shape[:2]) < MIN_SIDE:
-        raise SmallImage(name, rgb.shape[1], rgb.shape[0])
-    return rgb
+    return decode_image(name, data)

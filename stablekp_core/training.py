@@ -1,8 +1,7 @@
-"""Learning the tokens: the step as a pure function, and the loop around it.
+"""Learning the tokens: the loop around the step.
 
-`training_step` draws nothing at random: pictures, tokens, views and noise come from outside, so that it can be compared
-number by number with any other implementation. The loop draws them from the seed and the step's number alone; a run
-that was stopped therefore goes on bit for bit, and any number of processes sees the same data.
+Pictures, views and noise are drawn from the seed and the step's number alone; a run that was stopped therefore goes on
+bit for bit, and any number of processes sees the same data.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from . import attention, losses, selection, transforms
+from . import attention, selection, transforms
 from .backbone import Backbone
 from .choosing import Choice, choose_tokens
 from .config import TrainConfig
@@ -24,94 +23,11 @@ from .features import FeatureSource
 from .images import ImageSet
 from .latents import LatentSource
 from .masks import Masks
+from .memory import out_of_memory
 from .randomness import generator_for, picture_order
+from .step import StepOutput, step_losses, training_step
 from .tokens import KeypointTokens
 from .training_state import load_state, save_state
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """What one step saw and lost: maps of the pictures and of their views [B, N, R, R] (no gradient), the tokens chosen
-    for each picture int64 [B, k], and per picture both losses [B] and their weighted sum [B]."""
-
-    maps: torch.Tensor
-    view_maps: torch.Tensor
-    chosen: torch.Tensor
-    localization: torch.Tensor
-    equivariance: torch.Tensor
-    total: torch.Tensor
-
-
-def training_step(
-    backbone: Backbone,
-    config: TrainConfig,
-    tokens: torch.Tensor,
-    latents: torch.Tensor,
-    view_latents: torch.Tensor,
-    theta: torch.Tensor,
-    noise: torch.Tensor,
-    masks: torch.Tensor | None = None,
-) -> StepOutput:
-    """One step's losses for B pictures (Eq. 5-7); differentiable in tokens [N, D] (fp32).
-
-    latents [B, 4, h, w] of the pictures, view_latents of the pictures seen through theta [B, 2, 3], noise
-    [2B, 4, h, w], pictures first; masks [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
-    """
-    noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
-    return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, masks)
-
-
-def step_losses(
-    config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, masks: torch.Tensor | None = None
-) -> StepOutput:
-    """The losses from logits [2B, heads, s*s, N] per layer, pictures first, then views; see `training_step`."""
-    b, theta = len(theta), theta.to(logits[0].device)
-    maps_of = _MAPS[config.upsample]
-    (maps, take), (view_maps, take_view) = (
-        maps_of([x[:b] for x in logits], config.map_size),
-        maps_of([x[b:] for x in logits], config.map_size),
-    )
-    if masks is not None:
-        maps, view_maps = maps * masks[:b], view_maps * masks[b:]
-    with torch.no_grad():
-        if config.loss_tokens == "spread":
-            chosen = selection.spread_choice(
-                maps,
-                selection.peaks(view_maps),
-                config.keypoints,
-                config.candidates,
-                config.sigma,
-                config.closeness,
-                config.border,
-            )
-        else:
-            chosen = selection.most_gaussian(
-                maps, selection.peaks(maps), config.candidates, config.sigma, config.closeness, config.border
-            )
-    picked, picked_view = take(chosen), take_view(chosen)  # [B, k, R, R]
-    if masks is not None:
-        picked, picked_view = picked * masks[:b], picked_view * masks[b:]
-    center = selection.peaks(picked.detach()) + 0.5
-    localization = losses.localization_loss(picked, center, config.sigma)
-    covered = transforms.coverage(theta, config.map_size) if config.coverage_mask else None
-    equivariance = losses.equivariance_loss(picked, transforms.unwarp(picked_view, theta), covered)
-    total = config.localization_weight * localization + config.equivariance_weight * equivariance
-    return StepOutput(maps, view_maps, chosen, localization, equivariance, total)
-
-
-def _fine(logits, size):
-    maps = attention.token_maps([x.detach() for x in logits], size)
-    return maps, lambda chosen: attention.chosen_maps(logits, maps, chosen)
-
-
-def _coarse(logits, size):
-    maps = attention.coarse_maps(logits, size)
-    return maps.detach(), lambda chosen: torch.gather(maps, 1, chosen[..., None, None].expand(-1, -1, size, size))
-
-
-_MAPS = {"logits": _fine, "maps": _coarse}
 
 
 @dataclass
@@ -199,7 +115,7 @@ class Trainer:
                 self._accumulate()
                 break
             except RuntimeError as error:
-                if not any(text in str(error).lower() for text in _OUT_OF_MEMORY):
+                if not out_of_memory(error):
                     raise
                 self._make_smaller(error)
         self.ranks.sum(self.tokens.grad)
@@ -207,8 +123,6 @@ class Trainer:
         self.step += 1
 
     def _make_smaller(self, error: RuntimeError) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         if attention.halve_tiles():
             self.notice(
                 f"Out of memory: going on with tiles of {attention.TILE_BYTES >> 20} MB; the result is the same."
@@ -216,6 +130,9 @@ class Trainer:
         elif self.micro_batch > 1:
             self.micro_batch = (self.micro_batch + 1) // 2
             self.notice(f"Out of memory: going on with {self.micro_batch} images per pass; the result is the same.")
+        elif self.config.gradient == "exact" and not self.backbone.recompute:
+            self.backbone.recompute = True
+            self.notice("Out of memory: going on by computing the UNet's blocks twice; the result is the same.")
         else:
             raise KeypointError(
                 "There is not enough memory for one image; lower image_size, map_size or tokens, or use bf16."

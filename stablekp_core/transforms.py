@@ -60,3 +60,11 @@ def view_to_picture(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     points = 2 * xy - 1
     mapped = points @ theta[:, :, :2].transpose(1, 2) + theta[:, None, :, 2]
     return (mapped + 1) / 2
+
+
+def visible(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """bool [B, V, K]: whether points xy [B, K, 2] of pictures (unit square) lie within each view theta [V, 2, 3], not
+    at its very rim."""
+    back = invert_affine(theta).to(xy)
+    inside = torch.stack([view_to_picture(xy, t.expand(len(xy), -1, -1)) for t in back], 1)  # [B, V, K, 2]
+    return ((inside > 0.02) & (inside < 0.98)).all(-1)

@@ -12,8 +12,8 @@ from stablekp_core import transforms
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector
 from stablekp_core.randomness import generator_for
+from stablekp_core.step import training_step
 from stablekp_core.tokens import KeypointTokens
-from stablekp_core.training import training_step
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 CONFIG = TrainConfig.preset(

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import WIDTH
 
+from stablekp_core import attention, selection
 from stablekp_core.attention import coarse_maps, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector, average_views, detect, picture_maps, read_out
@@ -173,26 +174,33 @@ def test_maps_are_the_mean_over_views(backbone, training, detection):
 
 
 def test_confidence_and_spread(backbone):
-    detector = Detector(backbone, make_tokens(scores=(0.5, 0.8, 0.2)), DetectConfig(readout="argmax"))
+    config = DetectConfig(readout="argmax", views=3)
+    detector = Detector(backbone, make_tokens(scores=(0.5, 0.8, 0.2)), config)
+    detector.theta = identity_affine(4)
+    detector.theta[3, 0, 2] = 1.0  # the right half of the picture: the third point is not to be seen
     maps = torch.zeros(1, 3, SIZE, SIZE)
     maps[0, 0, 3, 5], maps[0, 1, 8, 8], maps[0, 2, 15, 0] = 0.25, 0.2, 0.9
-    peaks = torch.rand(1, 4, 3, 2, generator=torch.Generator().manual_seed(0))
+    peaks = 0.1 + 0.8 * torch.rand(1, 4, 3, 2, generator=torch.Generator().manual_seed(0))
     xy, confidence, spread = detector.unit_points(maps, peaks)
     expected = np.array([[5.5, 3.5], [8.5, 8.5], [0.5, 15.5]]) / SIZE
     np.testing.assert_allclose(xy[0], expected)
-    np.testing.assert_allclose(confidence[0], [0.5, 0.25, 1.0], rtol=1e-6)
-    for k in range(3):
-        away = [math.dist(peaks[0, v, k].tolist(), expected[k]) for v in range(4)]
-        assert spread[0, k] == pytest.approx(sum(away) / 4, rel=1e-5)
-    without = Detector(backbone, make_tokens(scores=()), DetectConfig(readout="argmax"))
-    np.testing.assert_allclose(without.unit_points(maps, peaks)[1][0], [0.25, 0.2, 0.9], rtol=1e-6)
+    for k, views in enumerate((3, 4, 3)):
+        away = [math.dist(peaks[0, v, k].tolist(), expected[k]) for v in range(views)]
+        assert spread[0, k] == pytest.approx(sum(away) / views, rel=1e-5)
+    agreed = np.exp(-((spread[0] / 0.1) ** 2) / 2)
+    np.testing.assert_allclose(confidence[0], agreed * [0.5, 0.25, 1.0], rtol=1e-5)
+    without = Detector(backbone, make_tokens(scores=()), config)
+    without.theta = detector.theta
+    np.testing.assert_allclose(without.unit_points(maps, peaks)[1][0], agreed * [0.25, 0.2, 0.9], rtol=1e-5)
+    same = torch.from_numpy(xy)[:, None].expand(1, 4, 3, 2)
+    np.testing.assert_allclose(detector.unit_points(maps, same)[1][0], [0.5, 0.25, 1.0], rtol=1e-5)
 
 
 def test_the_window_grows_with_the_map(backbone):
     along = torch.arange(64) + 0.5
     map_ = torch.exp(-((along - 30.0)[None] ** 2 + (along - 30.0)[:, None] ** 2) / 50)
     map_[10:20, 36:44] = 0.4  # outside the window of 2 sigma * 64 / 16 = 8 pixels around the peak
-    detector = Detector(backbone, make_tokens(sigma=1.0), DetectConfig(map_size=64, window=2.0))
+    detector = Detector(backbone, make_tokens(sigma=1.0), DetectConfig(map_size=64, window=2.0, views=0))
     xy = detector.unit_points(map_.expand(1, 3, 64, 64), torch.zeros(1, 1, 3, 2))[0]
     np.testing.assert_allclose(
         xy[0] * 64, naive_soft(map_.numpy(), 8) * np.array([64.0] * 2) * np.ones((3, 2)), atol=1e-3
@@ -329,9 +337,38 @@ def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
     shared = torch.linspace(-0.2, 0.2, 41)[:, None, None].expand(-1, 3, 2)  # all three always move together
     peers = Peers.of(usual + shared)
     tokens = replace(make_tokens(scores=(1.0, 1.0, 2.0)), peers=peers)
-    detector = Detector(backbone, tokens, DetectConfig(readout="argmax"))
-    xy, confidence, _ = detector.unit_points(maps, torch.zeros(2, 1, 3, 2))
+    detector = Detector(backbone, tokens, DetectConfig(readout="argmax", views=0))
+    xy, confidence, _ = detector.unit_points(maps, (selection.peaks(maps).flip(-1)[:, None] + 0.5) / SIZE)
     np.testing.assert_allclose(confidence[0], (1, 1, 0.5), atol=1e-2)
     fits = peers.agreement(torch.from_numpy(xy))[1].numpy()
     assert fits[2] < 0.05
     np.testing.assert_allclose(confidence[1], (1, 1, 0.5) * fits, atol=1e-5)
+
+
+def test_detection_goes_on_with_fewer_views_when_memory_runs_out(backbone, monkeypatch):
+    monkeypatch.setattr(attention, "TILE_BYTES", 4 << 20)
+    items, config = pictures(2), DetectConfig(views=3, batch_size=4)
+    whole = detect(backbone, make_tokens(), items, config).keypoints
+    encode, sizes = backbone.encode, []
+
+    def hungry(images, *rest):
+        sizes.append(len(images))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return encode(images, *rest)
+
+    monkeypatch.setattr(backbone, "encode", hungry)
+    with pytest.warns(UserWarning, match="1 views at a time"):
+        small = detect(backbone, make_tokens(), items, config).keypoints
+    assert sizes == [4, 2, *[1] * 8]
+    np.testing.assert_allclose(small.xy, whole.xy, atol=1e-3)
+
+    def fail(*_args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(backbone, "encode", fail)
+    with pytest.warns(UserWarning), pytest.raises(KeypointError, match="not enough memory for one view"):
+        detect(backbone, make_tokens(), items, config)
+    monkeypatch.setattr(backbone, "encode", lambda *a: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):  # other errors are not taken for that
+        detect(backbone, make_tokens(), items, config)

@@ -9,7 +9,8 @@ from stablekp_core.features import FeatureSource
 from stablekp_core.images import load_folder
 from stablekp_core.latents import LatentSource
 from stablekp_core.randomness import generator_for
-from stablekp_core.training import train, training_step
+from stablekp_core.step import training_step
+from stablekp_core.training import train
 from stablekp_core.transforms import identity_affine, random_affine
 
 CONFIG = TrainConfig(

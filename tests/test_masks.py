@@ -12,8 +12,9 @@ from stablekp_core.images import ImageSet, load_folder, square_map
 from stablekp_core.latents import LatentSource
 from stablekp_core.masks import folder_masks
 from stablekp_core.square import square_mask
+from stablekp_core.step import training_step
 from stablekp_core.tokens import KeypointTokens
-from stablekp_core.training import train, training_step
+from stablekp_core.training import train
 from stablekp_core.transforms import identity_affine, random_affine
 
 CONFIG = TrainConfig(

@@ -14,8 +14,8 @@ from tiny_models import WIDTH, make_unet, make_vae
 from stablekp_core.backbone import Backbone
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector
+from stablekp_core.step import training_step
 from stablekp_core.tokens import KeypointTokens
-from stablekp_core.training import training_step
 from stablekp_core.transforms import random_affine
 
 SIZE, TOKENS, CANDIDATES, KEYPOINTS = 24, 30, 10, 4

@@ -19,12 +19,12 @@ from stablekp_core.backbone import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection import Detector, detect  # noqa: E402
 from stablekp_core.errors import KeypointError  # noqa: E402
-from stablekp_core.image_files import BrokenImage, SmallImage, load_image  # noqa: E402
+from stablekp_core.image_files import BrokenImage, SmallImage, decode_image, load_image  # noqa: E402
 from stablekp_core.images import ImageSet, load_folder  # noqa: E402
 from stablekp_core.scale_cluster import Pool, cluster  # noqa: E402
 from stablekp_core.scale_dataset import Report, detect_dataset, tokens_hash  # noqa: E402
 from stablekp_core.scale_engine import Done, Job, find_rows, read_ahead, run_pieces  # noqa: E402
-from stablekp_core.scale_inputs import Piece, decode, find_pieces, pictures, read  # noqa: E402
+from stablekp_core.scale_inputs import Piece, find_pieces, pictures, read  # noqa: E402
 from stablekp_core.scale_parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan  # noqa: E402
 from stablekp_core.tokens import KeypointTokens  # noqa: E402
 
@@ -88,7 +88,7 @@ def contents(pieces):
 
 
 def same(data):
-    return decode("", data).tobytes()
+    return decode_image("", data).tobytes()
 
 
 # Inputs
@@ -274,10 +274,10 @@ def test_pictures_decode_as_they_do_from_files(tmp_path):
     }
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
-        assert np.array_equal(decode(name, data), load_image(tmp_path / name))
-    assert decode("turned.jpg", cases["turned.jpg"]).shape == (30, 20, 3)
+        assert np.array_equal(decode_image(name, data), load_image(tmp_path / name))
+    assert decode_image("turned.jpg", cases["turned.jpg"]).shape == (30, 20, 3)
     with pytest.raises(SmallImage):
-        decode("s", _encoded(Image.new("RGB", (15, 40))))
+        decode_image("s", _encoded(Image.new("RGB", (15, 40))))
 
 
 def test_storage_that_fails_is_no_broken_picture(monkeypatch, tmp_path):

@@ -12,7 +12,8 @@ from stablekp_core.config import TrainConfig
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import load_folder
 from stablekp_core.randomness import generator_for, picture_order
-from stablekp_core.training import TrainingDiverged, train, training_step
+from stablekp_core.step import training_step
+from stablekp_core.training import TrainingDiverged, train
 from stablekp_core.transforms import random_affine
 
 CONFIG = TrainConfig(
@@ -438,8 +439,12 @@ def test_too_little_memory_for_one_image_is_said(model, folder, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(training, "training_step", fail)
+    monkeypatch.setattr(model, "recompute", False)  # and back to it at the end
+    notices = []
     with pytest.raises(KeypointError, match="not enough memory for one image; lower"):
-        train(model, load_folder(folder), CONFIG, notice=lambda text: None)
+        train(model, load_folder(folder), CONFIG, notice=notices.append)
+    assert ["1 images per pass" in notices[0], "twice" in notices[1], len(notices)] == [True, True, 2]
+    assert model.recompute
     monkeypatch.setattr(training, "training_step", lambda *a: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):  # other errors are not taken for that
         train(model, load_folder(folder), CONFIG)
@@ -543,6 +548,7 @@ def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
     chosen = list(result.tokens.chosen)
     assert len(set(chosen)) == 3 and result.tokens.votes == (0, 0, 0)
     where = position[:, :, chosen].mean(1)
+    where = where - where.mean(1, keepdim=True)
     np.testing.assert_allclose(result.tokens.peers.mean, where.mean(0), atol=1e-6)
     np.testing.assert_allclose(result.tokens.peers.covariance, np.cov(where.flatten(1).T, bias=True), atol=1e-6)
     assert len(result.tokens.partners) == 3
