@@ -7,7 +7,8 @@
 
 Both sides use the same weights, tokens, pictures, views, dtype and threads, and give the same numbers
 (tests/test_benchmarks.py). Times are the smallest of a few repeats after a warm-up. Convolutions of the naive side run
-in PyTorch's usual memory layout, those of the package in the layout `load_backbone` sets (channels_last on CUDA).
+in PyTorch's usual memory layout, those of the package in the layout `load_backbone` sets (channels_last on CUDA, and
+for bf16 on a CPU).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from models import ROOT, demo, map_inputs, random_sd15
 from roofline import step_floor
 
 from stablekp_core import transforms
+from stablekp_core.backbone import convolution_layout
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector
 from stablekp_core.images import ImageSet
@@ -143,7 +145,7 @@ class Case:
         self.layout(torch.contiguous_format)
         slow = seconds(self.naive_step(), repeats, device)
         slow_detect = seconds(self.naive_detect(views), repeats, device)
-        self.layout(torch.channels_last if device == "cuda" else torch.contiguous_format)
+        self.layout(convolution_layout(self.backbone.device, self.backbone.dtype))
         fast = {name: seconds(self.product_step(how), repeats, device) for name, how in MODES.items()}
         detector = self.detector(views)
         fast_detect = seconds(lambda: detector.maps(self.pictures[:1]), repeats, device)

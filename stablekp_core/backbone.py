@@ -170,6 +170,13 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
 
 
+def convolution_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+    """The memory layout of weights in which convolutions are fast: channels_last on CUDA, and in bf16 on a CPU. In fp32
+    on a CPU the usual one, as rounding would depend on the batch size otherwise."""
+    fast = device.type == "cuda" or (device.type == "cpu" and dtype == torch.bfloat16)
+    return torch.channels_last if fast else torch.contiguous_format
+
+
 def compile_blocks(backbone: Backbone) -> bool:
     """Compile the residual blocks, the feed-forward parts and the VAE's encoder with torch.compile, in place, and try
     them once; where that fails, everything is as before, a notice says why, and False is returned."""
@@ -207,9 +214,8 @@ def load_backbone(
     kind = choose_dtype(dtype, place)
     loaded = load_model(model, kind)
     unet, vae = loaded.unet.to(place), loaded.vae.to(place)
-    if place.type == "cuda":  # faster there; on CPUs rounding would then depend on the batch size
-        unet = unet.to(memory_format=torch.channels_last)
-        vae = vae.to(memory_format=torch.channels_last)
+    layout = convolution_layout(place, kind)
+    unet, vae = unet.to(memory_format=layout), vae.to(memory_format=layout)
     backbone = Backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute)
     if compile:
         compile_blocks(backbone)

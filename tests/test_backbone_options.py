@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.backbone import Backbone, compile_blocks
+from stablekp_core.backbone import Backbone, compile_blocks, convolution_layout, load_backbone
 
 
 def tokens_gradient(backbone: Backbone) -> tuple[list[torch.Tensor], torch.Tensor, int]:
@@ -56,3 +56,14 @@ def test_compiled_blocks_agree(backbone):
     if not compile_blocks(backbone):
         pytest.skip("torch.compile does not work on this machine")
     np.testing.assert_allclose(tokens_gradient(backbone)[1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_convolutions_get_their_layout_and_fp32_stays():
+    device = torch.device("cpu")
+    assert convolution_layout(device, torch.float32) is torch.contiguous_format
+    assert convolution_layout(device, torch.bfloat16) is torch.channels_last
+    half = load_backbone("demo", dtype="bf16", device="cpu")
+    assert half.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    whole = load_backbone("demo", dtype="fp32", device="cpu")
+    np.testing.assert_allclose(half.encode(picture), whole.encode(picture), atol=0.05)
