@@ -27,7 +27,7 @@ from .training import train
 PICTURES = Path(__file__).parent / "assets" / "pictures"
 MAIN_CLASS, OTHER_CLASS = "dolls", "faces"
 #: For the small model: few wide tokens maps are enough, and its tokens take a larger learning rate.
-SETTINGS = dict(keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=24)
+SETTINGS = dict(keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=64)
 VIEWS = 2
 
 
