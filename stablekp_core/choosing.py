@@ -55,19 +55,16 @@ def choose_tokens(
             ),
         ]
     )
-    count = len(theta)
-    if config.flip_symmetry:
+    plain = len(theta)
+    if config.flip_symmetry:  # the picture in a mirror comes last
         theta = torch.cat([theta, transforms.mirror(transforms.identity_affine(1))])
-    positions, mirrored, inside, heights, choices = [], [], [], [], []
+    positions, heights, choices = [], [], []
     for picture in pictures:
         index = source.usable(picture)
         maps = _view_maps(backbone, tokens, source, index, theta, config, at_once)  # [V, N, R, R]
         peak = selection.peaks(maps)  # [V, N, 2]
         xy = (peak.flip(-1) + 0.5) / config.map_size
-        position = transforms.view_to_picture(xy, theta.to(xy.device)).cpu()
-        positions.append(position[:count])
-        mirrored.append(position[-1])
-        inside.append(transforms.visible(position[:1], theta[:count])[0])
+        positions.append(transforms.view_to_picture(xy, theta.to(xy.device)).cpu())
         heights.append(maps[0].flatten(1).amax(1).cpu())
         if config.selection == "votes":
             choices.append(
@@ -83,21 +80,20 @@ def choose_tokens(
             )
         if on_picture is not None:
             on_picture(len(heights), len(pictures))
-    height, position = torch.stack(heights), torch.stack(positions)  # [I, N], [I, V, N, 2]
+    height, everywhere = torch.stack(heights), torch.stack(positions)  # [I, N], [I, V, N, 2]
+    position, votes = everywhere[:, :plain], torch.zeros(len(tokens), dtype=torch.long)
     if config.selection == "votes":
         chosen, votes = selection.most_voted(torch.stack(choices), len(tokens), config.keypoints)
-        counts = votes[chosen]
     elif config.selection == "consistency":
-        chosen, _ = selection.most_consistent(position, torch.stack(inside), height, config.keypoints)
-        counts = torch.zeros_like(chosen)
+        seen = transforms.visible(position[:, 0], theta[:plain])
+        chosen, _ = selection.most_consistent(position, seen, height, config.keypoints)
     else:
         chosen = most_predictive(position, height, config.keypoints)
-        counts = torch.zeros_like(chosen)
     partners = ()
     if config.flip_symmetry:
-        partners = selection.mirror_partners(position[:, 0, chosen], torch.stack(mirrored))
+        partners = selection.mirror_partners(position[:, 0, chosen], everywhere[:, -1])
     usual = tuple(height[:, chosen].median(0).values.tolist())
-    return Choice(chosen, counts, usual, partners, Peers.of(position[:, :, chosen].mean(1)))
+    return Choice(chosen, votes[chosen], usual, partners, Peers.of(position[:, :, chosen].mean(1)))
 
 
 def _view_maps(

@@ -161,7 +161,7 @@ class Detector:
                 maps = attention.token_maps(logits, t.map_size, self.chosen)
             total = total + maps / self.config.noise_draws
         if self.config.flip_symmetry:
-            mirrored = self.mirrored.repeat(-(-(start + len(total)) // len(self.theta)))[start : start + len(total)]
+            mirrored = self.mirrored[torch.arange(start, start + len(total)) % len(self.theta)]
             own, partners = total.chunk(2, 1)  # [b, K, R, R] each
             total = torch.where(mirrored.to(own.device)[:, None, None, None], partners, own)
         if self.size != t.map_size:
@@ -177,7 +177,8 @@ class Detector:
         """
         radius = self.config.window * self.training.sigma * self.size / self.training.map_size
         xy, height = read_out(maps, self.config.readout, radius)
-        usual = torch.tensor(self.tokens.scores or (1.0,) * len(self.chosen), device=maps.device).clamp(min=1e-6)
+        scores = self.tokens.scores or (1.0,) * self.tokens.num_keypoints
+        usual = torch.tensor(scores, device=maps.device).clamp(min=1e-6)
         seen = transforms.visible(xy, self.theta).float()  # [I, V, K]
         spread = ((peaks - xy[:, None]).norm(dim=-1) * seen).sum(1) / seen.sum(1).clamp(min=1)  # [I, K]
         confidence = (height / usual).clamp(0, 1) * torch.exp(-((spread / SPREAD) ** 2) / 2)

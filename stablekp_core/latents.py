@@ -7,6 +7,7 @@ turn out to be broken are left out and named by the image set.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,23 @@ class Recent:
         while self.size > self.limit and len(self.items) > 1:
             self.size -= self.items.popitem(last=False)[1].nbytes
         return value
+
+    def gather(self, names: list, compute: Callable[[list[int]], Iterable[torch.Tensor]], at_once: int) -> torch.Tensor:
+        """The tensors of all names, stacked; those that are not kept come from `compute`, which is given the positions
+        in `names` of at most `at_once` at a time, and are kept."""
+        found = {name: self.get(name) for name in names}
+        missing = list({name: j for j, name in enumerate(names) if found[name] is None}.values())
+        for start in range(0, len(missing), at_once):
+            some = missing[start : start + at_once]
+            for j, value in zip(some, compute(some), strict=True):
+                found[names[j]] = self.put(names[j], value.clone())
+        return torch.stack([found[name] for name in names])
+
+
+def pictures_per_pass(device: torch.device) -> int:
+    """Pictures per pass when filling a cache. One at a time on a CPU: rounding depends on the size of the batch, and
+    which pictures are missing from the cache depends on when a run was resumed."""
+    return 1 if device.type == "cpu" else 8
 
 
 class LatentSource:
@@ -111,16 +129,8 @@ class LatentSource:
         return self._cached(list(zip(indices, slots, strict=True)), indices, theta, True)
 
     def _cached(self, names: list[tuple], indices: list[int], theta: torch.Tensor, turned: bool) -> torch.Tensor:
-        found = {j: self._latents.get(name) for j, name in enumerate(names)}
-        missing = list({names[j]: j for j, value in found.items() if value is None}.values())
-        if missing:
-            pictures = self.batch([indices[j] for j in missing])
-            pictures = transforms.warp(pictures, theta[missing]) if turned else pictures
-            # One at a time on a CPU: rounding depends on the size of the batch, and which pictures are missing from the
-            # cache depends on when a run was resumed.
-            encoded = self.backbone.encode(pictures, 1 if self.backbone.device.type == "cpu" else 8).cpu()
-            new = {
-                names[j]: self._latents.put(names[j], value.clone()) for j, value in zip(missing, encoded, strict=True)
-            }
-            found = {j: new[name] if found[j] is None else found[j] for j, name in enumerate(names)}
-        return torch.stack([found[j] for j in range(len(names))]).to(self.backbone.device)
+        def compute(some: list[int]) -> torch.Tensor:
+            pictures = self.batch([indices[j] for j in some])
+            return self.backbone.encode(transforms.warp(pictures, theta[some]) if turned else pictures).cpu()
+
+        return self._latents.gather(names, compute, pictures_per_pass(self.backbone.device)).to(self.backbone.device)

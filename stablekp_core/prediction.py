@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -118,6 +119,7 @@ class Peers:
         covariance = centre @ self.covariance[rows][:, rows] @ centre
         return Peers(_centred(self.mean[None, k])[0], covariance, self.images)
 
+    @cached_property
     def _against(self) -> torch.Tensor:
         """float64 [K, 2, 2K]: from how far all points are from their means to how far each one is from where the others
         say it is. The conditional mean of a Gaussian: x_k - E[x_k | others] = P_kk^-1 (P x)_k; the ridge on the point's
@@ -130,18 +132,20 @@ class Peers:
     def disagreement(self, xy: torch.Tensor) -> torch.Tensor:
         """[B, K]: distance, in sides of the square, of each point of xy [B, K, 2] from where all others say it is."""
         away = (_centred(xy.double().cpu()) - self.mean).flatten(1)  # [B, 2K]
-        return (self._against() @ away.T[None]).norm(dim=1).T.to(xy)
+        return (self._against @ away.T[None]).norm(dim=1).T.to(xy)
+
+    @cached_property
+    def _usual(self) -> torch.Tensor:
+        """float64 [K]: the distance of `disagreement` that is usual for each point. Its square is (n + p) / (n - p)
+        times that on the n images that p numbers were fitted to (Akaike's final prediction error)."""
+        n, p = self.images, 2 * (len(self.mean) - 1)
+        spread = self._against @ self.covariance.double() @ self._against.transpose(1, 2)  # [K, 2, 2]
+        return (spread.diagonal(dim1=1, dim2=2).sum(-1) * (n + p) / max(n - p, 1)).sqrt()
 
     def agreement(self, xy: torch.Tensor) -> torch.Tensor:
         """[B, K] in [0, 1]: how well each point of xy [B, K, 2] fits the others, exp(-d^2 / (2 s^2)) of its distance d
-        from where they say it is, s being what is usual for this point, at least STEP sides. The square of
-        what is usual is (n + p) / (n - p) times that on the n images that p numbers were fitted to (Akaike's final
-        prediction error)."""
-        against, n, p = self._against(), self.images, 2 * (len(self.mean) - 1)
-        fitted = (against @ self.covariance.double() @ against.transpose(1, 2)).diagonal(dim1=1, dim2=2).sum(-1)
-        usual = (fitted * (n + p) / max(n - p, 1)).sqrt()  # [K]
-        scale = usual.clamp(min=STEP).to(xy)
-        return torch.exp(-((self.disagreement(xy) / scale) ** 2) / 2)
+        from where they say it is, s being what is usual for this point, at least STEP sides."""
+        return torch.exp(-((self.disagreement(xy) / self._usual.clamp(min=STEP).to(xy)) ** 2) / 2)
 
 
 def _centred(xy: torch.Tensor) -> torch.Tensor:

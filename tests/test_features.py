@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from tiny_models import write_pictures
 
 from stablekp_core import features as module
-from stablekp_core.config import TrainConfig
 from stablekp_core.features import FeatureSource
 from stablekp_core.images import load_folder
 from stablekp_core.latents import LatentSource
@@ -13,19 +13,7 @@ from stablekp_core.step import training_step
 from stablekp_core.training import train
 from stablekp_core.transforms import identity_affine, random_affine
 
-CONFIG = TrainConfig(
-    keypoints=3,
-    tokens=12,
-    candidates=5,
-    steps=6,
-    batch_size=2,
-    map_size=16,
-    learning_rate=0.02,
-    selection_images=3,
-    selection_views=2,
-    gradient="cached",
-    view_pool=2,
-)
+CONFIG = tiny_models.CONFIG.replace(gradient="cached", view_pool=2)
 
 
 @pytest.fixture

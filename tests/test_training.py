@@ -4,29 +4,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import WIDTH, make_unet, make_vae, write_pictures
+from tiny_models import CONFIG, WIDTH, make_unet, make_vae, write_pictures
 
 from stablekp_core import attention, choosing, training
 from stablekp_core.backbone import Backbone
-from stablekp_core.config import TrainConfig
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import load_folder
 from stablekp_core.randomness import generator_for, picture_order
 from stablekp_core.step import training_step
 from stablekp_core.training import TrainingDiverged, train
 from stablekp_core.transforms import random_affine
-
-CONFIG = TrainConfig(
-    keypoints=3,
-    tokens=12,
-    candidates=5,
-    steps=6,
-    batch_size=2,
-    map_size=16,
-    learning_rate=0.02,
-    selection_images=3,
-    selection_views=2,
-)
 
 
 @pytest.fixture(scope="module")

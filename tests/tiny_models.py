@@ -6,8 +6,22 @@ import numpy as np
 import torch
 from PIL import Image
 
+from stablekp_core.config import TrainConfig
+
 WIDTH = 16  # of a token of the tiny model
 SIDE = 16  # pixels of the square the tiny model sees
+#: A training run of a second.
+CONFIG = TrainConfig(
+    keypoints=3,
+    tokens=12,
+    candidates=5,
+    steps=6,
+    batch_size=2,
+    map_size=16,
+    learning_rate=0.02,
+    selection_images=3,
+    selection_views=2,
+)
 
 
 def make_unet(seed: int = 0):
