@@ -111,7 +111,7 @@ def step_memory(backbone, config: TrainConfig, side: int) -> dict:
         theta = random_affine(b, config.rotation, config.scale, config.translation, g)
         for i in range(0, b, micro):
             pictures = torch.rand(2 * micro, 3, side, side, generator=g)
-            latents = backbone.encode(pictures, slice_size=1)
+            latents = backbone.encode(pictures)
             noise = torch.randn(latents.shape, generator=g).to(device)
             out = training_step(backbone, config, tokens, latents[:micro], latents[micro:], theta[i : i + micro], noise)
             (out.total.sum() / b).backward()

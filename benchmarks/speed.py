@@ -6,9 +6,8 @@
     python benchmarks/speed.py --plots                # docs/images/ from docs/results/speed.json, nothing is measured
 
 Both sides use the same weights, tokens, pictures, views, dtype and threads, and give the same numbers
-(tests/test_benchmarks.py). Times are the smallest of a few repeats after a warm-up. Convolutions of the naive side run
-in PyTorch's usual memory layout, those of the package in the layout `load_backbone` sets (channels_last on CUDA, and
-for bf16 on a CPU).
+(tests/test_benchmarks.py). Times are the smallest of a few repeats after a warm-up. The naive side
+runs diffusers' modules as they are made, the package as `load_backbone` arranges them (stablekp_core/arrangement.py).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from models import ROOT, demo, map_inputs, random_sd15
 from roofline import step_floor
 
 from stablekp_core import transforms
-from stablekp_core.backbone import convolution_layout
+from stablekp_core.arrangement import arrange
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector
 from stablekp_core.images import ImageSet
@@ -102,10 +101,6 @@ class Case:
         self.noise = torch.randn(2 * batch, 4, cells, cells, generator=g).to(backbone.device)
         self.tokens = torch.randn(tokens, backbone.width, generator=g).to(backbone.device)
 
-    def layout(self, layout: torch.memory_format) -> None:
-        self.backbone.unet.to(memory_format=layout)
-        self.backbone.vae.to(memory_format=layout)
-
     def naive_step(self):
         leaf = self.tokens.clone().requires_grad_()
         adam = torch.optim.Adam([leaf], lr=1e-3)
@@ -142,10 +137,9 @@ class Case:
     def measure(self, repeats: int, views: int = 10) -> dict:
         """Seconds per training step and per detected picture, and the ratios."""
         device = self.backbone.device.type
-        self.layout(torch.contiguous_format)
         slow = seconds(self.naive_step(), repeats, device)
         slow_detect = seconds(self.naive_detect(views), repeats, device)
-        self.layout(convolution_layout(self.backbone.device, self.backbone.dtype))
+        arrange(self.backbone.unet, self.backbone.vae, self.backbone.device, self.backbone.dtype)
         fast = {name: seconds(self.product_step(how), repeats, device) for name, how in MODES.items()}
         detector = self.detector(views)
         fast_detect = seconds(lambda: detector.maps(self.pictures[:1]), repeats, device)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .arrangement import arrange
 from .capture import LastQuery, captured_layers, keys, queries
 from .errors import KeypointError
 
@@ -87,10 +88,11 @@ class Backbone:
         )
 
     @torch.no_grad()
-    def encode(self, images: torch.Tensor, slice_size: int = 8) -> torch.Tensor:
+    def encode(self, images: torch.Tensor, slice_size: int = 0) -> torch.Tensor:
         """Pictures [B, 3, S, S] in [0, 1] -> latents [B, 4, S/f, S/f] fp32: mean of the posterior times the VAE's
-        scaling factor. `slice_size` pictures at a time."""
+        scaling factor. `slice_size` pictures at a time; 0: one on a CPU, where its caches hold no more, else 8."""
         parameter = next(self.vae.parameters())
+        slice_size = slice_size or (1 if self.device.type == "cpu" else 8)
         out = []
         for part in images.split(slice_size):
             x = (part.to(self.device) * 2 - 1).to(parameter.dtype)
@@ -170,13 +172,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
 
 
-def convolution_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
-    """The memory layout of weights in which convolutions are fast: channels_last on CUDA, and in bf16 on a CPU. In fp32
-    on a CPU the usual one, as rounding would depend on the batch size otherwise."""
-    fast = device.type == "cuda" or (device.type == "cpu" and dtype == torch.bfloat16)
-    return torch.channels_last if fast else torch.contiguous_format
-
-
 def compile_blocks(backbone: Backbone) -> bool:
     """Compile the residual blocks, the feed-forward parts and the VAE's encoder with torch.compile, in place, and try
     them once; where that fails, everything is as before, a notice says why, and False is returned."""
@@ -214,8 +209,7 @@ def load_backbone(
     kind = choose_dtype(dtype, place)
     loaded = load_model(model, kind)
     unet, vae = loaded.unet.to(place), loaded.vae.to(place)
-    layout = convolution_layout(place, kind)
-    unet, vae = unet.to(memory_format=layout), vae.to(memory_format=layout)
+    arrange(unet, vae, place, kind)
     backbone = Backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute)
     if compile:
         compile_blocks(backbone)

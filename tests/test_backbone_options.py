@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.backbone import Backbone, compile_blocks, convolution_layout, load_backbone
+from stablekp_core.arrangement import arrange, convolution_layout
+from stablekp_core.backbone import Backbone, compile_blocks, load_backbone
+from stablekp_core.capture import _attend
+from stablekp_core.checkpoint import load_model
 
 
 def tokens_gradient(backbone: Backbone) -> tuple[list[torch.Tensor], torch.Tensor, int]:
@@ -67,3 +70,52 @@ def test_bf16_convolutions_get_their_layout_and_fp32_stays():
     picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     whole = load_backbone("demo", dtype="fp32", device="cpu")
     np.testing.assert_allclose(half.encode(picture), whole.encode(picture), atol=0.05)
+
+
+def test_arranged_modules_give_the_same_latents():
+    loaded = load_model("demo", torch.float32)
+    picture = torch.rand(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    plain = Backbone(loaded.unet, loaded.vae).encode(picture, slice_size=3)
+    arrange(loaded.unet, loaded.vae, torch.device("cpu"), torch.float32)
+    np.testing.assert_array_equal(Backbone(loaded.unet, loaded.vae).encode(picture), plain)
+
+
+@pytest.mark.parametrize("side", [4, 9])
+def test_convolutions_as_matrix_products(side):
+    """With few pixels in bf16 on a CPU; more pixels than channels take the usual way."""
+    g = torch.Generator().manual_seed(0)
+    vae = torch.nn.Module()
+    vae.encoder = torch.nn.Module()
+    conv = torch.nn.Conv2d(48, 64, 3, padding=1).bfloat16()
+    x = torch.randn(2, 48, side, side, generator=g).bfloat16().requires_grad_()
+    direction = torch.randn(2, 64, side, side, generator=g).bfloat16()
+
+    def results():
+        y = conv(x)
+        return y.detach().float(), torch.autograd.grad(y, x, direction)[0].float()
+
+    plain = results()
+    arrange(torch.nn.Sequential(conv), vae, torch.device("cpu"), torch.bfloat16)
+    names = {type(node).__name__ for node in _graph(conv(x).grad_fn)}
+    assert ("_NeighboursBackward" in names) == (2 * side**2 <= 48)
+    for found, expected in zip(results(), plain, strict=True):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=0.02 * float(expected.abs().max()))
+
+
+def _graph(node):
+    if node is not None:
+        yield node
+        for parent, _ in node.next_functions:
+            yield from _graph(parent)
+
+
+@pytest.mark.parametrize("places", [(16, 20), (512, 512)])
+def test_attention_written_out_agrees_with_the_fused_one(places):
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8, generator=g).bfloat16() for n in (places[0], places[1], places[1]))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    found = _attend(q.requires_grad_(), k, v)
+    names = {type(node).__name__ for node in _graph(found.grad_fn)}
+    assert ("SoftmaxBackward0" in names) == (places == (16, 20))
+    np.testing.assert_allclose(found.detach().float(), expected.float(), atol=0.02)

@@ -31,7 +31,7 @@ class PartsBackbone:
     def picture_side(self, image_size=0):
         return SIDE
 
-    def encode(self, images, slice_size=8):
+    def encode(self, images, slice_size=0):
         """[B, 3, 64, 64] -> [B, 4, 16, 16]: how near each spot's colour is to each part's."""
         small = F.avg_pool2d(images, 4)
         brightness = small.amax(1, keepdim=True)
