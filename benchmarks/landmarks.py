@@ -5,7 +5,8 @@
 
 - Error of the landmark map on pictures it has not seen, for 5 to 200 labels, means over seeds; beside it the
   regression of the paper fitted to the same labels, and always guessing the labels' mean.
-- Edges of the discovered skeleton that join points of the same or of adjacent body parts.
+- Edges of the discovered skeleton that join points of the same or of adjacent body parts, for 10 keypoints and for 30
+  chosen from the same tokens: ten points on sixteen parts leave gaps that no tree can bridge.
 - Jitter and error of keypoints on an animated doll in noise, before and after smoothing.
 """
 
@@ -30,7 +31,7 @@ from stablekp_core.images import ImageSet  # noqa: E402
 from stablekp_core.keypoints import Keypoints  # noqa: E402
 from stablekp_core.landmarks import fit_landmark_map  # noqa: E402
 from stablekp_core.regression import fit_regression  # noqa: E402
-from stablekp_core.skeleton import discover_skeleton  # noqa: E402
+from stablekp_core.skeleton import discover_skeleton, spanning_tree  # noqa: E402
 from stablekp_core.tokens import KeypointTokens  # noqa: E402
 from stablekp_core.tracking import smooth_keypoints  # noqa: E402
 from stablekp_core.training import train  # noqa: E402
@@ -38,6 +39,7 @@ from stablekp_core.training import train  # noqa: E402
 SIDE, KIND, VARIANT = 128, "dolls", "standard"
 LABELS = (5, 10, 20, 50, 100, 200)
 TRAIN, POOL, TEST = 500, 200, 200
+MANY = 30  # keypoints of the larger skeleton
 FIRST_POOL, FIRST_TEST = 10_000, 20_000
 #: For the small model; --tokens takes others.
 SETTINGS = dict(keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=50)
@@ -88,22 +90,28 @@ def label_curve(pool: Keypoints, pool_joints, test: Keypoints, test_joints, labe
 
 
 def skeleton_quality(found: Keypoints, samples: list[synthetic.Sample]) -> dict:
-    """Share of discovered edges between points whose usual parts are the same or touch each other."""
-    parts = [usual_part(found, samples, k) for k in range(found.num_keypoints)]
+    """How many discovered edges join points of the same or of touching parts, and how many edges of any tree over
+    these points could: points on a hand and a torso alone have no such edge."""
+    parts = usual_parts(found, samples)
+    pairs = {frozenset(pair) for pair in TOUCH} | {frozenset((p,)) for p in range(len(synthetic.DOLL_PARTS))}
+    near = np.array([[frozenset((a, b)) in pairs for a in parts] for b in parts])
     edges = discover_skeleton(found, extra=1.0).edges
-    near = {frozenset(pair) for pair in TOUCH} | {frozenset((p,)) for p in range(len(synthetic.DOLL_PARTS))}
-    good = [frozenset((parts[a], parts[b])) in near for a, b in edges]
+    good, possible = (int(sum(near[edge] for edge in tree)) for tree in (edges, spanning_tree(near.astype(float))))
     names = ["none" if part < 0 else synthetic.DOLL_PARTS[part] for part in parts]
-    return {"edges": len(edges), "near": int(sum(good)), "share": round(float(np.mean(good)), 3), "parts": names}
+    share = round(good / len(edges), 3)
+    return {"edges": len(edges), "near": good, "share": share, "possible": possible, "parts": names}
 
 
-def usual_part(found: Keypoints, samples: list[synthetic.Sample], k: int) -> int:
-    """The part keypoint k lies on most often; -1 when that is the background."""
-    counts = np.zeros(len(synthetic.DOLL_PARTS) + 1)
+def usual_parts(found: Keypoints, samples: list[synthetic.Sample]) -> list[int]:
+    """The part that is nearest to each keypoint most often; -1 where that is mostly none within a tenth of the side."""
+    counts = np.zeros((found.num_keypoints, len(synthetic.DOLL_PARTS) + 1))
     for row, sample in enumerate(samples):
-        x, y = np.clip(found.xy[row, k].astype(int), 0, SIDE - 1)
-        counts[sample.labels[y, x]] += found.confidence[row, k]
-    return int(counts.argmax()) - 1
+        y, x = np.nonzero(sample.labels)
+        away = np.hypot(*(found.xy[row, :, None] - np.stack([x, y], -1) - 0.5).transpose(2, 0, 1))  # [K, pixels]
+        nearest = away.argmin(1)
+        part = np.where(away.min(1) < SIDE / 10, sample.labels[y[nearest], x[nearest]], 0)
+        counts[np.arange(len(part)), part] += found.confidence[row]
+    return (counts.argmax(1) - 1).tolist()
 
 
 class _Pose:
@@ -175,15 +183,14 @@ def main() -> None:
     args, start = arguments(), time.perf_counter()
     sizes = (8, 12, 8) if args.short else (TRAIN, POOL, TEST)
     backbone = load_backbone("demo")
-    if args.tokens:
-        tokens = KeypointTokens.load(args.tokens)
-    else:
-        settings = {**SETTINGS, "tokens": 40, "selection_images": 4} if args.short else SETTINGS
-        pictures = dolls(0, sizes[0])[0]
-        tokens = train(backbone, pictures, TrainConfig(steps=args.steps, **settings)).tokens
+    settings = {**SETTINGS, "tokens": 40, "selection_images": 4} if args.short else SETTINGS
+    config, pictures = TrainConfig(steps=args.steps, **settings), dolls(0, sizes[0])[0]
+    tokens = KeypointTokens.load(args.tokens) if args.tokens else train(backbone, pictures, config).tokens
+    more = config.replace(steps=0, keypoints=MANY, candidates=MANY)
+    many = train(backbone, pictures, more, start=tokens).tokens
     how = DetectConfig(views=args.views)
 
-    def find(images) -> Keypoints:
+    def find(images, tokens=tokens) -> Keypoints:
         return detect(backbone, tokens, images, how).keypoints
 
     pool_images, pool_joints, pool_samples = dolls(FIRST_POOL, sizes[1])
@@ -197,7 +204,10 @@ def main() -> None:
         "model": backbone.name,
         "settings": {"steps": args.steps, "views": args.views, "seeds": args.seeds, "pictures": sizes},
         "labels": label_curve(pool, pool_joints, test, test_joints, LABELS, args.seeds),
-        "skeleton": skeleton_quality(pool, pool_samples),
+        "skeleton": {
+            str(found.num_keypoints): skeleton_quality(found, pool_samples)
+            for found in (pool, find(pool_images, many))
+        },
         "video": video_quality(clip, fit_landmark_map(pool, pool_joints), joints),
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -219,8 +229,12 @@ def table(result: dict) -> str:
         f"| {r['mean']:.2f} % |"
         for r in result["labels"]
     ]
-    skeleton, video = result["skeleton"], result["video"]
-    lines.append(f"\nskeleton: {skeleton['near']} of {skeleton['edges']} edges join the same or adjacent parts")
+    for count, skeleton in result["skeleton"].items():
+        lines.append(
+            f"\nskeleton of {count}: {skeleton['near']} of {skeleton['edges']} edges join the same or adjacent parts; "
+            f"the best tree could have {skeleton['possible']}"
+        )
+    video = result["video"]
     for method in ("savitzky-golay", "one-euro"):
         v = video[method]
         lines.append(

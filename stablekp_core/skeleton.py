@@ -1,8 +1,8 @@
 """Skeletons for points without names: which points hang together is read off how they move over many images.
 
-Two points of one rigid part keep their distance, and nearly their direction, while the rest of the figure
-moves. The skeleton is the spanning tree of most agreement, plus further edges that agree as well. Its text
-form is "0-1, 1-2", or the same with names.
+Two neighbours on one part of a figure hardly leave their place beside each other while the rest of it moves. The
+skeleton is the spanning tree of most agreement, plus further edges that agree as well. Its text form is "0-1, 1-2", or
+the same with names.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from .keypoints import Keypoints
 from .shapes import figure_size
 
 MIN_IMAGES = 5
-# Weights of turning and of plain length beside the variance of length, chosen on synthetic figures: turning
-# is a weak sign (limbs swing), length favours neighbours and keeps noise from linking far points.
-_TURNING = 0.1
-_LENGTH = 0.03
+# Weight of the length of a pair beside how much it moves, chosen on dolls: neighbours are joined rather than far points
+# that happen to move together.
+_LENGTH = 0.3
 
 Edges = tuple[tuple[int, int], ...]
 
@@ -58,7 +57,7 @@ def discover_skeleton(keypoints: Keypoints, *, extra: float = 0.9, use_confidenc
     cost, length = _costs(keypoints.xy.astype(np.float64), weights.astype(np.float64))
     above = cost[np.triu_indices(len(cost), 1)]
     typical = max(float(np.median(above[np.isfinite(above)])) if np.isfinite(above).any() else 1.0, 1e-12)
-    agreement = np.where(np.isfinite(cost), typical / (typical + cost), 0.0)
+    agreement = np.where(np.isfinite(cost), 1 / (1 + (cost / typical) ** 2), 0.0)
     np.fill_diagonal(agreement, 0.0)
     tree = spanning_tree(agreement)
     edges = sorted(tree, key=lambda edge: -agreement[edge])
@@ -127,29 +126,36 @@ def _point(text: str, count: int, index: dict[str, int]) -> int | None:
 
 
 def _costs(xy: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(how much each pair moves against each other, its mean length): float64 [K, K], in figure sizes.
+    """(cost of each pair, its usual length): float64 [K, K], in figure sizes.
 
-    A pair is weighed in each row by the product of its confidences; inf for pairs never seen together.
+    The cost is how far one point usually is from its usual place beside the other, plus a share of the usual length.
+    Usual means median, so that points found in a wrong place now and then do not matter; a pair is weighed in each row
+    by the product of its confidences; inf for pairs never seen together.
     """
     size = figure_size(xy, weights)
     usable = size > 1e-9
-    points = (xy[usable, :, 0] + 1j * xy[usable, :, 1]) / size[usable, None]  # [B, K]
-    weights = weights[usable]
+    points, weights = xy[usable] / size[usable, None, None], weights[usable]  # [B, K, 2]
     count = xy.shape[1]
     cost, length = np.full((count, count), np.inf), np.zeros((count, count))
     for k in range(count):  # one point at a time: [B, K, K] would not fit for thousands of images
         step = points - points[:, k, None]
-        pair = weights * weights[:, k, None]
-        total = pair.sum(axis=0)
-        share = pair / np.maximum(total, 1e-12)
-        distance = np.abs(step)
-        mean = (share * distance).sum(axis=0)
-        variance = (share * (distance - mean) ** 2).sum(axis=0)
-        together = np.abs((share * step / np.maximum(distance, 1e-12)).sum(axis=0))  # 1: never turns
-        cost[k] = variance + mean**2 * (_TURNING * (1.0 - together) + _LENGTH)
-        cost[k, total <= 0] = np.inf
-        length[k] = mean
+        pair = weights * weights[:, k, None]  # [B, K]
+        seen = pair.sum(axis=0) > 0
+        usual = np.stack([_weighted_median(step[..., axis], pair) for axis in (0, 1)], axis=-1)  # [K, 2]
+        length[k] = np.linalg.norm(usual, axis=-1)
+        moved = _weighted_median(np.linalg.norm(step - usual, axis=-1), pair)
+        cost[k, seen] = (moved + _LENGTH * length[k])[seen]
     return cost, length
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[K]: of values [B, K] the one up to which half of the weight [B, K] lies; of none of them 0."""
+    if not len(values):
+        return np.zeros(values.shape[1])
+    order = values.argsort(axis=0)
+    total = np.take_along_axis(weights, order, axis=0).cumsum(axis=0)
+    middle = (total < total[-1] / 2).sum(axis=0)[None]
+    return np.take_along_axis(np.take_along_axis(values, order, axis=0), middle, axis=0)[0]
 
 
 def _extra_edges(agreement: np.ndarray, length: np.ndarray, tree: Edges, threshold: float) -> Edges:
