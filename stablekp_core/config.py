@@ -171,8 +171,8 @@ class DetectConfig(_Config):
     views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the picture alone")
     identity: bool = _knob(True, "the picture itself is one more view")
     flip_symmetry: bool = _knob(False, "mirror every second view; tokens trained with flip_symmetry")
-    readout: str = _knob("soft", "argmax = centre of the highest pixel; soft = mean position, weighted by the map")
-    sharpness: float = _knob(4.0, "soft read-out: power of the map that weighs; high = the peak alone")
+    readout: str = _knob("soft", "argmax = centre of the highest pixel; soft = mean of a window around it")
+    window: float = _knob(2.0, "soft read-out: half side of the window, in sigma of the training")
     noise_draws: int = _knob(1, "noise samples averaged per view")
     map_size: int = _knob(0, "side of the averaged maps; 0 = R of the training")
     batch_size: int = _knob(8, "views per pass")
@@ -188,7 +188,7 @@ class DetectConfig(_Config):
         self._check(
             {
                 "views": (0, 1000),
-                "sharpness": (1, 100),
+                "window": (0.5, 50),
                 "noise_draws": (1, 100),
                 "map_size": (0, 2048),
                 "batch_size": (1, 4096),

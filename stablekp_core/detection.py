@@ -42,21 +42,24 @@ def average_views(maps: torch.Tensor, theta: torch.Tensor, images: int) -> torch
     return torch.where(seen > 1e-6, back / seen.clamp(min=1e-6), torch.zeros_like(back))
 
 
-def read_out(maps: torch.Tensor, method: str, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [..., 2] (x, y) in the unit square and peak heights [...] of maps [..., R, R] >= 0.
+def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions [..., 2] (x, y) in the unit square and peak heights [...] of maps [..., R, R].
 
-    "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map to the power of
-    `sharpness` (sub-pixel): near a clear peak its centre, and between places that are as likely.
+    "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map within a square window of
+    half side `radius` pixels around it (sub-pixel).
     """
     size = maps.shape[-1]
     height = maps.flatten(-2).amax(-1)
+    peak = selection.peaks(maps)  # [..., 2] row, column
     if method == "argmax":
-        return (selection.peaks(maps).flip(-1) + 0.5) / size, height
-    along = (torch.arange(size, device=maps.device) + 0.5) / size
-    weight = (maps / height[..., None, None].clamp(min=1e-12)) ** sharpness
-    weight = weight + 1e-12  # a map without any attention: the middle
-    mass = weight.sum((-2, -1))
-    return torch.stack([(weight.sum(-2) * along).sum(-1) / mass, (weight.sum(-1) * along).sum(-1) / mass], -1), height
+        return (peak.flip(-1) + 0.5) / size, height
+    along = torch.arange(size, device=maps.device)
+    near = ((along - peak[..., None]).abs() <= radius).float()  # [..., 2, R]
+    window = maps * near[..., 0, :, None] * near[..., 1, None, :]
+    mass = window.sum((-2, -1)).clamp(min=1e-12)
+    y = (window.sum(-1) * (along + 0.5)).sum(-1) / mass
+    x = (window.sum(-2) * (along + 0.5)).sum(-1) / mass
+    return torch.stack([x, y], -1) / size, height
 
 
 def picture_maps(maps: torch.Tensor, way: SquareMap) -> torch.Tensor:
@@ -172,7 +175,8 @@ class Detector:
         (1 when it is as high, at most 1), times how well the point fits the other points (prediction.Peers), times
         exp(-s^2 / (2 x 0.1^2)) of its spread s. Spread is over the views that could see the point.
         """
-        xy, height = read_out(maps, self.config.readout, self.config.sharpness)
+        radius = self.config.window * self.training.sigma * self.size / self.training.map_size
+        xy, height = read_out(maps, self.config.readout, radius)
         scores = self.tokens.scores or (1.0,) * self.tokens.num_keypoints
         usual = torch.tensor(scores, device=maps.device).clamp(min=1e-6)
         seen = transforms.visible(xy, self.theta).float()  # [I, V, K]

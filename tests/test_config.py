@@ -94,7 +94,7 @@ RANGES = {
     },
     DetectConfig: {
         "views": (0, 1000),
-        "sharpness": (1, 100),
+        "window": (0.5, 50),
         "noise_draws": (1, 100),
         "map_size": (0, 2048),
         "batch_size": (1, 4096),
