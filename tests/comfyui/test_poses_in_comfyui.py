@@ -262,9 +262,10 @@ def test_animals_smoothing_skeleton_report_edits_and_export_run(aux_server):
     rows = [line for split in ("train", "validation") for line in _lines(folder / split)]
     assert len(rows) == COUNT and {row["text"] for row in rows} == {"a doll"}
     with pytest.raises(NodeError, match="leaves? |stays inside"):
-        aux_server.run(
-            {**prompt, "14": {**prompt["14"], "inputs": {**prompt["14"]["inputs"], "name": "../x"}}}
-        )
+        # The only output: with others in the graph ComfyUI runs those and leaves this one out.
+        outside = {**prompt["14"]["inputs"], "keypoints": ["4", 0], "name": "../x"}
+        aux_server.run({**detection(), "14": {**prompt["14"], "inputs": outside}})
+    assert not (aux_server.base / "output" / "x").exists()
 
 
 def _lines(folder: Path) -> list[dict]:
