@@ -167,7 +167,7 @@ def video_quality(found: Keypoints, landmarks, joints: np.ndarray) -> dict:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="few pictures and steps; writes nothing")
-    parser.add_argument("--tokens", type=Path, help="learned tokens for dolls, in place of training some")
+    parser.add_argument("--tokens", type=Path, help="learned tokens for dolls: only the choice of keypoints is made anew")
     parser.add_argument("--steps", type=int, default=300, help="training steps (300)")
     parser.add_argument("--views", type=int, default=4, help="views in detection (4)")
     parser.add_argument("--seeds", type=int, default=5, help="choices of labelled pictures (5)")
@@ -185,7 +185,8 @@ def main() -> None:
     backbone = load_backbone("demo")
     settings = {**SETTINGS, "tokens": 40, "selection_images": 4} if args.short else SETTINGS
     config, pictures = TrainConfig(steps=args.steps, **settings), dolls(0, sizes[0])[0]
-    tokens = KeypointTokens.load(args.tokens) if args.tokens else train(backbone, pictures, config).tokens
+    learned = KeypointTokens.load(args.tokens) if args.tokens else None
+    tokens = train(backbone, pictures, config.replace(steps=0) if learned else config, start=learned).tokens
     more = config.replace(steps=0, keypoints=MANY, candidates=MANY)
     many = train(backbone, pictures, more, start=tokens).tokens
     how = DetectConfig(views=args.views)
