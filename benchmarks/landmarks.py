@@ -167,7 +167,7 @@ def video_quality(found: Keypoints, landmarks, joints: np.ndarray) -> dict:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="few pictures and steps; writes nothing")
-    parser.add_argument("--tokens", type=Path, help="learned tokens for dolls: only the choice of keypoints is made anew")
+    parser.add_argument("--tokens", type=Path, help="learned tokens for dolls; keypoints are chosen anew")
     parser.add_argument("--steps", type=int, default=300, help="training steps (300)")
     parser.add_argument("--views", type=int, default=4, help="views in detection (4)")
     parser.add_argument("--seeds", type=int, default=5, help="choices of labelled pictures (5)")
