@@ -166,23 +166,23 @@ class Graph:
 
 def try_it_now(g: Graph) -> None:
     g.note(
-        (-20, 0),
-        (400, 330),
+        (-20, 40),
+        (400, 390),
         """## Try it now
 
 Press **Run**. Nothing is downloaded, and a CPU is enough (a few minutes).
 
-1. The small model that comes with the pack looks at 64 unlabelled cartoon faces.
-2. *Train* learns tokens whose attention marks the same place on every face. Watch the picture on the node:
-the numbers settle on eyes, ears, chin.
-3. *Detect* finds them on faces it has never seen.
+1. The small model that comes with the pack looks at 64 unlabelled paper dolls.
+2. *Train* learns tokens whose attention marks the same place on every doll. Watch the picture on the node:
+the dots settle on head, hands, knees.
+3. *Detect* finds them on dolls it has never seen.
 
 For your own pictures open the template **2 Train on my images**: it needs a Stable Diffusion 1.5
 checkpoint.""",
     )
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE)
     learn = g.node(
-        "StableKPLoadImageSet", (420, 230), (340, 200), "Pictures to learn from", folder=FACES, max_images=64
+        "StableKPLoadImageSet", (420, 230), (340, 200), "Pictures to learn from", folder=DOLLS, max_images=64
     )
     # The node grows while it shows its preview: room for that is left below its widgets.
     train = g.node(
@@ -203,7 +203,7 @@ checkpoint.""",
         (420, 1030),
         (340, 200),
         "Pictures it has never seen",
-        folder=NEW_FACES,
+        folder=NEW_DOLLS,
         max_images=12,
     )
     found = {"backbone": (backbone, 0), "tokens": (train, 0), "images": (fresh, 0), "names": (fresh, 1)}
@@ -477,7 +477,7 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
 
 
 SD15 = "v1-5-pruned-emaonly.safetensors"
-FACES, NEW_FACES = "built in: cartoon faces, to learn from", "built in: cartoon faces, unseen"
+DOLLS, NEW_DOLLS = "built in: paper dolls, to learn from", "built in: paper dolls, unseen"
 #: For the small model that comes with the pack.
 DEMO_TRAINING = dict(steps=150, tokens=200, learning_rate=0.05, batch_size=4, map_size=64)
 WORKFLOWS = {

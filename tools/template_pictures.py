@@ -1,0 +1,164 @@
+"""Writes the pictures of the templates: what each finds with the model that ships, on shipped pictures.
+
+    python tools/template_pictures.py [--tokens FILE]
+
+Tokens are learned as in the template "1 Try it now", unless given. Where a template goes on to generate a picture, the
+hint that its ControlNet gets is shown: the model that ships draws nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tools"))
+
+from make_workflows import DEMO_TRAINING  # noqa: E402
+
+from stablekp_core.backbone import load_backbone  # noqa: E402
+from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
+from stablekp_core.detection import detect  # noqa: E402
+from stablekp_core.drawing import contact_sheet, draw_keypoints, heat_overlay  # noqa: E402
+from stablekp_core.export import ExportSettings, draw_hint  # noqa: E402
+from stablekp_core.images import ImageSet, load_folder  # noqa: E402
+from stablekp_core.keypoints import Keypoints  # noqa: E402
+from stablekp_core.landmarks import apply_landmark_map, fit_landmark_map  # noqa: E402
+from stablekp_core.palette import palette  # noqa: E402
+from stablekp_core.pose import map_by_hand, to_pose  # noqa: E402
+from stablekp_core.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.tracking import smooth_keypoints  # noqa: E402
+from stablekp_core.training import train  # noqa: E402
+
+DOLLS = ROOT / "stablekp_core" / "assets" / "pictures" / "dolls"
+SIDE = 384
+FRAMES = 24
+#: An animal's places in the doll's joints, for want of a drawn animal: hands and feet become paws.
+ANIMAL = """left eye = left eye
+right eye = right eye
+nose = left eye + right eye
+neck = neck
+tail root = left hip + right hip
+left shoulder = left shoulder
+left elbow = left elbow
+left front paw = left wrist
+right shoulder = right shoulder
+right elbow = right elbow
+right front paw = right wrist
+left hip = left hip
+left knee = left knee
+left back paw = left ankle
+right hip = right hip
+right knee = right knee
+right back paw = right ankle"""
+
+
+class Found:
+    """The tokens, the unseen pictures and what was found on them, in pixels of SIDE x SIDE copies."""
+
+    def __init__(self, tokens: KeypointTokens | None):
+        self.backbone, learn = load_backbone("demo"), load_folder(DOLLS / "train")
+        self.tokens = tokens or train(self.backbone, learn, TrainConfig(**DEMO_TRAINING)).tokens
+        self.learn, self.learned = arrays(learn), self.points(learn)
+        labels = Keypoints.load(DOLLS / "train" / "joints.json")
+        self.landmarks = fit_landmark_map(self.learned, enlarged(labels, SIDE / labels.sizes.max()))
+        unseen = load_folder(DOLLS / "test")
+        self.pictures, self.unseen = arrays(unseen), self.points(unseen)
+        self.best = int(self.unseen.confidence.mean(1).argmax())
+
+    def points(self, pictures: ImageSet) -> Keypoints:
+        found = detect(self.backbone, self.tokens, pictures, DetectConfig(views=4)).keypoints
+        return enlarged(found, SIDE / found.sizes.max())
+
+
+def enlarged(points: Keypoints, factor: float) -> Keypoints:
+    return replace(points, xy=points.xy * factor, sizes=(points.sizes * factor).round().astype(int))
+
+
+def arrays(pictures: ImageSet) -> list[np.ndarray]:
+    """uint8 [SIDE, SIDE, 3] each."""
+    return [np.asarray(Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for _, p in pictures]
+
+
+def hint(points: Keypoints, style: str) -> np.ndarray:
+    settings = ExportSettings(style=style)
+    return draw_hint(points.xy, points.confidence, settings, (SIDE, SIDE), points.skeleton, points.colors)
+
+
+def overlay(picture: np.ndarray, points: Keypoints, **how) -> np.ndarray:
+    return draw_keypoints(picture, points.xy[0], points.confidence[0], skeleton=points.skeleton, **how)
+
+
+def sheet(pictures, points: Keypoints, columns: int, **how) -> np.ndarray:
+    cells = dict(columns=columns, cell=256, skeleton=points.skeleton, colors=points.colors)
+    return contact_sheet(pictures, list(points.xy), list(points.confidence), **cells, **how)
+
+
+def trail(points: Keypoints) -> np.ndarray:
+    """One keypoint after the other as a line through time."""
+    steps = [(t, t + 1) for t in range(len(points) - 1)]
+    picture, colors = np.zeros((SIDE, SIDE, 3), np.uint8), points.colors or palette(points.num_keypoints)
+    for k in range(points.num_keypoints):
+        how = dict(skeleton=steps, dots=False, numbers=False, width=1.5, outline=False)
+        picture = draw_keypoints(picture, points.xy[:, k], colors=[colors[k]] * len(points), **how)
+    return picture
+
+
+def clip(picture: np.ndarray) -> ImageSet:
+    """A picture that rocks, in camera noise."""
+    rng, image, frames = np.random.default_rng(0), Image.fromarray(picture), []
+    for t in range(FRAMES):
+        angle = 15 * np.sin(2 * np.pi * t / FRAMES)
+        turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=tuple(picture[0, 0].tolist()))
+        frames.append(np.clip(turned + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8))
+    return ImageSet.from_arrays(frames)
+
+
+def pictures(f: Found) -> dict[str, np.ndarray]:
+    """{template: its picture, uint8 RGB}."""
+    one, picture = f.unseen.rows([f.best]), f.pictures[f.best]
+    heat = detect(f.backbone, f.tokens, ImageSet.from_arrays([picture]), DetectConfig(views=4), keep_maps=True)
+    maps = [heat_overlay(picture, heat.maps[0, k].numpy()) for k in (0, 1)]
+    joints = apply_landmark_map(one, f.landmarks)
+    frames = clip(picture)
+    moving = detect(f.backbone, f.tokens, frames, DetectConfig(views=4)).keypoints
+    spread = np.linspace(0, len(f.learn) - 1, 12).round().astype(int)
+    side_by_side = dict(
+        (name, np.concatenate(parts, axis=1))
+        for name, parts in {
+            "3 Detect and draw": (overlay(picture, one), hint(one, "points"), *maps),
+            "4 Pose-conditioned generation": (overlay(picture, one, numbers=False), hint(one, "points")),
+            "6 People to OpenPose": (picture, hint(to_pose(joints, "openpose"), "openpose")),
+            "7 Animals to AP-10K": (overlay(picture, one), hint(map_by_hand(joints, ANIMAL, "ap10k"), "ap10k")),
+            "8 Mascot to scribble": (overlay(picture, one), hint(one, "scribble")),
+            "9 Steady video": (trail(moving), trail(smooth_keypoints(moving).keypoints)),
+        }.items()
+    )
+    return {
+        "1 Try it now": sheet(f.pictures[:9], f.unseen.rows(range(9)), 3),
+        "2 Train on my images": sheet([f.learn[i] for i in spread], f.learned.rows(spread), 4),
+        "5 A batch of video frames": sheet(
+            [image for _, image in frames][::4], moving.rows(range(0, FRAMES, 4)), 3, numbers=False
+        ),
+        **side_by_side,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=Path, help="tokens learned as in the first template")
+    args = parser.parse_args()
+    for name, picture in pictures(Found(KeypointTokens.load(args.tokens) if args.tokens else None)).items():
+        path = ROOT / "example_workflows" / f"{name}.jpg"
+        Image.fromarray(picture).save(path, quality=88)
+        print(path.name)
+
+
+if __name__ == "__main__":
+    main()
