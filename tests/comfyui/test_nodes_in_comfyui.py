@@ -374,25 +374,33 @@ def test_masks_and_tracks_come_out(server):
 
 
 def test_heat_maps_that_are_off_say_so_where_they_are_wired(server):
-    with pytest.raises(NodeError, match="heat maps are off"):
-        server.run(
-            {
-                "1": SD15,
-                "2": FACES,
-                "3": training(),
-                "8": node(
-                    "StableKPDetect",
-                    backbone=["1", 0],
-                    tokens=["3", 0],
-                    images=["2", 0],
-                    views=0,
-                    batch_size=6,
-                    sub_pixel=True,
-                    heat_maps="off",
-                ),
-                "6": node("MaskPreview", mask=["8", 1]),
-            }
+    """A blocked output is told to the page, not to the history: the other outputs of the graph still run."""
+    detect = node(
+        "StableKPDetect",
+        backbone=["1", 0],
+        tokens=["3", 0],
+        images=["2", 0],
+        views=0,
+        batch_size=6,
+        sub_pixel=True,
+        heat_maps="off",
+    )
+    events = server.events()
+    try:
+        queued = server.queue(
+            {"1": SD15, "2": FACES, "3": training(), "8": detect, "6": node("MaskPreview", mask=["8", 1])}
         )
+        server.wait(queued)
+        told = []
+        while not any(kind == "execution_success" for kind, _ in told):
+            message = events.next()
+            if isinstance(message, dict) and message["data"].get("prompt_id") == queued:
+                told.append((message["type"], message["data"]))
+    finally:
+        events.close()
+    (error,) = [data for kind, data in told if kind == "execution_error"]
+    assert error["node_type"] == "MaskPreview"
+    assert "heat maps are off; set heat_maps on Detect Keypoints" in error["exception_message"]
 
 
 def test_a_mask_where_an_image_should_be(server):
