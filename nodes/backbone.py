@@ -76,13 +76,7 @@ class LoadKeypointBackbone(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model) -> bool | str:
-        if model is None:  # comes over a wire: looked at when the node runs
-            return True
-        try:
-            backbone_path(model)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(backbone_path, model)
 
     @classmethod
     def fingerprint_inputs(cls, model, dtype="auto") -> str:

@@ -45,15 +45,8 @@ class ExportControlNetDataset(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name) -> bool | str:
-        # Values on the node come in a list, as this node takes lists; None: over a wire, looked at later.
-        value = name[0] if isinstance(name, list) else name
-        if value is None:
-            return True
-        try:
-            dataset_folder(value)
-        except KeypointError as error:
-            return str(error)
-        return True
+        # Values on the node come in a list, as this node takes lists.
+        return types.verdict(dataset_folder, name[0] if isinstance(name, list) else name)
 
     @classmethod
     def execute(cls, images, keypoints, names=None, captions=None, **settings) -> io.NodeOutput:

@@ -149,7 +149,7 @@ def image_folder(folder: str, other: str = "") -> Path:
 
 
 def relative_save_path(name: str) -> Path:
-    """A name typed by the user as a path below the tokens folder, ending in .safetensors.
+    """A name typed by the user as a path below the folder it is saved in, ending in .safetensors.
 
     Sub-folders are allowed (`cats/tabby`); anything that would leave the folder, on any operating system, is
     refused with a KeypointError rather than quietly changed.
@@ -160,7 +160,7 @@ def relative_save_path(name: str) -> Path:
     if not parts or any(not _safe_part(part) for part in parts):
         raise KeypointError(
             f"{name!r} cannot be used as a file name; give a name of letters, digits, spaces and ._- "
-            "(with / for a sub-folder) that stays inside the tokens folder."
+            "(with / for a sub-folder) that stays inside its folder."
         )
     return Path(*parts[:-1], parts[-1] + _SUFFIX)
 

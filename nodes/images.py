@@ -9,8 +9,6 @@ import comfy.model_management as model_management
 import torch
 from comfy_api.latest import io
 
-from stablekp_core.errors import KeypointError
-
 from . import folders, types
 from .runtime import Progress
 
@@ -90,13 +88,7 @@ class LoadImageSet(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder, other_path="") -> bool | str:
-        if folder is None or other_path is None:  # comes over a wire: looked at when the node runs
-            return True
-        try:
-            _source(folder, other_path)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(_source, folder, other_path)
 
     @classmethod
     def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> str:

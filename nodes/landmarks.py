@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from stablekp_core.errors import KeypointError
 
 from . import folders, types
+from .saving import name_inputs, path_output, save
 
 _MODES = ("auto", "figure", "affine", "linear")
 #: What a widget says for a choice that is left to the leave-one-out error.
@@ -40,11 +41,7 @@ class FitLandmarkMap(io.ComfyNode):
     def validate_inputs(cls, labels_file="") -> bool | str:
         if not labels_file or not labels_file.strip():  # a wire, or the labels come over the pose socket
             return True
-        try:
-            folders.input_file(labels_file)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(folders.input_file, labels_file)
 
     @classmethod
     def fingerprint_inputs(cls, labels_file="", **rest) -> str:
@@ -185,36 +182,18 @@ class SaveLandmarkMap(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 types.Landmarks.Input("landmark_map", tooltip="From Fit Landmark Map."),
-                io.String.Input(
-                    "name",
-                    default="my_landmarks",
-                    tooltip="File name without ending; with / for a sub-folder. It cannot leave the folder.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    optional=True,
-                    tooltip="Replace a file of that name. Off: a number is added to the new file's name.",
-                ),
+                *name_inputs("my_landmarks"),
             ],
-            outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
+            outputs=[path_output()],
         )
 
     @classmethod
     def validate_inputs(cls, name) -> bool | str:
-        if name is None:  # comes over a wire: looked at when the node runs
-            return True
-        try:
-            folders.relative_save_path(name)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(folders.relative_save_path, name)
 
     @classmethod
     def execute(cls, landmark_map, name, overwrite=False) -> io.NodeOutput:
-        path = folders.landmarks_folder() / folders.relative_save_path(name)
-        path = landmark_map.save(path if overwrite else folders.free_path(path))
-        return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))
+        return save(landmark_map, folders.landmarks_folder(), name, overwrite)
 
 
 class LoadLandmarkMap(io.ComfyNode):
@@ -238,13 +217,7 @@ class LoadLandmarkMap(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, landmarks_file) -> bool | str:
-        if landmarks_file is None:  # comes over a wire: looked at when the node runs
-            return True
-        try:
-            folders.landmark_path(landmarks_file)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(folders.landmark_path, landmarks_file)
 
     @classmethod
     def fingerprint_inputs(cls, landmarks_file) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
-
-from stablekp_core.errors import KeypointError
+from comfy_api.latest import io
 
 from . import folders, types
+from .saving import name_inputs, path_output, save
 
 
 class SaveKeypointTokens(io.ComfyNode):
@@ -20,37 +19,18 @@ class SaveKeypointTokens(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens."),
-                io.String.Input(
-                    "name",
-                    default="my_keypoints",
-                    tooltip="File name without ending; with / for a sub-folder. It cannot leave the tokens "
-                    "folder.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    optional=True,
-                    tooltip="Replace a file of that name. Off: a number is added to the new file's name.",
-                ),
+                *name_inputs("my_keypoints"),
             ],
-            outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
+            outputs=[path_output()],
         )
 
     @classmethod
     def validate_inputs(cls, name) -> bool | str:
-        if name is None:  # comes over a wire: looked at when the node runs
-            return True
-        try:
-            folders.relative_save_path(name)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(folders.relative_save_path, name)
 
     @classmethod
     def execute(cls, tokens, name, overwrite=False) -> io.NodeOutput:
-        path = folders.tokens_folder() / folders.relative_save_path(name)
-        path = tokens.save(path if overwrite else folders.free_path(path))
-        return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))
+        return save(tokens, folders.tokens_folder(), name, overwrite)
 
 
 class LoadKeypointTokens(io.ComfyNode):
@@ -78,13 +58,7 @@ class LoadKeypointTokens(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, tokens_file) -> bool | str:
-        if tokens_file is None:  # comes over a wire: looked at when the node runs
-            return True
-        try:
-            folders.token_path(tokens_file)
-        except KeypointError as error:
-            return str(error)
-        return True
+        return types.verdict(folders.token_path, tokens_file)
 
     @classmethod
     def fingerprint_inputs(cls, tokens_file) -> str:

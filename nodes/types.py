@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from comfy_api.latest import io
+
+from stablekp_core.errors import KeypointError
 
 CATEGORY = "keypoints"
 
@@ -36,3 +39,17 @@ def make_schema(**fields) -> io.Schema:
     """
     known = {name: value for name, value in fields.items() if name in _SCHEMA_FIELDS}
     return io.Schema(category=CATEGORY, **known)
+
+
+def verdict(look: Callable, *values) -> bool | str:
+    """What `validate_inputs` answers: the sentence of the KeypointError that `look(*values)` raises, or True.
+
+    None among the values comes over a wire: that is looked at when the node runs.
+    """
+    if None in values:
+        return True
+    try:
+        look(*values)
+    except KeypointError as error:
+        return str(error)
+    return True
