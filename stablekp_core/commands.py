@@ -60,7 +60,7 @@ def train(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: str) -> None:
     path, state = args.tokens_file, args.tokens_file.with_suffix(".checkpoint")
     images = load_folder(args.images, limit=args.limit, on_skip=_skipped if ranks.first else None)
-    masks = folder_masks(args.masks) if args.masks else None
+    masks = folder_masks(args.masks, images.names) if args.masks else None
     start = KeypointTokens.load(args.start) if args.start else None
     path.parent.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(args.model, args.dtype, device, args.compile, args.recompute)
@@ -150,7 +150,7 @@ def detect(args: argparse.Namespace) -> None:
             images,
             config,
             on_progress=lambda done: bar.update(done - bar.n),
-            masks=folder_masks(args.masks) if args.masks else None,
+            masks=folder_masks(args.masks, images.names) if args.masks else None,
         )
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, (found.keypoints.to_json() + "\n").encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,11 @@ from .image_files import list_images, load_image
 Masks = Callable[[str], np.ndarray]
 
 
-def folder_masks(folder: str | Path) -> Masks:
+def folder_masks(folder: str | Path, pictures: Iterable[str] = ()) -> Masks:
     """Masks from picture files, white where the object is, named like the pictures (the suffix may differ).
 
-    Raises KeypointError for a folder without pictures, for two masks of one name, and, when asked for it, for a picture
-    without a mask.
+    Raises KeypointError for a folder without pictures, for two masks of one name, and for a picture without a mask: at
+    once for those named in `pictures`, later when asked for its mask.
     """
     folder, files = Path(folder), {}
     for path in list_images(folder):
@@ -28,10 +28,12 @@ def folder_masks(folder: str | Path) -> Masks:
     if not files:
         raise KeypointError(f"{folder} has no masks; put a picture there for each image, white where the object is.")
 
-    def mask_of(name: str) -> np.ndarray:
+    def file_of(name: str) -> Path:
         path = files.get(Path(name).stem)
         if path is None:
             raise KeypointError(f"{folder} has no mask for {name}; add {Path(name).stem}.png, or leave masks out.")
-        return load_image(path).mean(-1).round().astype(np.uint8)
+        return path
 
-    return mask_of
+    for name in pictures:
+        file_of(name)
+    return lambda name: load_image(file_of(name)).mean(-1).round().astype(np.uint8)

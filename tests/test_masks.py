@@ -49,6 +49,8 @@ def test_masks_are_found_by_the_pictures_name(tmp_path):
     assert np.array_equal(masks("bird.jpg") > 127, left_half())
     with pytest.raises(KeypointError, match="no mask for cat.jpg; add cat.png"):
         masks("cat.jpg")
+    with pytest.raises(KeypointError, match="no mask for cat.jpg"):  # before anything is learned
+        folder_masks(tmp_path, ["bird.jpg", "cat.jpg"])
     Image.fromarray(left_half().astype(np.uint8) * 255).save(tmp_path / "bird.bmp")
     with pytest.raises(KeypointError, match="two masks named bird"):
         folder_masks(tmp_path)
