@@ -71,8 +71,9 @@ ROWS = {
         if name != "full"
     },
 }
-#: Which rows are taken on the harder sets too.
+#: Which rows are taken on the harder sets too. A pool of views matters where pictures are few and seen often.
 PRESET_ROWS = ("reference", "paper", "default")
+HARDER_ROWS = {"wild": PRESET_ROWS, "few": (*PRESET_ROWS, "default, view pool 4")}
 
 
 class Pictures:
@@ -235,7 +236,7 @@ def report(cache: Path, folder: Path, kind: str) -> str:
                 "error_std": found[name][p]["error"][1],
                 "seconds": found[name][p]["seconds"][0],
             }
-            for p in ("reference", "paper", "default")
+            for p in PRESET_ROWS
             if p in found[name]
         }
         for name in found
@@ -270,7 +271,7 @@ def main() -> None:
     for seed in args.seeds:
         for name in args.sets:
             bench = None
-            for row in args.rows if name == "dolls" else [r for r in args.rows if r in PRESET_ROWS]:
+            for row in (r for r in args.rows if r in HARDER_ROWS.get(name, ROWS)):
                 file = args.cache / f"{args.kind}_{name}_{row.replace(' ', '_')}_{seed}.json"
                 if file.exists():
                     continue
