@@ -23,7 +23,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core import synthetic  # noqa: E402
+from stablekp_core import synthetic, synthetic_figures  # noqa: E402
 from stablekp_core.backbone import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection import detect  # noqa: E402
@@ -168,7 +168,7 @@ def score(kind: str, fit: Pictures, test: Pictures, labelled: int, points, found
 
 def landmark_sides(kind: str) -> list[tuple[int, int]]:
     """(left, right) landmark pairs, by their names."""
-    names = synthetic.landmark_names(kind)
+    names = synthetic_figures.landmark_names(kind)
     other = {name: name.replace("left", "right") for name in names if "left" in name}
     return [(names.index(left), names.index(right)) for left, right in other.items()]
 
@@ -251,7 +251,7 @@ def report(cache: Path, folder: Path, kind: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--class", dest="kind", choices=synthetic.KINDS, default="dolls")
+    parser.add_argument("--class", dest="kind", choices=synthetic_figures.KINDS, default="dolls")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core import synthetic  # noqa: E402
+from stablekp_core import synthetic, synthetic_figures  # noqa: E402
 from stablekp_core.backbone import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection import detect  # noqa: E402
@@ -43,7 +43,7 @@ MANY = 30  # keypoints of the larger skeleton
 FIRST_POOL, FIRST_TEST = 10_000, 20_000
 #: For the small model; --tokens takes others.
 SETTINGS = dict(keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=50)
-#: Parts that touch each other, by the numbers of `synthetic.DOLL_PARTS`.
+#: Parts that touch each other, by the numbers of `synthetic_figures.DOLL_PARTS`.
 TOUCH = ((0, 1), (0, 2), (1, 2), (0, 3), (3, 4), (4, 5), (5, 6), (3, 7), (7, 8), (8, 9))
 TOUCH += ((3, 10), (10, 11), (11, 12), (3, 13), (13, 14), (14, 15), (10, 13), (4, 0), (7, 0))
 #: The first random numbers of a doll are its proportions, which an animation keeps.
@@ -54,7 +54,7 @@ def dolls(first: int, count: int) -> tuple[ImageSet, Keypoints, list[synthetic.S
     """(pictures, their joints, the samples) number `first` to `first` + `count`."""
     samples = [synthetic.render(KIND, first + i, SIDE, VARIANT) for i in range(count)]
     xy = np.stack([sample.joints for sample in samples])
-    names = synthetic.landmark_names(KIND)
+    names = synthetic_figures.landmark_names(KIND)
     joints = Keypoints(xy, np.ones(xy.shape[:2]), np.full((count, 2), SIDE), names)
     return ImageSet.from_arrays([sample.image for sample in samples]), joints, samples
 
@@ -93,18 +93,18 @@ def skeleton_quality(found: Keypoints, samples: list[synthetic.Sample]) -> dict:
     """How many discovered edges join points of the same or of touching parts, and how many edges of any tree over
     these points could: points on a hand and a torso alone have no such edge."""
     parts = usual_parts(found, samples)
-    pairs = {frozenset(pair) for pair in TOUCH} | {frozenset((p,)) for p in range(len(synthetic.DOLL_PARTS))}
+    pairs = {frozenset(pair) for pair in TOUCH} | {frozenset((p,)) for p in range(len(synthetic_figures.DOLL_PARTS))}
     near = np.array([[frozenset((a, b)) in pairs for a in parts] for b in parts])
     edges = discover_skeleton(found, extra=1.0).edges
     good, possible = (int(sum(near[edge] for edge in tree)) for tree in (edges, spanning_tree(near.astype(float))))
-    names = ["none" if part < 0 else synthetic.DOLL_PARTS[part] for part in parts]
+    names = ["none" if part < 0 else synthetic_figures.DOLL_PARTS[part] for part in parts]
     share = round(good / len(edges), 3)
     return {"edges": len(edges), "near": good, "share": share, "possible": possible, "parts": names}
 
 
 def usual_parts(found: Keypoints, samples: list[synthetic.Sample]) -> list[int]:
     """The part that is nearest to each keypoint most often; -1 where that is mostly none within a tenth of the side."""
-    counts = np.zeros((found.num_keypoints, len(synthetic.DOLL_PARTS) + 1))
+    counts = np.zeros((found.num_keypoints, len(synthetic_figures.DOLL_PARTS) + 1))
     for row, sample in enumerate(samples):
         y, x = np.nonzero(sample.labels)
         away = np.hypot(*(found.xy[row, :, None] - np.stack([x, y], -1) - 0.5).transpose(2, 0, 1))  # [K, pixels]
@@ -134,7 +134,7 @@ def animation(frames: int, seed: int) -> tuple[ImageSet, np.ndarray]:
     for t in range(frames):
         step, share = divmod(t / 20, 1)
         ease = 0.5 - 0.5 * np.cos(np.pi * share)
-        figure = synthetic._doll(_Pose(keys[int(step)] * (1 - ease) + keys[int(step) + 1] * ease))
+        figure = synthetic_figures.doll(_Pose(keys[int(step)] * (1 - ease) + keys[int(step) + 1] * ease))
         turn = 0.03 * np.sin(t / 15)
         figure = figure.transformed(np.array([[0.27, -turn], [turn, 0.27]]), np.array([0.5, 0.5]))
         canvas = Image.new("RGB", (3 * SIDE, 3 * SIDE), (108, 124, 116))

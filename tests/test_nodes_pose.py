@@ -15,7 +15,8 @@ from stablekp_core.hints import draw_ap10k, draw_openpose
 from stablekp_core.joints import OPENPOSE
 from stablekp_core.keypoints import Keypoints
 from stablekp_core.pose import to_pose, to_pose_keypoint
-from stablekp_core.synthetic import landmark_names, render
+from stablekp_core.synthetic import render
+from stablekp_core.synthetic_figures import landmark_names
 from stablekp_core.tokens import KeypointTokens
 
 SIDE, COUNT = 64, 12

@@ -14,7 +14,8 @@ from PIL import Image
 from stablekp_core.cli import main
 from stablekp_core.keypoints import Keypoints
 from stablekp_core.landmarks import LandmarkMap
-from stablekp_core.synthetic import landmark_names, render
+from stablekp_core.synthetic import render
+from stablekp_core.synthetic_figures import landmark_names
 from stablekp_core.tokens import KeypointTokens
 
 SIDE, COUNT = 64, 24

@@ -6,7 +6,8 @@ import pytest
 from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints import Keypoints
 from stablekp_core.skeleton import discover_skeleton, format_skeleton, parse_skeleton, spanning_tree
-from stablekp_core.synthetic import DOLL_BONES, DOLL_JOINTS, render
+from stablekp_core.synthetic import render
+from stablekp_core.synthetic_figures import DOLL_BONES, DOLL_JOINTS
 
 # Part of each point of `stick_figures`, and which parts are joined at a joint.
 PARTS = ("head", "trunk", "trunk", "arm_l", "hand_l", "arm_r", "hand_r", "leg_l", "foot_l", "leg_r", "foot_r")

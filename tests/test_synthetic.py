@@ -2,15 +2,8 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.synthetic import (
-    COLORS,
-    KINDS,
-    VARIANTS,
-    landmark_names,
-    landmark_skeleton,
-    part_names,
-    render,
-)
+from stablekp_core.synthetic import COLORS, VARIANTS, render
+from stablekp_core.synthetic_figures import KINDS, landmark_names, landmark_skeleton, part_names
 
 # The part that is painted on top of each joint when nothing of the figure covers it.
 PART_OF = {

@@ -26,13 +26,13 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core import synthetic  # noqa: E402
+from stablekp_core import synthetic, synthetic_figures  # noqa: E402
 from stablekp_core.backbone import alphas_cumprod, captured_layers, keys, queries  # noqa: E402
 
 SIZE, GRID, WIDTH = 128, 32, 64  # picture side, latent side, width of a token
-OFFSETS = {"faces": 0, "dolls": len(synthetic.FACE_PARTS) + 1}
-WORDS = len(synthetic.FACE_PARTS) + len(synthetic.DOLL_PARTS) + 2
-SLOTS = len(synthetic.DOLL_PARTS) + 1  # the longest caption, background first
+OFFSETS = {"faces": 0, "dolls": len(synthetic_figures.FACE_PARTS) + 1}
+WORDS = len(synthetic_figures.FACE_PARTS) + len(synthetic_figures.DOLL_PARTS) + 2
+SLOTS = len(synthetic_figures.DOLL_PARTS) + 1  # the longest caption, background first
 VAE_CONFIG = dict(
     in_channels=3,
     out_channels=3,

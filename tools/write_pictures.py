@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core import synthetic  # noqa: E402
+from stablekp_core import synthetic, synthetic_figures  # noqa: E402
 from stablekp_core.keypoints import Keypoints  # noqa: E402
 
 
@@ -30,14 +30,14 @@ def write(folder: Path, kind: str, seeds: range) -> None:
         xy=np.stack([s.joints for s in samples]),
         confidence=np.stack([s.visible for s in samples]).astype(np.float32),
         sizes=np.array([size] * len(samples)),
-        names=synthetic.landmark_names(kind),
-        skeleton=synthetic.landmark_skeleton(kind),
+        names=synthetic_figures.landmark_names(kind),
+        skeleton=synthetic_figures.landmark_skeleton(kind),
         images=tuple(names),
     )
     (folder / "joints.json").write_text(joints.to_json() + "\n")
 
 
 if __name__ == "__main__":
-    for kind in synthetic.KINDS:
+    for kind in synthetic_figures.KINDS:
         write(Path(sys.argv[1]) / kind / "train", kind, range(0, 64))
         write(Path(sys.argv[1]) / kind / "test", kind, range(64, 128))

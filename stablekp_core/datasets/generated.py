@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import synthetic
+from .. import synthetic, synthetic_figures
 from .common import Dataset, Sample, Split, roles_of
 
 SIZE, TRAIN, TEST = 128, 500, 200
@@ -29,7 +29,7 @@ def open_generated(root: Path, seed: int = 0, kind: str = "dolls") -> Dataset:
         keypoints=10,
         metrics=("mean_l2_percent", "pck_5_percent", "pck_10_percent"),
         where="the generator in this package",
-        roles=roles_of(synthetic.landmark_names(kind)),
+        roles=roles_of(synthetic_figures.landmark_names(kind)),
     )
 
 

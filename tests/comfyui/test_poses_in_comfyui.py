@@ -22,7 +22,8 @@ from stablekp_core.hints import draw_openpose
 from stablekp_core.keypoints import Keypoints
 from stablekp_core.landmarks import LandmarkMap
 from stablekp_core.pose import read_pose
-from stablekp_core.synthetic import landmark_names, render
+from stablekp_core.synthetic import render
+from stablekp_core.synthetic_figures import landmark_names
 
 SIDE, COUNT = 128, 8
 AUX = os.environ.get("AUX_DIR")

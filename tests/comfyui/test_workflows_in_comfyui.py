@@ -14,7 +14,8 @@ from comfy_graph import inputs_of, to_api
 from PIL import Image
 
 from stablekp_core.keypoints import Keypoints
-from stablekp_core.synthetic import landmark_names, render
+from stablekp_core.synthetic import render
+from stablekp_core.synthetic_figures import landmark_names
 from stablekp_core.tokens import KeypointTokens
 
 ROOT = Path(__file__).resolve().parents[2]
