@@ -32,6 +32,7 @@ from stablekp_core.keypoints import Keypoints  # noqa: E402
 from stablekp_core.landmarks import apply_landmark_map, fit_landmark_map  # noqa: E402
 from stablekp_core.palette import palette  # noqa: E402
 from stablekp_core.pose import map_by_hand, to_pose  # noqa: E402
+from stablekp_core.skeleton import discover_skeleton  # noqa: E402
 from stablekp_core.tokens import KeypointTokens  # noqa: E402
 from stablekp_core.tracking import smooth_keypoints  # noqa: E402
 from stablekp_core.training import train  # noqa: E402
@@ -125,18 +126,19 @@ def pictures(f: Found) -> dict[str, np.ndarray]:
     one, picture = f.unseen.rows([f.best]), f.pictures[f.best]
     heat = detect(f.backbone, f.tokens, ImageSet.from_arrays([picture]), DetectConfig(views=4), keep_maps=True)
     maps = [heat_overlay(picture, heat.maps[0, k].numpy()) for k in (0, 1)]
+    points = (overlay(picture, one), hint(one, "keypoints"))
     joints = apply_landmark_map(one, f.landmarks)
+    free = replace(one, skeleton=discover_skeleton(f.learned).edges)
     frames = clip(picture)
     moving = detect(f.backbone, f.tokens, frames, DetectConfig(views=4)).keypoints
     spread = np.linspace(0, len(f.learn) - 1, 12).round().astype(int)
     side_by_side = dict(
         (name, np.concatenate(parts, axis=1))
         for name, parts in {
-            "3 Detect and draw": (overlay(picture, one), hint(one, "points"), *maps),
-            "4 Pose-conditioned generation": (overlay(picture, one, numbers=False), hint(one, "points")),
+            "4 Pose-conditioned generation": (overlay(picture, one, numbers=False), points[1]),
             "6 People to OpenPose": (picture, hint(to_pose(joints, "openpose"), "openpose")),
             "7 Animals to AP-10K": (overlay(picture, one), hint(map_by_hand(joints, ANIMAL, "ap10k"), "ap10k")),
-            "8 Mascot to scribble": (overlay(picture, one), hint(one, "scribble")),
+            "8 Mascot to scribble": (overlay(picture, free), hint(free, "scribble")),
             "9 Steady video": (trail(moving), trail(smooth_keypoints(moving).keypoints)),
         }.items()
     )
@@ -146,6 +148,7 @@ def pictures(f: Found) -> dict[str, np.ndarray]:
         "5 A batch of video frames": sheet(
             [image for _, image in frames][::4], moving.rows(range(0, FRAMES, 4)), 3, numbers=False
         ),
+        "3 Detect and draw": np.concatenate([np.concatenate(row, axis=1) for row in (points, maps)]),
         **side_by_side,
     }
 
