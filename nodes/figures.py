@@ -19,6 +19,7 @@ def figure_inputs() -> list:
         types.Boxes.Input(
             "boxes",
             optional=True,
+            extra_dict={"forceInput": True},  # else newer pages make it a widget, whose box is always there
             tooltip="Boxes around the figures, for images with several: one list for each image, or the boxes "
             "of the only image. Each figure is cut out and looked at on its own.",
         ),

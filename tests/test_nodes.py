@@ -104,6 +104,17 @@ def test_execute_takes_every_input_and_has_a_default_for_every_optional_one(pack
                 assert parameters[socket.id].default is not inspect.Parameter.empty, (node, socket.id)
 
 
+def test_boxes_come_over_a_wire_only(pack):
+    """Newer pages make a widget of a BOUNDING_BOX input, and so a box of every graph, unless it is told not to."""
+    boxes = [
+        socket
+        for node in pack.nodes.NODES
+        for socket in node.define_schema().inputs
+        if socket.io_type == "BOUNDING_BOX"
+    ]
+    assert boxes and all(socket.options["extra_dict"]["forceInput"] for socket in boxes)
+
+
 def test_schemas_only_use_fields_of_the_oldest_supported_version(pack):
     known = {field.name for field in fields(fake_comfy.Schema)}
     assert "search_aliases" not in known  # what 0.8.0 does not have is filtered out on the way
