@@ -209,7 +209,12 @@ checkpoint.""",
     found = {"backbone": (backbone, 0), "tokens": (train, 0), "images": (fresh, 0), "names": (fresh, 1)}
     detect = g.node("StableKPDetect", (820, 1030), (380, 330), color=_GREEN, wires=found)
     draw = g.node(
-        "StableKPDraw", (1260, 1030), (560, 330), wires={"keypoints": (detect, 0), "images": (fresh, 0)}
+        "StableKPDraw",
+        (1260, 1030),
+        (560, 330),
+        wires={"keypoints": (detect, 0), "images": (fresh, 0)},
+        out_width=256,
+        out_height=256,
     )
     g.node("PreviewImage", (1880, 40), (900, 900), "Keypoints on new pictures", wires={"images": (draw, 0)})
     maps = g.node("MaskToImage", (1880, 1030), (320, 40), "Heat maps", wires={"mask": (detect, 1)})
@@ -246,7 +251,7 @@ The tokens are saved to `models/keypoint_tokens`; use them with the template **3
     save = g.node(
         "StableKPSaveTokens", (1260, 40), (420, 110), wires={"tokens": (train, 0)}, name="my_keypoints"
     )
-    g.node("PreviewAny", (1260, 240), (420, 90), "Where the tokens are", wires={"source": (save, 0)})
+    g.node("PreviewAny", (1260, 240), (420, 115), "Where the tokens are", wires={"source": (save, 0)})
     g.node(
         "LossGraphNode", (1260, 420), (420, 420), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss"
     )
@@ -278,7 +283,7 @@ Use the model they were learned with, or a fine-tune of it. *Draw* on black make
     detect = g.node(
         "StableKPDetect",
         (820, 40),
-        (360, 270),
+        (360, 330),
         color=_GREEN,
         heat_maps="image size",
         wires={"backbone": (backbone, 0), "tokens": (tokens, 0), "images": (image, 0)},
@@ -296,8 +301,8 @@ Use the model they were learned with, or a fine-tune of it. *Draw* on black make
         wires={"keypoints": (detect, 0)},
     )
     g.node("PreviewImage", (1640, 570), (420, 440), "On black", wires={"images": (black, 0)})
-    maps = g.node("MaskToImage", (820, 400), (360, 40), "Heat maps", wires={"mask": (detect, 1)})
-    g.node("PreviewImage", (820, 530), (360, 480), "Heat maps", wires={"images": (maps, 0)})
+    maps = g.node("MaskToImage", (820, 450), (360, 40), "Heat maps", wires={"mask": (detect, 1)})
+    g.node("PreviewImage", (820, 570), (360, 440), "Heat maps", wires={"images": (maps, 0)})
     text = g.node("StableKPToJSON", (2120, 40), (420, 110), wires={"keypoints": (detect, 0)})
     g.node("PreviewAny", (2120, 240), (420, 240), "COCO JSON", wires={"source": (text, 0)})
     g.node("PreviewAny", (2120, 570), (420, 440), "How sure", wires={"source": (detect, 2)})
@@ -336,7 +341,7 @@ the tokens, choose the style *scribble* in *Draw*.
     detect = g.node(
         "StableKPDetect",
         (820, 190),
-        (320, 270),
+        (320, 330),
         color=_GREEN,
         heat_maps="off",
         wires={"backbone": (backbone, 0), "tokens": (tokens, 0), "images": (image, 0)},
@@ -441,7 +446,7 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
     detect = g.node(
         "StableKPDetect",
         (820, 40),
-        (360, 270),
+        (360, 330),
         color=_GREEN,
         views=4,
         heat_maps="off",
@@ -455,7 +460,7 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
         numbers=False,
         wires={"keypoints": (detect, 0), "images": (frames, 0)},
     )
-    video = g.node("CreateVideo", (1640, 40), (320, 80), fps=12.0, wires={"images": (draw, 0)})
+    video = g.node("CreateVideo", (1640, 40), (320, 105), fps=12.0, wires={"images": (draw, 0)})
     g.node(
         "SaveVideo",
         (1640, 220),
@@ -473,7 +478,7 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
         wires={"keypoints": (detect, 0)},
     )
     g.node("PreviewAny", (1240, 660), (340, 270), "Tracks as JSON", wires={"source": (text, 0)})
-    g.node("PreviewAny", (820, 400), (360, 530), "How sure", wires={"source": (detect, 2)})
+    g.node("PreviewAny", (820, 450), (360, 480), "How sure", wires={"source": (detect, 2)})
 
 
 SD15 = "v1-5-pruned-emaonly.safetensors"

@@ -251,7 +251,7 @@ the images.""",
     smooth = g.node(
         "StableKPSmooth", (820, 470), (360, 330), color=_GREEN, wires={"keypoints": (found, 0)}
     )
-    g.node("PreviewAny", (820, 890), (360, 110), "Jitter", wires={"source": (smooth, 1)})
+    g.node("PreviewAny", (820, 890), (360, 115), "Jitter", wires={"source": (smooth, 1)})
     for row, (title, source, name) in enumerate(
         (("Smoothed", smooth, "video/keypoints_smooth"), ("As detected", found, "video/keypoints_raw"))
     ):
@@ -264,7 +264,7 @@ the images.""",
             numbers=False,
             wires={"keypoints": (source, 0), "images": (frames, 0)},
         )
-        video = g.node("CreateVideo", (1240, y + 400), (340, 60), fps=12.0, wires={"images": (draw, 0)})
+        video = g.node("CreateVideo", (1240, y + 380), (340, 105), fps=12.0, wires={"images": (draw, 0)})
         g.node(
             "SaveVideo",
             (1640, y),
