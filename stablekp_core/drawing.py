@@ -1,6 +1,6 @@
 """Keypoints drawn with OpenCV on uint8 RGB pictures; knows nothing of models.
 
-The one place where cv2 is imported. Points are in the pixel frame of the rest of the program: continuous,
+Points are in the pixel frame of the rest of the program: continuous,
 pixel (0, 0) covers [0, 1) x [0, 1). Everything scales with the shorter side of the picture.
 """
 
@@ -36,18 +36,6 @@ def __getattr__(name: str) -> Any:
     if name in _ELSEWHERE:
         return getattr(importlib.import_module(f".{_ELSEWHERE[name]}", __package__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _cv2() -> Any:
-    """OpenCV, imported on first use; raises KeypointError with what to install."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise KeypointError(
-            f"drawing needs OpenCV, which cannot be imported ({error}); install it with "
-            f"'pip install opencv-python'."
-        ) from error
-    return cv2
 
 
 def draw_keypoints(

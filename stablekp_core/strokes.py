@@ -1,4 +1,4 @@
-"""Strokes on uint8 RGB pictures, in place and anti-aliased: dots, lines, text with a rim.
+"""Strokes on uint8 RGB pictures, in place and anti-aliased: dots, lines, text with a rim. The one importer of OpenCV.
 
 Positions are (x, y) in continuous pixels: pixel (0, 0) covers [0, 1) x [0, 1).
 """
@@ -20,10 +20,15 @@ _TEXT_OVERSAMPLING = 4
 
 
 def opencv() -> Any:
-    """OpenCV, from the one module that imports it; raises KeypointError when it is not installed."""
-    from .drawing import _cv2
-
-    return _cv2()
+    """OpenCV, imported on first use; raises KeypointError with what to install."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise KeypointError(
+            f"drawing needs OpenCV, which cannot be imported ({error}); install it with "
+            f"'pip install opencv-python'."
+        ) from error
+    return cv2
 
 
 def check_image(image: Any) -> None:

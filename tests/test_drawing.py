@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from stablekp_core import drawing
+from stablekp_core import drawing, strokes
 from stablekp_core.drawing import contact_sheet, draw_keypoints, heat_maps, heat_overlay, loss_plot
 from stablekp_core.errors import KeypointError
 from stablekp_core.palette import palette
@@ -246,7 +246,7 @@ def test_missing_opencv_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_cv2)
     with pytest.raises(KeypointError, match="pip install opencv-python"):
-        drawing._cv2()
+        strokes.opencv()
 
 
 def test_drawing_knows_where_the_other_drawers_are():

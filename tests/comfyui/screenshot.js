@@ -3,7 +3,10 @@
 //   npm install playwright-core
 //   node screenshot.js PORT OUT_PREFIX "1 Try it now" [CHROMIUM]
 //
+// Stops where the page shows our nodes otherwise than the template's file says: other widget values, or larger.
 // Writes OUT_PREFIX_templates.png, _loaded.png, _running.png (after two minutes) and _done.png.
+const fs = require('fs');
+const path = require('path');
 const { chromium } = require('playwright-core');
 
 const [port, out, template, browserPath = '/usr/bin/chromium'] = process.argv.slice(2);
@@ -25,6 +28,16 @@ function fitGraph() {
   canvas.ds.offset[0] = -low[0] + 75 / scale;
   canvas.ds.offset[1] = -low[1] + 100 / scale;
   canvas.setDirty(true, true);
+}
+
+function differences(file) {
+  const shown = window.app.graph.serialize().nodes;
+  return file.nodes.filter((node) => node.type.startsWith('StableKP')).flatMap((node) => {
+    const there = shown.find((other) => other.id === node.id);
+    const same = JSON.stringify(there.widgets_values ?? []) === JSON.stringify(node.widgets_values ?? []);
+    const fits = there.size[0] <= node.size[0] && there.size[1] <= node.size[1];
+    return same && fits ? [] : [`${node.type}: ${JSON.stringify(there.widgets_values)}, ${there.size}`];
+  });
 }
 
 async function queue() {
@@ -52,6 +65,9 @@ async function main() {
   await page.screenshot({ path: `${out}_templates.png` });
   await page.locator(`text=${template}`).last().click(PATIENT);
   await page.waitForTimeout(4000);
+  const file = path.join(__dirname, '..', '..', 'example_workflows', `${template}.json`);
+  const wrong = await page.evaluate(differences, JSON.parse(fs.readFileSync(file)));
+  if (wrong.length) throw new Error(`the page differs from the template:\n${wrong.join('\n')}`);
   await page.evaluate(fitGraph);
   await page.waitForTimeout(1500);
   await page.screenshot({ path: `${out}_loaded.png` });
