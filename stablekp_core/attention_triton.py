@@ -2,7 +2,7 @@
 
 Logits are upsampled along rows by a matrix product; the kernels do the other direction, which needs at most four taps
 per pixel, in plain fp32, and never write an upsampled logit to memory. Nothing uses atomics, so results do not change
-from run to run. The functions mirror those of attention.py, which calls them when `usable` says so.
+from run to run. The functions mirror those of attention_tiles; attention calls them when `usable` says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from . import attention
+from . import attention_tiles as tiles
 
 PIXELS, TOKENS = 16, 64  # of one tile of a kernel
 
@@ -125,7 +125,7 @@ def _pull_back(
 def _tables(side: int, size: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Of the resize matrix A [R, s]: A, first tap int32 [R], weights of the taps [R, T], and for each column the range
     of rows that are not 0, int32 [s] and [s]."""
-    matrix = attention.resize_matrix(side, size, torch.empty(0))  # [R, s]
+    matrix = tiles.resize_matrix(side, size, torch.empty(0))  # [R, s]
     taps = min(4, side)
     used = matrix != 0
     start = used.int().argmax(1).clamp(max=side - taps)  # [R]
@@ -201,7 +201,7 @@ class _Rows:
 def _panels(logits: torch.Tensor, size: int):
     """Blocks of rows whose half-upsampled logits fit a quarter of the tile budget."""
     row = logits.shape[0] * int(logits.shape[1] ** 0.5) * logits.shape[2] * 4
-    count = max(1, min(size, attention.TILE_BYTES // 4 // row))
+    count = max(1, min(size, tiles.TILE_BYTES // 4 // row))
     return [slice(y, min(y + count, size)) for y in range(0, size, count)]
 
 
@@ -245,7 +245,7 @@ def usable(device: torch.device) -> str:
         backward_layer(layer, wanted, chosen, grad)
     except Exception as error:  # noqa: BLE001 - compilers and drivers fail in many ways; the caller says which
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    attention.tiled_maps([layer], size, None, tiled)
-    attention.tiled_backward(layer, wanted, chosen, tiled_grad)
+    tiles.tiled_maps([layer], size, None, tiled)
+    tiles.tiled_backward(layer, wanted, chosen, tiled_grad)
     worst = max(float((found - tiled).abs().max()), float((grad - tiled_grad).abs().max()))
     return "" if worst < 1e-4 else f"results differ by {worst:.1g}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from . import attention, selection, transforms
+from . import attention, attention_tiles, selection, transforms
 from .backbone import Backbone
 from .config import DetectConfig, TrainConfig
 from .errors import KeypointError
@@ -129,7 +129,7 @@ class Detector:
         return average_views(maps, theta, images), peaks
 
     def _make_smaller(self, error: RuntimeError) -> None:
-        if self.at_once == 1 and not attention.halve_tiles():
+        if self.at_once == 1 and not attention_tiles.halve_tiles():
             raise KeypointError(
                 "There is not enough memory for one view; lower map_size, use fp16, or another device."
             ) from error

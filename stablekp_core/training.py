@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from . import attention, selection, transforms
+from . import attention_tiles, selection, transforms
 from .backbone import Backbone
 from .choosing import Choice, choose_tokens
 from .config import TrainConfig
@@ -123,9 +123,9 @@ class Trainer:
         self.step += 1
 
     def _make_smaller(self, error: RuntimeError) -> None:
-        if attention.halve_tiles():
+        if attention_tiles.halve_tiles():
             self.notice(
-                f"Out of memory: going on with tiles of {attention.TILE_BYTES >> 20} MB; the result is the same."
+                f"Out of memory: going on with tiles of {attention_tiles.TILE_BYTES >> 20} MB; the result is the same."
             )
         elif self.micro_batch > 1:
             self.micro_batch = (self.micro_batch + 1) // 2

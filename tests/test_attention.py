@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stablekp_core import attention
+from stablekp_core import attention_tiles
 from stablekp_core.attention import chosen_maps, coarse_maps, token_maps
 
 LAYERS = [(2, 4), (3, 4), (2, 6)]  # (heads, side): two resolutions
@@ -32,7 +32,7 @@ def materialised(logits, size):
     ids=["one-tile", "few-rows", "three-rows", "one-head", "one-row"],
 )
 def tile_bytes(request, monkeypatch):
-    monkeypatch.setattr(attention, "TILE_BYTES", request.param)
+    monkeypatch.setattr(attention_tiles, "TILE_BYTES", request.param)
 
 
 def test_upsampling_logits_is_upsampling_queries():
@@ -118,9 +118,9 @@ def test_coarse_maps_and_their_gradient():
 
 
 def test_halving_tiles_ends(monkeypatch):
-    monkeypatch.setattr(attention, "TILE_BYTES", 16 << 20)
-    assert [attention.halve_tiles() for _ in range(4)] == [True, True, False, False]
-    assert attention.TILE_BYTES == 4 << 20
+    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 16 << 20)
+    assert [attention_tiles.halve_tiles() for _ in range(4)] == [True, True, False, False]
+    assert attention_tiles.TILE_BYTES == 4 << 20
 
 
 def test_logits_far_apart_do_not_overflow(tile_bytes):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import WIDTH
 
-from stablekp_core import attention, selection
+from stablekp_core import attention_tiles, selection
 from stablekp_core.attention import coarse_maps, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector, average_views, detect, picture_maps, read_out
@@ -346,7 +346,7 @@ def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
 
 
 def test_detection_goes_on_with_fewer_views_when_memory_runs_out(backbone, monkeypatch):
-    monkeypatch.setattr(attention, "TILE_BYTES", 4 << 20)
+    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 4 << 20)
     items, config = pictures(2), DetectConfig(views=3, batch_size=4)
     whole = detect(backbone, make_tokens(), items, config).keypoints
     encode, sizes = backbone.encode, []

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import CONFIG, WIDTH, make_unet, make_vae, write_pictures
 
-from stablekp_core import attention, choosing, training
+from stablekp_core import attention, attention_tiles, choosing, training
 from stablekp_core.backbone import Backbone
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import load_folder
@@ -402,11 +402,11 @@ def test_micro_batches_have_the_gradient_of_the_batch(model, folder, tmp_path):
 
 
 def test_out_of_memory_goes_on_in_smaller_pieces(model, folder, monkeypatch, whole):
-    monkeypatch.setattr(attention, "TILE_BYTES", 8 << 20)
+    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 8 << 20)
     step, sizes, notices = training.training_step, [], []
 
     def hungry(backbone, config, tokens, latents, *rest):
-        sizes.append((len(latents), attention.TILE_BYTES >> 20))
+        sizes.append((len(latents), attention_tiles.TILE_BYTES >> 20))
         if len(sizes) in (2, 3):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return step(backbone, config, tokens, latents, *rest)
@@ -420,7 +420,7 @@ def test_out_of_memory_goes_on_in_smaller_pieces(model, folder, monkeypatch, who
 
 
 def test_too_little_memory_for_one_image_is_said(model, folder, monkeypatch):
-    monkeypatch.setattr(attention, "TILE_BYTES", 4 << 20)
+    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 4 << 20)
 
     def fail(*_args):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")

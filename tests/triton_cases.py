@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core import attention
+from stablekp_core import attention_tiles as tiles
 from stablekp_core import attention_triton as kernels
 
 LAYERS = [(2, 3), (1, 4)]  # (heads, side)
@@ -13,7 +13,7 @@ TOKENS, SIZE = 70, 5  # more than one tile of tokens
 
 @pytest.fixture(params=[64 << 20, 1], ids=["one-panel", "row-by-row"])
 def tile_bytes(request, monkeypatch):
-    monkeypatch.setattr(attention, "TILE_BYTES", request.param)
+    monkeypatch.setattr(tiles, "TILE_BYTES", request.param)
 
 
 def some_logits(scale=3.0):
@@ -28,7 +28,7 @@ def test_maps(only, scale):
     count = TOKENS if only is None else len(only)
     found, expected = torch.empty(count, SIZE, SIZE), torch.empty(count, SIZE, SIZE)
     kernels.image_maps(some_logits(scale), SIZE, only, found)
-    attention.tiled_maps(some_logits(scale), SIZE, only, expected)
+    tiles.tiled_maps(some_logits(scale), SIZE, only, expected)
     assert expected.max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -40,7 +40,7 @@ def test_gradient(tile_bytes):
         wanted = torch.randn(SIZE, SIZE, 3, generator=g)
         found, expected = torch.empty_like(layer), torch.empty_like(layer)
         kernels.backward_layer(layer, wanted, chosen, found)
-        attention.tiled_backward(layer, wanted, chosen, expected)
+        tiles.tiled_backward(layer, wanted, chosen, expected)
         assert expected.abs().max() > 0.01
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -48,7 +48,7 @@ def test_gradient(tile_bytes):
 def test_maps_smaller_than_a_layer():
     found, expected = torch.empty(TOKENS, 3, 3), torch.empty(TOKENS, 3, 3)
     kernels.image_maps(some_logits(), 3, None, found)
-    attention.tiled_maps(some_logits(), 3, None, expected)
+    tiles.tiled_maps(some_logits(), 3, None, expected)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
