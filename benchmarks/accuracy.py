@@ -38,8 +38,9 @@ SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 3
 TEST = 200
 #: What the small model needs whatever the row: fewer tokens, smaller maps, a larger learning rate.
 SMALL = dict(keypoints=10, tokens=200, map_size=64)
-#: The default chooses its keypoints on more views than the reference; so many steps fewer make up for it.
-EQUAL_TIME = dict(steps=130)
+#: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and fewer pictures to
+#: choose on make up for it.
+EQUAL_TIME = dict(steps=130, selection_images=75)
 #: row -> (training preset, changes, detection preset, changes, regression options)
 ROWS = {
     "reference": ("reference", {}, "reference", {}, {}),
@@ -52,9 +53,11 @@ ROWS = {
     "+ sub-pixel read-out": ("reference", {}, "reference", dict(readout="soft"), {}),
     "+ confidence weights": ("reference", {}, "reference", {}, dict(weights=True)),
     "+ 2 noise draws": ("reference", {}, "reference", dict(noise_draws=2), {}),
+    "+ refined tokens": ("reference", dict(refine=True), "reference", dict(refined=True), {}),
     "+ mirrored views": ("reference", dict(flip_symmetry=True), "reference", dict(flip_symmetry=True), {}),
     "+ ridge": ("reference", {}, "reference", {}, dict(ridge=0.5)),
     "+ intercept": ("reference", {}, "reference", {}, dict(bias=True)),
+    "default, not refined": ("default", dict(steps=130, refine=False), "default", {}, {}),
     "default, mirrored views": (
         "default",
         dict(EQUAL_TIME, flip_symmetry=True),
@@ -73,7 +76,10 @@ ROWS = {
 }
 #: Which rows are taken on the harder sets too. A pool of views matters where pictures are few and seen often.
 PRESET_ROWS = ("reference", "paper", "default")
-HARDER_ROWS = {"wild": PRESET_ROWS, "few": (*PRESET_ROWS, "default, view pool 4")}
+HARDER_ROWS = {
+    "wild": (*PRESET_ROWS, "default, not refined"),
+    "few": (*PRESET_ROWS, "default, not refined", "default, view pool 4"),
+}
 
 
 class Pictures:
@@ -120,7 +126,7 @@ class Bench:
         """Tokens and the processor seconds they took. Learned ones are kept without the choice of keypoints, which is
         made anew, so that rows that differ in the choice alone share the learning."""
         learning = config.to_dict()
-        for choice in ("selection", "selection_images", "selection_views", "flip_symmetry"):
+        for choice in ("selection", "selection_images", "selection_views", "refine", "flip_symmetry"):
             del learning[choice]
         name = hashlib.sha256(json.dumps([self.stem, learning], sort_keys=True).encode()).hexdigest()[:16]
         file, clock = (self.args.cache / f"{self.stem}_{name}.{end}" for end in ("safetensors", "seconds"))

@@ -34,7 +34,7 @@ from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection import Detector  # noqa: E402
 from stablekp_core.images import load_folder, load_image, to_square  # noqa: E402
 from stablekp_core.scale_cluster import Pool, cluster  # noqa: E402
-from stablekp_core.scale_dataset import Report, detect_dataset, tokens_hash  # noqa: E402
+from stablekp_core.scale_dataset import Report, detect_dataset  # noqa: E402
 from stablekp_core.scale_engine import find_rows, rss_mb  # noqa: E402
 from stablekp_core.scale_parts import part_bytes  # noqa: E402
 from stablekp_core.tokens import KeypointTokens  # noqa: E402
@@ -163,7 +163,7 @@ def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str,
         large = timed("decode_1000px_jpeg", load_image, photo)
         timed("resize_1000px_to_512", to_square, large, 512)
     rows = find_rows(detector, [(f.name, load_image(f)) for f in files])
-    timed("write", part_bytes, rows, tokens, tokens_hash(tokens))
+    timed("write", part_bytes, rows, tokens, tokens.digest[:16])
     return {stage: 1000 * seconds / len(files) for stage, seconds in spent.items()}
 
 

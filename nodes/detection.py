@@ -148,20 +148,15 @@ def named_pictures(pictures: Sequence, names: Sequence[str] | None):
 
 def _detect(model, tokens, pictures, config: DetectConfig, heat: str, progress: Progress):
     """(Keypoints of all pictures, MASK list). Pictures pass one by one, so only points and masks stay."""
-    import torch
 
     from stablekp_core.detection import Detector
     from stablekp_core.keypoints import Keypoints
 
     detector, parts, masks = Detector(model, tokens, config), [], []
-    # 1 in a mask is the height this keypoint's attention had on the training images, as for its confidence.
-    usual = torch.tensor(tokens.scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)[
-        :, None, None
-    ]  # [K, 1, 1]
     for part in detector.stream(pictures, keep_maps=heat != _MAPS_OFF):
         parts.append(part.keypoints)
         if heat != _MAPS_OFF:
-            maps = (part.maps[0] / usual).clamp(0, 1)  # [K, R, R]
+            maps = (part.maps[0] / detector.usual[:, None, None]).clamp(0, 1)  # [K, R, R]
             masks.append(
                 maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, pictures[len(parts) - 1])
             )

@@ -93,3 +93,21 @@ def coarse_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
         a = resize_matrix(side, size, low, "bilinear")
         total = total + a @ low @ a.T
     return total / len(logits)
+
+
+def summed_logits(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
+    """The logits of all layers and heads, resized and added up: [B, heads, s*s, N] per layer -> [B, N, size, size].
+    Linear in the logits, and so in the tokens' embeddings."""
+    total = 0.0
+    for layer in logits:
+        side = math.isqrt(layer.shape[2])
+        low = layer.sum(1).transpose(1, 2).unflatten(-1, (side, side))  # [B, N, s, s]
+        a = resize_matrix(side, size, low)
+        total = total + a @ low @ a.T
+    return total
+
+
+def place_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
+    """Where on the picture each token is, as a probability: softmax of `summed_logits` over the places instead of over
+    the tokens. Returns [B, N, size, size], each map summing to 1."""
+    return summed_logits(logits, size).flatten(2).softmax(-1).unflatten(-1, (size, size))

@@ -124,21 +124,34 @@ class Backbone:
             out.append(torch.matmul(q.float() * scale, k.transpose(-1, -2)))
         return out
 
+    def features(self, found: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Features [B, 1, s*s, D] fp32 of queries, per layer: their product with a token's embedding [D] is the sum of
+        the token's logits over the heads."""
+        out = []
+        for name, q in zip(self.layers, found, strict=True):
+            attn = self.unet.get_submodule(name)
+            flat = q.transpose(1, 2).flatten(2).float() * attn.scale  # [B, s*s, h*d]
+            out.append((flat @ attn.to_k.weight.float())[:, None])
+        return out
+
     def token_logits(
         self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
     ) -> list[torch.Tensor]:
-        """Logits of tokens [N, D] on noisy latents. gradient: "exact" through queries and keys; "direct" through the
-        keys alone, the features are constants; "cached" likewise, and the features are those of a fixed zero prompt, so
-        that they do not depend on the tokens at all."""
+        """Logits of tokens [N, D] on noisy latents; gradient as in `token_queries`."""
+        return self.logits(self.token_queries(noisy, timestep, tokens, gradient), tokens)
+
+    def token_queries(
+        self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
+    ) -> list[torch.Tensor]:
+        """Queries of noisy latents for tokens [N, D]. gradient: "exact" through the queries too; "direct": they are
+        constants; "cached": constants, and those of a fixed zero prompt, so that they do not depend on the tokens at
+        all."""
         if gradient == "exact":
-            return self.logits(self.queries(noisy, timestep, tokens), tokens)
+            return self.queries(noisy, timestep, tokens)
         with torch.no_grad():
-            found = (
-                self.queries(noisy, timestep, tokens.detach())
-                if gradient == "direct"
-                else self.fixed_queries(noisy, timestep)
-            )
-        return self.logits(found, tokens)
+            if gradient == "direct":
+                return self.queries(noisy, timestep, tokens.detach())
+            return self.fixed_queries(noisy, timestep)
 
     def fixed_queries(self, noisy: torch.Tensor, timestep: int) -> list[torch.Tensor]:
         """Queries as in `queries` under a prompt of one zero token: what is cached with gradient "cached"."""

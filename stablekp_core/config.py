@@ -100,6 +100,7 @@ class TrainConfig(_Config):
     )
     selection_images: int = _knob(100, "training images used to pick them")
     selection_views: int = _knob(3, "views per image, besides itself, for consistency and prediction")
+    refine: bool = _knob(True, "fit the chosen tokens anew to where they were found; detection reads these")
     flip_symmetry: bool = _knob(False, "find the token that each keypoint is in a mirror, for detection")
     gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
@@ -114,12 +115,13 @@ class TrainConfig(_Config):
         "gradient": ("exact", "direct", "cached"),
     }
     _presets = {
-        "reference": dict(border="penalized", coverage_mask=False, selection="votes"),
+        "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine=False),
         "paper": dict(
             loss_tokens="all",
             closeness="normalized",
             coverage_mask=False,
             selection="votes",
+            refine=False,
             scale=(1 / 1.2, 1.0),
             translation=0.5,
         ),
@@ -171,8 +173,11 @@ class DetectConfig(_Config):
     views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the picture alone")
     identity: bool = _knob(True, "the picture itself is one more view")
     flip_symmetry: bool = _knob(False, "mirror every second view; tokens trained with flip_symmetry")
-    readout: str = _knob("soft", "argmax = centre of the highest pixel; soft = mean of a window around it")
-    window: float = _knob(2.0, "soft read-out: half side of the window, in sigma of the training")
+    refined: bool = _knob(True, "read the refined tokens, where training made them; else the learned ones")
+    readout: str = _knob(
+        "soft", "argmax = highest pixel; soft = mean of a refined token's map, else of a window at the highest pixel"
+    )
+    window: float = _knob(2.0, "soft read-out of learned tokens: half side of the window, in sigma of the training")
     noise_draws: int = _knob(1, "noise samples averaged per view")
     map_size: int = _knob(0, "side of the averaged maps; 0 = R of the training")
     batch_size: int = _knob(8, "views per pass")
@@ -180,8 +185,8 @@ class DetectConfig(_Config):
 
     _choices = {"readout": ("argmax", "soft")}
     _presets = {
-        "reference": dict(identity=False, readout="argmax", map_size=512),
-        "paper": dict(identity=False, readout="argmax"),
+        "reference": dict(identity=False, refined=False, readout="argmax", map_size=512),
+        "paper": dict(identity=False, refined=False, readout="argmax"),
     }
 
     def __post_init__(self) -> None:

@@ -18,48 +18,23 @@ from .keypoints import Keypoints
 from .masks import Masks
 from .memory import out_of_memory
 from .randomness import generator_for
+from .readout import average_views, place, read_out
 from .square import SquareMap, square_mask
 from .tokens import KeypointTokens
 
 SPREAD = 0.1  # sides of the square: views that disagree by this much lower the confidence to 0.6
+WIDTH = 0.2  # sides of the square: so does a refined token's map of this standard deviation
 
 
 @dataclass(frozen=True)
 class Detection:
     """keypoints: in pixels of each picture. spread: float32 [B, K], mean distance of single views' peaks from the
-    result, share of the square's side. maps: float32 [B, K, R, R] in [0, 1] on the model's square, or None."""
+    result, share of the square's side. maps: float32 [B, K, R, R] in [0, 1] on the model's square, or None: the
+    attention, or for refined tokens the probability of each place, in units of the highest one's."""
 
     keypoints: Keypoints
     spread: np.ndarray
     maps: torch.Tensor | None = None
-
-
-def average_views(maps: torch.Tensor, theta: torch.Tensor, images: int) -> torch.Tensor:
-    """Mean over views, each pixel over the views that saw it: maps [I*V, K, R, R] seen through theta [I*V, 2, 3] ->
-    [I, K, R, R] in the pictures' frame. What no view saw is 0."""
-    back = transforms.unwarp(maps, theta).unflatten(0, (images, -1)).sum(1)  # [I, K, R, R]
-    seen = transforms.coverage(theta, maps.shape[-1]).unflatten(0, (images, -1)).sum(1)  # [I, 1, R, R]
-    return torch.where(seen > 1e-6, back / seen.clamp(min=1e-6), torch.zeros_like(back))
-
-
-def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [..., 2] (x, y) in the unit square and peak heights [...] of maps [..., R, R].
-
-    "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map within a square window of
-    half side `radius` pixels around it (sub-pixel).
-    """
-    size = maps.shape[-1]
-    height = maps.flatten(-2).amax(-1)
-    peak = selection.peaks(maps)  # [..., 2] row, column
-    if method == "argmax":
-        return (peak.flip(-1) + 0.5) / size, height
-    along = torch.arange(size, device=maps.device)
-    near = ((along - peak[..., None]).abs() <= radius).float()  # [..., 2, R]
-    window = maps * near[..., 0, :, None] * near[..., 1, None, :]
-    mass = window.sum((-2, -1)).clamp(min=1e-12)
-    y = (window.sum(-1) * (along + 0.5)).sum(-1) / mass
-    x = (window.sum(-2) * (along + 0.5)).sum(-1) / mass
-    return torch.stack([x, y], -1) / size, height
 
 
 def picture_maps(maps: torch.Tensor, way: SquareMap) -> torch.Tensor:
@@ -90,6 +65,14 @@ class Detector:
         self.at_once = self.config.batch_size  # views per pass; lowered when memory runs out
         self.embeddings = tokens.embeddings.to(backbone.device)
         self.chosen = torch.tensor(tokens.chosen, device=backbone.device)
+        self.refined = None  # [K, D], with flip_symmetry [2K, D]
+        if self.config.refined and tokens.refined is not None:
+            count = tokens.num_keypoints * (2 if self.config.flip_symmetry else 1)
+            self.refined = tokens.refined[:count].to(backbone.device)
+        #: What 1 in the maps of each keypoint is measured against: how high its peak was on the training pictures.
+        self.usual = torch.tensor(tokens.scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)
+        if self.refined is not None:
+            self.usual = torch.ones(tokens.num_keypoints)
         t, seed = self.training, self.config.seed
         theta = transforms.random_affine(
             self.config.views, t.rotation, t.scale, t.translation, generator_for(seed, "detection views")
@@ -154,8 +137,11 @@ class Detector:
             )
             t = self.training
             noisy = self.backbone.add_noise(latents, noise.to(latents.device), t.timestep)
-            logits = self.backbone.token_logits(noisy, t.timestep, self.embeddings, t.gradient)
-            if t.upsample == "maps":
+            queries = self.backbone.token_queries(noisy, t.timestep, self.embeddings, t.gradient)
+            logits = self.backbone.logits(queries, self.embeddings if self.refined is None else self.refined)
+            if self.refined is not None:
+                maps = attention.place_maps(logits, t.map_size)
+            elif t.upsample == "maps":
                 maps = attention.coarse_maps(logits, t.map_size)[:, self.chosen]
             else:
                 maps = attention.token_maps(logits, t.map_size, self.chosen)
@@ -171,17 +157,22 @@ class Detector:
     def unit_points(self, maps: torch.Tensor, peaks: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).
 
-        Confidence is the height of the averaged peak against the height this keypoint had on the training pictures
-        (1 when it is as high, at most 1), times how well the point fits the other points (prediction.Peers), times
+        Confidence is how well the point fits the other points (prediction.Peers), times, for refined tokens,
+        exp(-w^2 / (2 x 0.2^2)) of the width w of its map, and otherwise the height of the averaged peak against the
+        height this keypoint had on the training pictures (1 when it is as high, at most 1) times
         exp(-s^2 / (2 x 0.1^2)) of its spread s. Spread is over the views that could see the point.
         """
         radius = self.config.window * self.training.sigma * self.size / self.training.map_size
         xy, height = read_out(maps, self.config.readout, radius)
-        scores = self.tokens.scores or (1.0,) * self.tokens.num_keypoints
-        usual = torch.tensor(scores, device=maps.device).clamp(min=1e-6)
+        if self.refined is not None:
+            mean, width = place(maps)
+            xy = xy if self.config.readout == "argmax" else mean
         seen = transforms.visible(xy, self.theta).float()  # [I, V, K]
         spread = ((peaks - xy[:, None]).norm(dim=-1) * seen).sum(1) / seen.sum(1).clamp(min=1)  # [I, K]
-        confidence = (height / usual).clamp(0, 1) * torch.exp(-((spread / SPREAD) ** 2) / 2)
+        if self.refined is not None:
+            confidence = torch.exp(-((width / WIDTH) ** 2) / 2)
+        else:
+            confidence = (height / self.usual.to(maps)).clamp(0, 1) * torch.exp(-((spread / SPREAD) ** 2) / 2)
         if self.tokens.peers is not None:
             confidence = confidence * self.tokens.peers.agreement(xy)
         return xy.cpu().numpy(), confidence.float().cpu().numpy(), spread.float().cpu().numpy()
@@ -219,6 +210,8 @@ class Detector:
             given = [masks(name) if masks else None for name, _ in group]
             maps = maps * torch.stack([self.area(way, mask) for way, mask in zip(ways, given, strict=True)])
         xy, confidence, spread = self.unit_points(maps, peaks)
+        if self.refined is not None and keep_maps:
+            maps = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
         for i, (name, _) in enumerate(group):
             way = squares[i][1]
             points = Keypoints(

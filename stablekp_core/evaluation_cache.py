@@ -128,9 +128,3 @@ def model_key(backbone) -> str:
     """What decides a model's numbers: its weights and what it computes in."""
     return f"{backbone.hash} {backbone.dtype}"
 
-
-def tokens_key(tokens: KeypointTokens) -> str:
-    """What of tokens decides where keypoints are found and how sure they are."""
-    digest = hashlib.sha256(tokens.embeddings.numpy().tobytes())
-    digest.update(json.dumps([tokens.chosen, tokens.scores, tokens.config], sort_keys=True).encode())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ from .config import DetectConfig, TrainConfig
 from .datasets.common import Split
 from .detection import detect
 from .errors import KeypointError
-from .evaluation_cache import Points, StageCache, model_key, tokens_key
+from .evaluation_cache import Points, StageCache, model_key
 from .image_files import BrokenImage
 from .keypoints import Keypoints
 from .tokens import KeypointTokens
@@ -61,7 +61,7 @@ def find(
     """Keypoints and landmarks of a labelled split, shard by shard; finished shards come from the cache."""
     if not split.labelled:
         raise KeypointError("This split has no landmarks, so nothing can be fitted or measured on it.")
-    made_from = {"tokens": tokens_key(tokens), "pictures": split.fingerprint(), "config": config.to_dict()}
+    made_from = {"tokens": tokens.digest, "pictures": split.fingerprint(), "config": config.to_dict()}
     key = store.key("points", model=model_key(backbone), **made_from)
     spans = [(start, min(start + SHARD, len(split))) for start in range(0, len(split), SHARD)]
     names = {span: f"{key}/{span[0]:07d}-{span[1]:07d}" for span in spans}

@@ -9,7 +9,6 @@ Needs Ray (the extra `scale`); docs/scale.md says what to expect.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -82,13 +81,6 @@ class Report:
         return "\n".join(lines)
 
 
-def tokens_hash(tokens: KeypointTokens) -> str:
-    """16 hex digits that tell what of tokens decides where keypoints are found."""
-    digest = hashlib.sha256(tokens.embeddings.numpy().tobytes())
-    digest.update(json.dumps([tokens.chosen, tokens.scores, tokens.config], sort_keys=True).encode())
-    return digest.hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class _WritePart:
     """Look at a piece and write its part; for the workers."""
@@ -98,7 +90,7 @@ class _WritePart:
 
     def __call__(self, detector: Detector, number: int, text: str) -> tuple[int, int, bytes]:
         rows = find_rows(detector, read_ahead(pictures(Piece.from_json(text))))
-        Folder(self.output).write(part_name(number), part_bytes(rows, self.tokens, tokens_hash(self.tokens)))
+        Folder(self.output).write(part_name(number), part_bytes(rows, self.tokens, self.tokens.digest[:16]))
         return len(rows), sum(r.error is not None for r in rows), b""
 
 
@@ -128,7 +120,7 @@ def detect_dataset(
     config, pool, folder = config or DetectConfig(), pool or Pool(), Folder(output)
     settings = {
         "input": str(source),
-        "tokens": tokens_hash(tokens),
+        "tokens": tokens.digest[:16],
         "model": Path(model).name,
         "dtype": dtype,
         "detection": config.to_dict(),

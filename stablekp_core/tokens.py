@@ -5,6 +5,7 @@ The file holds all N embeddings, because the softmax over tokens needs the uncho
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import warnings
@@ -25,7 +26,7 @@ __all__ = ["FORMAT", "VERSION", "KeypointTokens", "sanitize_name"]
 FORMAT = "stable-keypoints-tokens"
 VERSION = 1
 _METADATA_KEY = "stable_keypoints"
-_TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance")
+_TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance", "refined")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
@@ -39,7 +40,9 @@ class KeypointTokens:
     weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty)
     describe the K keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each
     step, or empty. partners: for each keypoint the token that finds its spot in a mirror, or empty. peers: where the
-    keypoints lie on the training images. Raises KeypointError when the parts do not fit together.
+    keypoints lie on the training images. refined: float32 [K, D], the chosen tokens fitted anew to where they were
+    found (refinement.py), and behind them [2K, D] likewise their partners, or None. Raises KeypointError when the parts
+    do not fit together.
     """
 
     embeddings: torch.Tensor
@@ -55,6 +58,7 @@ class KeypointTokens:
     losses: tuple[float, ...] = ()
     partners: tuple[int, ...] = ()
     peers: Peers | None = None
+    refined: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
@@ -72,6 +76,8 @@ class KeypointTokens:
             "losses": tuple(float(v) for v in self.losses),
             "partners": tuple(int(i) for i in self.partners),
         }
+        if self.refined is not None:
+            values["refined"] = self.refined.detach().to("cpu", torch.float32, copy=True).contiguous()
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._check_choice(count, self.embeddings.shape[0])
@@ -86,6 +92,16 @@ class KeypointTokens:
         """K, the number of chosen tokens."""
         return len(self.chosen)
 
+    @property
+    def digest(self) -> str:
+        """64 hex digits that tell what decides where keypoints are found and how sure they are."""
+        digest = hashlib.sha256(self.embeddings.numpy().tobytes())
+        peers = (self.peers.mean, self.peers.covariance) if self.peers else ()
+        for extra in (*peers, *(() if self.refined is None else (self.refined,))):
+            digest.update(extra.numpy().tobytes())
+        digest.update(json.dumps([self.chosen, self.scores, self.config], sort_keys=True).encode())
+        return digest.hexdigest()
+
     def _check_choice(self, count: int, tokens: int) -> None:
         if not count:
             raise KeypointError("no token is chosen, but at least 1 keypoint is needed; choose some.")
@@ -98,6 +114,10 @@ class KeypointTokens:
         check_length("partners", self.partners, {0, count}, count)
         if self.peers is not None and not self.peers.fits(count):
             raise KeypointError(f"the peers are not those of {count} keypoints; train again.")
+        if self.refined is not None and (
+            self.refined.shape != (count + len(self.partners), self.width) or not bool(self.refined.isfinite().all())
+        ):
+            raise KeypointError(f"the refined tokens are not those of {count} keypoints; train again.")
         if any(not 0 <= index < tokens for index in self.partners):
             raise KeypointError(f"partners are token indices from 0 to {tokens - 1}; train again.")
         if not all(math.isfinite(value) for value in (*self.votes, *self.scores)):
@@ -119,7 +139,13 @@ class KeypointTokens:
             scores=pick(self.scores, indices),
             partners=pick(self.partners, indices),
             peers=self.peers and self.peers.pick(indices),
+            refined=self._refined_of(indices),
         )
+
+    def _refined_of(self, indices: list[int]) -> torch.Tensor | None:
+        if self.refined is None:
+            return None
+        return torch.cat([part[indices] for part in self.refined.split(len(self.chosen))])  # keypoints, partners
 
     def drop(self, indices: Sequence[int]) -> KeypointTokens:
         """Leave out keypoints `indices`; at least one must remain."""
@@ -186,6 +212,8 @@ class KeypointTokens:
             tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         if self.peers is not None:
             tensors["peers_mean"], tensors["peers_covariance"] = self.peers.mean, self.peers.covariance.contiguous()
+        if self.refined is not None:
+            tensors["refined"] = self.refined
         header = {
             "format": FORMAT,
             "version": VERSION,
@@ -252,6 +280,7 @@ class KeypointTokens:
                 losses=_vector(tensors, "losses"),
                 partners=tuple(header.get("partners", ())),
                 peers=_peers(header, tensors),
+                refined=tensors.get("refined"),
             )
         except KeypointError as error:
             raise KeypointError(f"{name}: {error}") from error

@@ -234,6 +234,7 @@ class Trainer:
             scores=choice.heights,
             partners=choice.partners,
             peers=choice.peers,
+            refined=choice.refined,
             losses=tuple(float(x[0]) for x in self.losses),
         )
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from stablekp_core import attention_tiles
-from stablekp_core.attention import chosen_maps, coarse_maps, token_maps
+from stablekp_core.attention import chosen_maps, coarse_maps, place_maps, summed_logits, token_maps
 
 LAYERS = [(2, 4), (3, 4), (2, 6)]  # (heads, side): two resolutions
 TOKENS, SIZE = 11, 13
@@ -146,3 +146,17 @@ def test_tokens_that_all_lose_somewhere():
     logits[0, 0, ::2, 0] = logits[0, 0, 1::2, 1] = 0
     found = token_maps([logits], 32)
     np.testing.assert_allclose(found, materialised([logits], 32), atol=1e-5)
+
+
+def test_place_maps_are_a_softmax_over_places():
+    g = torch.Generator().manual_seed(0)
+    logits = [torch.randn(2, heads, side**2, 3, generator=g) for heads, side in ((2, 4), (3, 8))]
+    expected = 0
+    for layer in logits:
+        for head in layer.unbind(1):
+            low = head.transpose(1, 2).unflatten(2, (int(head.shape[1] ** 0.5),) * 2)
+            expected = expected + F.interpolate(low, (12, 12), mode="bicubic", align_corners=False)
+    np.testing.assert_allclose(summed_logits(logits, 12), expected, atol=1e-4)
+    maps = place_maps(logits, 12)
+    np.testing.assert_allclose(maps, expected.exp() / expected.exp().sum((2, 3), keepdim=True), rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(maps.sum((2, 3)), np.ones((2, 3)), rtol=1e-5)

@@ -192,6 +192,12 @@ def test_token_gradient_matches_finite_differences():
     assert by_queries.abs().max() > 1e-3
 
 
+def test_features_times_an_embedding_are_its_logits_summed_over_heads(backbone):
+    found, tokens = backbone.queries(some(2, 4, 8, 8), 0, some(TOKENS, WIDTH, seed=1)), some(5, WIDTH, seed=2)
+    for features, logits in zip(backbone.features(found), backbone.logits(found, tokens), strict=True):
+        np.testing.assert_allclose(features[:, 0] @ tokens.T, logits.sum(1), atol=1e-4)
+
+
 def test_gradient_modes(backbone):
     noisy = some(2, 4, 8, 8)
     tokens = some(TOKENS, WIDTH, seed=1).requires_grad_()

@@ -25,17 +25,24 @@ def test_presets():
         "border": "penalized",
         "coverage_mask": False,
         "selection": "votes",
+        "refine": False,
     }
     assert changed(TrainConfig, "paper") == {
         "loss_tokens": "all",
         "closeness": "normalized",
         "coverage_mask": False,
         "selection": "votes",
+        "refine": False,
         "scale": (1 / 1.2, 1.0),
         "translation": 0.5,
     }
-    assert changed(DetectConfig, "reference") == {"identity": False, "readout": "argmax", "map_size": 512}
-    assert changed(DetectConfig, "paper") == {"identity": False, "readout": "argmax"}
+    assert changed(DetectConfig, "reference") == {
+        "identity": False,
+        "refined": False,
+        "readout": "argmax",
+        "map_size": 512,
+    }
+    assert changed(DetectConfig, "paper") == {"identity": False, "refined": False, "readout": "argmax"}
 
 
 def test_a_preset_with_changes():

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from tiny_models import WIDTH
 
 from stablekp_core import attention_tiles, selection
-from stablekp_core.attention import coarse_maps, token_maps
+from stablekp_core.attention import coarse_maps, place_maps, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import Detector, average_views, detect, picture_maps, read_out
+from stablekp_core.detection import Detector, detect, picture_maps
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import ImageSet, square_map
 from stablekp_core.prediction import Peers
 from stablekp_core.randomness import generator_for
+from stablekp_core.readout import POWER, average_views, place, read_out
 from stablekp_core.tokens import KeypointTokens
 from stablekp_core.transforms import identity_affine, mirror, random_affine, warp
 
@@ -119,6 +120,19 @@ def test_soft_read_out_is_finer_than_a_pixel():
         off_soft, off_hard = ((p - torch.tensor([x, y])).norm() for p in (soft, hard))
         assert off_soft < 0.1 and off_soft < off_hard / 2
     assert read_out(torch.zeros(1, 4, 4), "soft", 2.0)[0].isfinite().all()
+
+
+def test_place_is_the_mean_of_the_whole_map():
+    maps = torch.rand(2, 3, 11, 11, generator=torch.Generator().manual_seed(0)) ** 4
+    xy, width = place(maps)
+    for map_, at, wide in zip(maps.flatten(0, 1).double(), xy.flatten(0, 1), width.flatten(), strict=True):
+        assert naive_soft(map_**POWER, 99) == pytest.approx(at.tolist(), abs=1e-5)
+        mean, pixels = naive_soft(map_, 99), [((c + 0.5) / 11, (r + 0.5) / 11) for r in range(11) for c in range(11)]
+        away = torch.tensor([(x - mean[0]) ** 2 + (y - mean[1]) ** 2 for x, y in pixels], dtype=torch.float64)
+        assert (away * map_.flatten()).sum().div(map_.sum()).sqrt().item() == pytest.approx(wide.item(), abs=1e-4)
+    again = place(maps * 1e-9)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(again, (xy, width), strict=True))
+    assert place(torch.zeros(1, 4, 4))[0].isfinite().all()
 
 
 def naive_view_maps(backbone, tokens, square, theta, config, training):
@@ -372,3 +386,69 @@ def test_detection_goes_on_with_fewer_views_when_memory_runs_out(backbone, monke
     monkeypatch.setattr(backbone, "encode", lambda *a: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):  # other errors are not taken for that
         detect(backbone, make_tokens(), items, config)
+
+
+def refined_tokens(count=3, **fields):
+    extra = torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(5))
+    return replace(make_tokens(), refined=extra, **fields)
+
+
+def naive_place_maps(backbone, tokens, refined, square, theta):
+    """Place maps [V, K, R, R] of one picture, view by view: the prompt is that of the learned tokens."""
+    out = []
+    for v, t in enumerate(theta):
+        latent = backbone.encode(warp(square[None], t[None]))
+        noise = torch.randn(latent.shape[1:], generator=generator_for(0, "detection noise", v, 0))
+        noisy = backbone.add_noise(latent, noise, 0)
+        queries = backbone.queries(noisy, 0, tokens.embeddings)
+        out.append(place_maps(backbone.logits(queries, refined), SIZE)[0])
+    return torch.stack(out)
+
+
+def test_refined_tokens_are_read_under_the_prompt_of_the_learned_ones(backbone):
+    tokens = refined_tokens()
+    detector = Detector(backbone, tokens, DetectConfig(views=2))
+    squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps, _ = detector.maps(squares)
+    for i in range(2):
+        views = naive_place_maps(backbone, tokens, tokens.refined, squares[i], detector.theta)
+        for k in range(3):
+            expected = naive_average(views[:, k].double().numpy(), detector.theta.double().numpy())
+            np.testing.assert_allclose(maps[i, k], expected, atol=3e-5)
+    plain, without = (
+        Detector(backbone, t, DetectConfig(views=2, refined=r)) for t, r in ((tokens, False), (make_tokens(), True))
+    )
+    assert torch.equal(plain.maps(squares)[0], without.maps(squares)[0])
+    assert not torch.allclose(maps, plain.maps(squares)[0], atol=0.01)
+
+
+def test_refined_partners_read_mirrored_views(backbone):
+    tokens = refined_tokens(6, partners=(1, 2, 5))
+    detector = Detector(backbone, tokens, DetectConfig(views=1, identity=True, flip_symmetry=True))
+    square = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    own, partner = (
+        naive_place_maps(backbone, tokens, part, square[0], detector.theta) for part in tokens.refined.split(3)
+    )
+    views = torch.stack([own[0], partner[1]])
+    for k in range(3):
+        expected = naive_average(views[:, k].double().numpy(), detector.theta.double().numpy())
+        np.testing.assert_allclose(detector.maps(square)[0][0, k], expected, atol=3e-5)
+
+
+def test_a_refined_token_is_surer_the_narrower_its_map(backbone):
+    along = (torch.arange(SIZE) + 0.5) / SIZE
+    spot = lambda x, s: torch.exp(-((along[None] - x) ** 2 + (along[:, None] - 0.5) ** 2) / (2 * s**2))  # noqa: E731
+    maps = torch.stack([spot(0.5, 0.05), spot(0.5, 0.1), spot(0.3, 0.03) + spot(0.7, 0.03)])[None] * 0.01
+    detector = Detector(backbone, refined_tokens(), DetectConfig(views=0))
+    xy, confidence, _ = detector.unit_points(maps, torch.full((1, 1, 3, 2), 0.5))
+    np.testing.assert_allclose(xy[0], [[0.5, 0.5]] * 3, atol=1e-3)
+    widths = [0.05 * 2**0.5, 0.1 * 2**0.5, (0.2**2 + 2 * 0.03**2) ** 0.5]
+    np.testing.assert_allclose(confidence[0], [np.exp(-((w / 0.2) ** 2) / 2) for w in widths], atol=0.01)
+    hard = Detector(backbone, refined_tokens(), DetectConfig(views=0, readout="argmax"))
+    assert abs(hard.unit_points(maps, torch.zeros(1, 1, 3, 2))[0][0, 2, 0] - 0.5) > 0.15
+
+
+def test_maps_of_refined_tokens_are_kept_in_units_of_their_peak(backbone):
+    found = detect(backbone, refined_tokens(), pictures(2), DetectConfig(views=1), keep_maps=True)
+    np.testing.assert_allclose(found.maps.amax((2, 3)), np.ones((2, 3)), rtol=1e-5)
+    assert found.maps.min() >= 0

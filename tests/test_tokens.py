@@ -28,6 +28,7 @@ def make(**fields):
         "losses": (1.0, 0.1, 1e-9),
         "partners": (3, 0, 9),
         "peers": Peers.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
+        "refined": torch.randn(6, 8, generator=torch.Generator().manual_seed(2)),  # the keypoints, then their partners
     }
     return KeypointTokens(**{**values, **fields})
 
@@ -41,6 +42,8 @@ def same(a, b):
     if a.peers is not None:
         assert torch.equal(a.peers.mean, b.peers.mean) and torch.equal(a.peers.covariance, b.peers.covariance)
         assert a.peers.images == b.peers.images == 9
+    assert (a.refined is None) == (b.refined is None)
+    assert a.refined is None or torch.equal(a.refined, b.refined)
 
 
 def test_round_trip(tmp_path):
@@ -64,6 +67,13 @@ def test_the_file_is_plain_safetensors_with_a_json_header(tmp_path):
 
 def test_a_dotted_name_keeps_its_dots(tmp_path):
     assert make().save(tmp_path / "dog.v1").name == "dog.v1.safetensors"
+
+
+def test_the_digest_tells_what_decides_where_keypoints_are():
+    same_place = (make(), make(names=("a", "b", "c")), make(losses=()))
+    assert len({t.digest for t in same_place}) == 1
+    others = (make(chosen=(7, 2, 1)), make(refined=None), make(refined=torch.zeros(6, 8)), make(peers=None))
+    assert len({t.digest for t in (*others, make())}) == 5
 
 
 def test_embeddings_are_a_detached_copy():
@@ -106,6 +116,9 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
         ({"colors": ((0, 0, 0),)}, "1 colors"),
         ({"scores": (1.0,)}, "1 scores"),
         ({"scores": (1.0, 2.0, float("nan"))}, "not finite"),
+        ({"refined": torch.zeros(3, 8)}, "refined tokens are not those of 3 keypoints"),
+        ({"refined": torch.zeros(6, 7)}, "refined tokens"),
+        ({"refined": torch.full((6, 8), float("inf"))}, "refined tokens"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(fields, message):
@@ -119,6 +132,8 @@ def test_reorder_moves_everything_of_a_keypoint():
     assert tokens.colors == ((7, 8, 9), (1, 2, 3)) and tokens.scores == (0.3, 0.1) and tokens.skeleton == ()
     assert tokens.partners == (9, 3)
     assert torch.equal(tokens.peers.covariance, make().peers.pick([2, 0]).covariance)
+    assert torch.equal(tokens.refined, make().refined[[2, 0, 5, 3]])
+    assert torch.equal(make(partners=(), refined=torch.eye(3, 8)).drop([1]).refined, torch.eye(3, 8)[[0, 2]])
     assert make().reorder([2, 1, 0]).skeleton == ((2, 1), (1, 0))
     assert make(votes=tuple(range(12))).reorder([1]).votes == tuple(range(12))  # votes of all N tokens stay
     for bad in ([], [0, 0], [3]):

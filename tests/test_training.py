@@ -529,7 +529,7 @@ def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
         return chooser(position, height, keypoints)
 
     monkeypatch.setattr(choosing, "most_predictive", record)
-    result = train(model, load_folder(folder), CONFIG.replace(steps=0, selection="prediction", flip_symmetry=True))
+    result = train(model, load_folder(folder), CONFIG.replace(steps=0, flip_symmetry=True, refine=False))
     position, height = calls[0]
     assert position.shape == (3, 3, 12, 2) and height.shape == (3, 12)
     chosen = list(result.tokens.chosen)
@@ -539,6 +539,17 @@ def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
     np.testing.assert_allclose(result.tokens.peers.mean, where.mean(0), atol=1e-6)
     np.testing.assert_allclose(result.tokens.peers.covariance, np.cov(where.flatten(1).T, bias=True), atol=1e-6)
     assert len(result.tokens.partners) == 3
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_chosen_tokens_are_refined(model, folder, flip):
+    config = CONFIG.replace(steps=0, flip_symmetry=flip)
+    result = train(model, load_folder(folder), config)
+    plain = train(model, load_folder(folder), config.replace(refine=False)).tokens
+    assert plain.refined is None and plain.chosen == result.tokens.chosen
+    assert result.tokens.refined.shape == (6 if flip else 3, WIDTH)
+    again = train(model, load_folder(folder), config).tokens.refined
+    assert torch.equal(again, result.tokens.refined)
 
 
 def test_choosing_can_be_watched_and_stopped(model, folder):

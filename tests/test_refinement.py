@@ -1,0 +1,148 @@
+"""Refined tokens: the likelihood fit against one written out, and self-training on features whose solution is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from stablekp_core import refinement
+from stablekp_core.refinement import PENALTY, SPOT, Places
+from stablekp_core.transforms import identity_affine, random_affine, view_to_picture, warp
+
+G, D = 16, 6
+
+
+def theta_of(count, seed=0):
+    views = random_affine(count - 1, 15, (0.8, 1.0), 0.25, torch.Generator().manual_seed(seed))
+    return torch.cat([identity_affine(1), views])
+
+
+def bump(xy, sigma=0.07):
+    """[G, G]: a soft spot at xy."""
+    along = (torch.arange(G) + 0.5) / G
+    return torch.exp(-((along[:, None] - xy[1]) ** 2 + (along[None] - xy[0]) ** 2) / (2 * sigma**2))
+
+
+def scene(images, parts=3, noise=0.15, seed=0):
+    """Features [I, D, G, G], a mixture of one channel per part and noise, and the parts' places [I, parts, 2]."""
+    g = torch.Generator().manual_seed(seed)
+    mix = torch.randn(D, D, generator=g)
+    places, pictures = 0.15 + 0.7 * torch.rand(images, parts, 2, generator=g), []
+    for spots in places:
+        pure = noise * torch.randn(D, G, G, generator=g)
+        for i, spot in enumerate(spots):
+            pure[i] += bump(spot)
+        pictures.append(torch.einsum("de,ehw->dhw", mix, pure))
+    return torch.stack(pictures), places
+
+
+def collected(pictures, theta, area=None):
+    places = Places(theta)
+    for i, picture in enumerate(pictures):
+        views = warp(picture.expand(len(theta), -1, -1, -1), theta)
+        places.add(views, None if area is None else area[i])
+    return places
+
+
+def naive_loss(white, places, position, spread):
+    """Mean penalised negative log-likelihood per token, place by place, with autograd."""
+    tokens = torch.linalg.solve(spread.T, white.T).T
+    views, total = len(places.theta), 0.0
+    for k in range(len(tokens)):
+        mass, loss = 0.0, 0.0
+        for i, features in enumerate(places._features):
+            for v in range(views):
+                log = (features[v].float() @ tokens[k]).log_softmax(0)  # [P]
+                target, there = torch.zeros(G * G), 0
+                for found in position[i, :, k]:
+                    linear = places.theta[v].double()
+                    xy = torch.linalg.solve(linear[:, :2], (2 * found.double() - 1) - linear[:, 2]) / 2 + 0.5
+                    if ((xy > 0) & (xy < 1)).all():
+                        target, there = target + bump(xy.float(), SPOT).flatten(), there + 1
+                if there:
+                    share = there / position.shape[1]
+                    loss, mass = loss - share * (target / target.sum() * log).sum(), mass + share
+        total = total + loss / mass + PENALTY * white[k].square().sum()
+    return total
+
+
+def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
+    monkeypatch.setattr(refinement, "ROUNDS", 1)
+    monkeypatch.setattr(refinement, "_CHUNK", 1)  # picture by picture
+    pictures, spots = scene(3)
+    theta = theta_of(3)
+    places = collected(pictures, theta)
+    position = (spots[:, None] + 0.05 * torch.randn(3, 2, 3, 2, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    found = places.refine(position)
+    assert found.shape == (3, D) and found.dtype == torch.float32
+    spread = places._spread()
+    x = torch.cat([f.float().flatten(0, 1) for f in places._features]).double()
+    covariance = (x.T @ x) / len(x) - torch.outer(x.mean(0), x.mean(0))
+    covariance += 1e-3 * covariance.diagonal().mean() * torch.eye(D)
+    np.testing.assert_allclose((spread @ spread.T).double(), covariance, rtol=1e-3, atol=1e-3)
+    white = (found @ spread).requires_grad_(True)
+    best = naive_loss(white, places, position, spread)
+    best.backward()
+    assert white.grad.abs().max() < 0.02  # flat
+    for seed in range(3):
+        step = 0.3 * torch.randn(white.shape, generator=torch.Generator().manual_seed(seed))
+        assert naive_loss(white.detach() + step, places, position, spread) > best + 0.01
+
+
+def test_stray_finds_are_outvoted():
+    pictures, spots = scene(30)
+    places = collected(pictures, theta_of(2))
+    position, g = spots[:, None].repeat(1, 2, 1, 1), torch.Generator().manual_seed(3)
+    stray = torch.rand(30, 3, generator=g) < 0.4
+    position[stray[:, None].expand(-1, 2, -1)] = torch.rand(int(stray.sum()) * 2, 2, generator=g)
+    before = (position[:, 0] - spots).norm(dim=-1)
+    peak, mean = places.locate(places.refine(position))
+    assert before.mean() > 0.1
+    assert (peak - spots).norm(dim=-1).median() < 0.02 and (peak - spots).norm(dim=-1).mean() < 0.03
+    assert (mean - spots).norm(dim=-1).mean() < 0.06
+
+
+def test_new_pictures_are_read_by_the_same_tokens():
+    pictures, spots = scene(30)
+    tokens = collected(pictures[:20], identity_affine(1)).refine(spots[:20, None])
+    peak, _ = collected(pictures[20:], identity_affine(1)).locate(tokens)
+    assert (peak - spots[20:]).norm(dim=-1).mean() < 0.03
+
+
+def test_places_that_do_not_count_are_not_chosen():
+    pictures, spots = scene(8)
+    area = torch.ones(8, 1, 1, G, G)
+    area[:, :, :, :, : G // 2] = 0  # the left half is masked
+    places = collected(pictures, identity_affine(1), area)
+    spots[..., 0] = 0.5 + spots[..., 0] / 2
+    peak, _ = places.locate(places.refine(spots[:, None]))
+    assert peak[..., 0].min() >= 0.5
+
+
+def test_views_bring_positions_along():
+    theta = theta_of(4)
+    places = collected(scene(2)[0], theta)
+    position = torch.tensor([[[[0.5, 0.4]]], [[[0.02, 0.98]]]])  # [I=2, V'=1, K=1, 2]
+    target, weight = places._targets(position)
+    assert target.shape == (8, G * G, 1) and weight.shape == (8, 1)
+    for row in range(4):
+        peak = target[row, :, 0].argmax()
+        xy = (torch.tensor([[[peak % G, peak // G]]]) + 0.5) / G
+        assert (view_to_picture(xy, theta[row : row + 1])[0, 0] - torch.tensor([0.5, 0.4])).norm() < 0.06
+    assert weight[:5].eq(1).all() and not weight[5:].all()  # the corner is outside of some views
+    sums = target.sum(1)
+    assert sums[weight > 0] == pytest.approx(torch.ones(int((weight > 0).sum())), abs=1e-4)
+    assert sums[weight == 0].eq(0).all()
+
+
+def test_no_more_is_kept_than_fits(monkeypatch):
+    pictures, spots = scene(5)
+    monkeypatch.setattr(refinement, "BYTES", 3 * D * G * G * 2)
+    places = collected(pictures, identity_affine(1))
+    assert len(places) == 3
+    assert places.refine(spots[:, None]).isfinite().all()
+
+
+def test_one_flat_picture_does_not_break_the_fit():
+    places = collected(torch.zeros(1, D, G, G), identity_affine(1))
+    tokens = places.refine(torch.full((1, 1, 2, 2), 0.5))
+    assert tokens.isfinite().all() and places.locate(tokens)[0].isfinite().all()
