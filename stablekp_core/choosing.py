@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,9 @@ from .config import TrainConfig
 from .latents import LatentSource
 from .prediction import Peers, most_predictive
 from .randomness import generator_for
-from .refinement import Places
+from .refinement import Places, refine
+
+FEATURE_BYTES = 1 << 30  # kept to refine tokens; pictures beyond are left out
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,50 @@ class Choice:
     refined: torch.Tensor | None = None
 
 
+class _Look:
+    """Pictures of the training set seen with the learned tokens: their maps, and features to refine tokens."""
+
+    def __init__(
+        self, backbone: Backbone, tokens: torch.Tensor, source: LatentSource, config: TrainConfig, at_once: int
+    ):
+        self.backbone, self.tokens, self.source, self.config = backbone, tokens, source, config
+        self.at_once = at_once
+
+    def queries(self, index: int, theta: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """Queries of a picture's views theta [V, 2, 3], the first being the picture itself, some views at a time."""
+        source, c = self.source, self.config
+        latents = source.latents([index])
+        if len(theta) > 1:
+            latents = torch.cat([latents, source.view_latents([index] * (len(theta) - 1), theta[1:])])
+        noise = torch.randn(latents.shape, generator=generator_for(c.seed, "selection noise", index))
+        noisy = self.backbone.add_noise(latents, noise.to(latents.device), c.timestep)
+        for some in noisy.split(self.at_once):
+            yield self.backbone.token_queries(some, c.timestep, self.tokens, c.gradient)
+
+    def views(self, index: int, theta: torch.Tensor, refine: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Maps [V, N, R, R] of one picture's views and, to refine tokens, features [V, D, G, G] as in `features`."""
+        maps_of = attention.coarse_maps if self.config.upsample == "maps" else attention.token_maps
+        maps, features = [], []
+        for queries in self.queries(index, theta):
+            maps.append(maps_of(self.backbone.logits(queries, self.tokens), self.config.map_size))
+            features += [self._summed(queries)] if refine else []
+        masks = self.source.masks([index] * len(theta), theta, self.config.map_size)
+        maps = torch.cat(maps)
+        return maps if masks is None else maps * masks, torch.cat(features) if refine else None
+
+    def features(self, index: int) -> torch.Tensor:
+        """[1, D, G, G]: features (Backbone.features) of the picture itself, summed over layers at the finest one."""
+        return torch.cat([self._summed(queries) for queries in self.queries(index, transforms.identity_affine(1))])
+
+    def _summed(self, queries: list[torch.Tensor]) -> torch.Tensor:
+        side = math.isqrt(max(q.shape[2] for q in queries))
+        return attention.summed_logits(self.backbone.features(queries), side)
+
+    def keep(self, places: Places, index: int, features: torch.Tensor) -> None:
+        """Add a picture's features [V, D, G, G], seen through the views of `places`."""
+        places.add(features, self.source.masks([index] * len(features), places.theta, features.shape[-1]))
+
+
 @torch.no_grad()
 def choose_tokens(
     backbone: Backbone,
@@ -41,7 +87,8 @@ def choose_tokens(
     at_once: int = 8,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Choice:
-    """Choose K of tokens [N, D] on up to `selection_images` pictures of the training set.
+    """Choose K of tokens [N, D] on up to `selection_images` pictures of the training set, and refine them on up to
+    `refine_images`.
 
     Selection "votes": the K tokens most often chosen by the training's own rule on single views. "consistency": the
     tokens whose peak stays on the same spot over affine views. "prediction": those from whose positions over the
@@ -49,49 +96,34 @@ def choose_tokens(
     pictures done, of how many, and may raise to stop.
     """
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
-    pictures = order[: config.selection_images]
-    views = 0 if config.selection == "votes" else config.selection_views
-    theta = torch.cat(
-        [
-            transforms.identity_affine(1),
-            transforms.random_affine(
-                views, config.rotation, config.scale, config.translation, generator_for(config.seed, "selection views")
-            ),
-        ]
-    )
-    plain = len(theta)
-    if config.flip_symmetry:  # the picture in a mirror comes last
-        theta = torch.cat([theta, transforms.mirror(transforms.identity_affine(1))])
+    pictures, extra = order[: config.selection_images], order[config.selection_images : config.refine_images]
+    theta = _views(config)
+    plain = len(theta) - config.flip_symmetry
+    look = _Look(backbone, tokens, source, config, at_once)
     positions, heights, choices = [], [], []
-    places = Places(theta[:plain], backbone.device)
-    mirrored = Places(theta[plain:], backbone.device)
-    for picture in pictures:
-        index = source.usable(picture)
-        maps, features = _view_maps(backbone, tokens, source, index, theta, config, at_once)  # [V, N, R, R]
+    places, mirrored = Places(theta[:plain], backbone.device), Places(theta[plain:], backbone.device)
+    more = Places(theta[:1], backbone.device)
+    for done, picture in enumerate(pictures, 1):
+        index, room = source.usable(picture), places.nbytes < FEATURE_BYTES
+        maps, features = look.views(index, theta, room and done <= config.refine_images)  # [V, N, R, R]
         if features is not None:
-            side = features.shape[-1]
-            area = source.masks([index] * len(theta), theta, side)
-            places.add(features[:plain], None if area is None else area[:plain])
+            look.keep(places, index, features[:plain])
             if config.flip_symmetry:
-                mirrored.add(features[plain:], None if area is None else area[plain:])
+                look.keep(mirrored, index, features[plain:])
         peak = selection.peaks(maps)  # [V, N, 2]
         xy = (peak.flip(-1) + 0.5) / config.map_size
         positions.append(transforms.view_to_picture(xy, theta.to(xy.device)).cpu())
         heights.append(maps[0].flatten(1).amax(1).cpu())
         if config.selection == "votes":
-            choices.append(
-                selection.spread_choice(
-                    maps[:1],
-                    peak[:1],
-                    config.keypoints,
-                    config.candidates,
-                    config.sigma,
-                    config.closeness,
-                    config.border,
-                )[0].cpu()
-            )
+            choices.append(_vote(maps[:1], peak[:1], config))
         if on_picture is not None:
-            on_picture(len(heights), len(pictures))
+            on_picture(done, len(pictures) + len(extra))
+    for done, picture in enumerate(extra, len(pictures) + 1):
+        index = source.usable(picture)
+        if places.nbytes + more.nbytes < FEATURE_BYTES:
+            look.keep(more, index, look.features(index))
+        if on_picture is not None:
+            on_picture(done, len(pictures) + len(extra))
     height, everywhere = torch.stack(heights), torch.stack(positions)  # [I, N], [I, V, N, 2]
     position, votes = everywhere[:, :plain], torch.zeros(len(tokens), dtype=torch.long)
     if config.selection == "votes":
@@ -106,31 +138,39 @@ def choose_tokens(
         partners = selection.mirror_partners(position[:, 0, chosen], everywhere[:, -1])
     usual = tuple(height[:, chosen].median(0).values.tolist())
     where, refined = position[:, :, chosen].mean(1), None  # [I, K, 2]
-    if config.refine:
-        refined = places.refine(position[:, :, chosen])
-        peak, where = places.locate(refined)
-        if config.flip_symmetry:
-            refined = torch.cat([refined, mirrored.refine(peak[:, None])])
+    if len(places):
+        refined, where = _refined(position[: len(places), :, chosen], places, more, mirrored)
     return Choice(chosen, votes[chosen], usual, partners, Peers.of(where), refined)
 
 
-def _view_maps(
-    backbone, tokens, source: LatentSource, index: int, theta: torch.Tensor, config: TrainConfig, at_once: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Maps [V, N, R, R] of one picture seen through theta [V, 2, 3], the first view being the picture itself, and to
-    refine tokens their features [V, D, G, G] (Backbone.features), summed over layers."""
-    latents = source.latents([index])
-    if len(theta) > 1:
-        latents = torch.cat([latents, source.view_latents([index] * (len(theta) - 1), theta[1:])])
-    noise = torch.randn(latents.shape, generator=generator_for(config.seed, "selection noise", index))
-    noisy = backbone.add_noise(latents, noise.to(latents.device), config.timestep)
-    maps_of = attention.coarse_maps if config.upsample == "maps" else attention.token_maps
-    maps, features = [], []
-    for some in noisy.split(at_once):
-        queries = backbone.token_queries(some, config.timestep, tokens, config.gradient)
-        maps.append(maps_of(backbone.logits(queries, tokens), config.map_size))
-        if config.refine:
-            side = math.isqrt(max(q.shape[2] for q in queries))
-            features.append(attention.summed_logits(backbone.features(queries), side))
-    maps, masks = torch.cat(maps), source.masks([index] * len(theta), theta, config.map_size)
-    return maps if masks is None else maps * masks, torch.cat(features) if features else None
+def _views(config: TrainConfig) -> torch.Tensor:
+    """theta [V, 2, 3]: the picture itself, random views, and with flip_symmetry the picture in a mirror."""
+    views = 0 if config.selection == "votes" else config.selection_views
+    g = generator_for(config.seed, "selection views")
+    theta = [
+        transforms.identity_affine(1),
+        transforms.random_affine(views, config.rotation, config.scale, config.translation, g),
+    ]
+    if config.flip_symmetry:
+        theta.append(transforms.mirror(transforms.identity_affine(1)))
+    return torch.cat(theta)
+
+
+def _vote(maps: torch.Tensor, peak: torch.Tensor, config: TrainConfig) -> torch.Tensor:
+    """int64 [K]: the tokens that the training's rule picks on one picture, maps [1, N, R, R] and peak [1, N, 2]."""
+    c = config
+    return selection.spread_choice(maps, peak, c.keypoints, c.candidates, c.sigma, c.closeness, c.border)[0].cpu()
+
+
+def _refined(
+    position: torch.Tensor, places: Places, more: Places, mirrored: Places
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The refined tokens, with those of the partners behind where there are mirrored pictures, and where the former lie
+    on all pictures [I, K, 2]."""
+    refined = refine(position, places, more)
+    peak, where = places.locate(refined)
+    if len(more):
+        where = torch.cat([where, more.locate(refined)[1]])
+    if len(mirrored):
+        refined = torch.cat([refined, refine(peak[:, None], mirrored)])
+    return refined, where

@@ -100,7 +100,7 @@ class TrainConfig(_Config):
     )
     selection_images: int = _knob(100, "training images used to pick them")
     selection_views: int = _knob(3, "views per image, besides itself, for consistency and prediction")
-    refine: bool = _knob(True, "fit the chosen tokens anew to where they were found; detection reads these")
+    refine_images: int = _knob(250, "training images the chosen tokens are fitted to anew, for detection; 0 = not")
     flip_symmetry: bool = _knob(False, "find the token that each keypoint is in a mirror, for detection")
     gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
@@ -115,13 +115,13 @@ class TrainConfig(_Config):
         "gradient": ("exact", "direct", "cached"),
     }
     _presets = {
-        "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine=False),
+        "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine_images=0),
         "paper": dict(
             loss_tokens="all",
             closeness="normalized",
             coverage_mask=False,
             selection="votes",
-            refine=False,
+            refine_images=0,
             scale=(1 / 1.2, 1.0),
             translation=0.5,
         ),
@@ -148,6 +148,7 @@ class TrainConfig(_Config):
                 "translation": (0, 1),
                 "selection_images": (1, 1_000_000),
                 "selection_views": (1, 100),
+                "refine_images": (0, 1_000_000),
                 "view_pool": (0, 1000),
             }
         )

@@ -25,14 +25,14 @@ def test_presets():
         "border": "penalized",
         "coverage_mask": False,
         "selection": "votes",
-        "refine": False,
+        "refine_images": 0,
     }
     assert changed(TrainConfig, "paper") == {
         "loss_tokens": "all",
         "closeness": "normalized",
         "coverage_mask": False,
         "selection": "votes",
-        "refine": False,
+        "refine_images": 0,
         "scale": (1 / 1.2, 1.0),
         "translation": 0.5,
     }
@@ -97,6 +97,7 @@ RANGES = {
         "translation": (0, 1),
         "selection_images": (1, 1_000_000),
         "selection_views": (1, 100),
+        "refine_images": (0, 1_000_000),
         "view_pool": (0, 1000),
     },
     DetectConfig: {

@@ -109,7 +109,7 @@ def test_training_finds_the_planted_parts(trained):
         away = distances(detect(model, trained.tokens, images, DetectConfig(refined=refined)).keypoints, spots)
         assert sorted(away.argmin(1)) == [0, 1, 2, 3]  # one keypoint for each part
         assert away.min(1).max() < near
-    untrained = train(model, pictures(24, 0)[0], CONFIG.replace(steps=0, refine=False)).tokens
+    untrained = train(model, pictures(24, 0)[0], CONFIG.replace(steps=0, refine_images=0)).tokens
     away = distances(detect(model, untrained, images).keypoints, spots)
     assert away.min(1).mean() > 6 and (away.min(0) < 2).sum() < 3
 

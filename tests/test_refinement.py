@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stablekp_core import refinement
-from stablekp_core.refinement import PENALTY, SPOT, Places
+from stablekp_core.refinement import PENALTY, SPOT, Places, refine
 from stablekp_core.transforms import identity_affine, random_affine, view_to_picture, warp
 
 G, D = 16, 6
@@ -68,13 +68,14 @@ def naive_loss(white, places, position, spread):
 def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
     monkeypatch.setattr(refinement, "ROUNDS", 1)
     monkeypatch.setattr(refinement, "_CHUNK", 1)  # picture by picture
+    monkeypatch.setattr(refinement, "_ENOUGH", 1e-6)
     pictures, spots = scene(3)
     theta = theta_of(3)
     places = collected(pictures, theta)
     position = (spots[:, None] + 0.05 * torch.randn(3, 2, 3, 2, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
-    found = places.refine(position)
+    found = refine(position, places)
     assert found.shape == (3, D) and found.dtype == torch.float32
-    spread = places._spread()
+    spread = refinement._spread([places])
     x = torch.cat([f.float().flatten(0, 1) for f in places._features]).double()
     covariance = (x.T @ x) / len(x) - torch.outer(x.mean(0), x.mean(0))
     covariance += 1e-3 * covariance.diagonal().mean() * torch.eye(D)
@@ -82,7 +83,7 @@ def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
     white = (found @ spread).requires_grad_(True)
     best = naive_loss(white, places, position, spread)
     best.backward()
-    assert white.grad.abs().max() < 0.02  # flat
+    assert white.grad.abs().max() < 0.01  # flat
     for seed in range(3):
         step = 0.3 * torch.randn(white.shape, generator=torch.Generator().manual_seed(seed))
         assert naive_loss(white.detach() + step, places, position, spread) > best + 0.01
@@ -95,7 +96,7 @@ def test_stray_finds_are_outvoted():
     stray = torch.rand(30, 3, generator=g) < 0.4
     position[stray[:, None].expand(-1, 2, -1)] = torch.rand(int(stray.sum()) * 2, 2, generator=g)
     before = (position[:, 0] - spots).norm(dim=-1)
-    peak, mean = places.locate(places.refine(position))
+    peak, mean = places.locate(refine(position, places))
     assert before.mean() > 0.1
     assert (peak - spots).norm(dim=-1).median() < 0.02 and (peak - spots).norm(dim=-1).mean() < 0.03
     assert (mean - spots).norm(dim=-1).mean() < 0.06
@@ -103,7 +104,7 @@ def test_stray_finds_are_outvoted():
 
 def test_new_pictures_are_read_by_the_same_tokens():
     pictures, spots = scene(30)
-    tokens = collected(pictures[:20], identity_affine(1)).refine(spots[:20, None])
+    tokens = refine(spots[:20, None], collected(pictures[:20], identity_affine(1)))
     peak, _ = collected(pictures[20:], identity_affine(1)).locate(tokens)
     assert (peak - spots[20:]).norm(dim=-1).mean() < 0.03
 
@@ -114,7 +115,7 @@ def test_places_that_do_not_count_are_not_chosen():
     area[:, :, :, :, : G // 2] = 0  # the left half is masked
     places = collected(pictures, identity_affine(1), area)
     spots[..., 0] = 0.5 + spots[..., 0] / 2
-    peak, _ = places.locate(places.refine(spots[:, None]))
+    peak, _ = places.locate(refine(spots[:, None], places))
     assert peak[..., 0].min() >= 0.5
 
 
@@ -122,7 +123,7 @@ def test_views_bring_positions_along():
     theta = theta_of(4)
     places = collected(scene(2)[0], theta)
     position = torch.tensor([[[[0.5, 0.4]]], [[[0.02, 0.98]]]])  # [I=2, V'=1, K=1, 2]
-    target, weight = places._targets(position)
+    target, weight = (x.flatten(0, 1) for x in places.targets(position))
     assert target.shape == (8, G * G, 1) and weight.shape == (8, 1)
     for row in range(4):
         peak = target[row, :, 0].argmax()
@@ -134,15 +135,18 @@ def test_views_bring_positions_along():
     assert sums[weight == 0].eq(0).all()
 
 
-def test_no_more_is_kept_than_fits(monkeypatch):
-    pictures, spots = scene(5)
-    monkeypatch.setattr(refinement, "BYTES", 3 * D * G * G * 2)
-    places = collected(pictures, identity_affine(1))
-    assert len(places) == 3
-    assert places.refine(spots[:, None]).isfinite().all()
+def test_pictures_without_positions_take_part_from_the_second_round_on():
+    pictures, spots = scene(24, noise=0.3)
+    known, rest = collected(pictures[:2], theta_of(3)), collected(pictures[2:], identity_affine(1))
+    position = spots[:2, None].repeat(1, 3, 1, 1)
+    position += 0.05 * torch.randn(position.shape, generator=torch.Generator().manual_seed(1))
+    alone, together = refine(position, known), refine(position, known, rest)
+    errors = [(rest.locate(tokens)[0] - spots[2:]).norm(dim=-1).mean() for tokens in (alone, together)]
+    assert errors[1] < 0.7 * errors[0]
+    assert torch.equal(refine(position, known, Places(theta_of(1))), alone)  # none is none
 
 
 def test_one_flat_picture_does_not_break_the_fit():
     places = collected(torch.zeros(1, D, G, G), identity_affine(1))
-    tokens = places.refine(torch.full((1, 1, 2, 2), 0.5))
+    tokens = refine(torch.full((1, 1, 2, 2), 0.5), places)
     assert tokens.isfinite().all() and places.locate(tokens)[0].isfinite().all()

@@ -273,7 +273,7 @@ def test_stopping_before_the_first_step_leaves_nothing(model, folder, tmp_path, 
 def test_stopping_while_tokens_are_chosen_keeps_what_was_learned(model, folder, tmp_path, monkeypatch, whole):
     path = tmp_path / "run.checkpoint"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(choosing, "_view_maps", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(choosing._Look, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         train(model, load_folder(folder), CONFIG, checkpoint=path)
     steps = []
     found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True, on_step=steps.append)
@@ -483,9 +483,9 @@ def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tm
 
 
 def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
-    config, seen, view_maps = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], choosing._view_maps
+    config, seen, views = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], choosing._Look.views
     with monkeypatch.context() as patch:
-        patch.setattr(choosing, "_view_maps", lambda *a: seen.append(a[4]) or view_maps(*a))
+        patch.setattr(choosing._Look, "views", lambda *a: seen.append(a[2]) or views(*a))
         result = train(model, load_folder(folder), config)
     assert [len(theta) for theta in seen] == [1] * 5
     tokens, source = result.tokens.embeddings, training.LatentSource(model, load_folder(folder))
@@ -529,7 +529,7 @@ def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
         return chooser(position, height, keypoints)
 
     monkeypatch.setattr(choosing, "most_predictive", record)
-    result = train(model, load_folder(folder), CONFIG.replace(steps=0, flip_symmetry=True, refine=False))
+    result = train(model, load_folder(folder), CONFIG.replace(steps=0, flip_symmetry=True, refine_images=0))
     position, height = calls[0]
     assert position.shape == (3, 3, 12, 2) and height.shape == (3, 12)
     chosen = list(result.tokens.chosen)
@@ -545,17 +545,45 @@ def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
 def test_the_chosen_tokens_are_refined(model, folder, flip):
     config = CONFIG.replace(steps=0, flip_symmetry=flip)
     result = train(model, load_folder(folder), config)
-    plain = train(model, load_folder(folder), config.replace(refine=False)).tokens
+    plain = train(model, load_folder(folder), config.replace(refine_images=0)).tokens
     assert plain.refined is None and plain.chosen == result.tokens.chosen
     assert result.tokens.refined.shape == (6 if flip else 3, WIDTH)
     again = train(model, load_folder(folder), config).tokens.refined
     assert torch.equal(again, result.tokens.refined)
+    fewer = [train(model, load_folder(folder), config.replace(refine_images=n)).tokens for n in (2, 3)]
+    assert len({t.digest for t in (*fewer, result.tokens)}) == 3
+
+
+def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
+    kept, add = [], choosing.Places.add
+    monkeypatch.setattr(choosing.Places, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
+    train(model, load_folder(folder), CONFIG.replace(steps=0))
+    assert kept == [3] * 3 + [1] * 2
+    kept.clear()
+    monkeypatch.setattr(choosing, "FEATURE_BYTES", 1)
+    tokens = train(model, load_folder(folder), CONFIG.replace(steps=0)).tokens
+    assert kept == [3] and tokens.refined.isfinite().all() and tokens.peers.images == 1
+
+
+def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
+    areas, add = [], choosing.Places.add
+    monkeypatch.setattr(choosing.Places, "add", lambda self, f, area: areas.append(area) or add(self, f, area))
+    half = np.zeros((20, 24), bool)
+    half[:, 12:] = True
+    train(model, load_folder(folder), CONFIG.replace(steps=0), masks=lambda name: half)
+    assert [len(a) for a in areas] == [3] * 3 + [1] * 2
+    for area in areas:
+        middle = area.shape[-1] // 2
+        assert area[0, 0, :, : middle - 1].max() == 0 and area[0, 0, :, middle + 1 :].min() == 1
 
 
 def test_choosing_can_be_watched_and_stopped(model, folder):
     seen = []
     train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(i + 1, 5) for i in range(5)]  # to choose on 3 pictures, to refine on all
+    seen.clear()
+    train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=2), on_choosing=lambda *a: seen.append(a))
+    assert seen == [(i + 1, 3) for i in range(3)]
 
     def stop(done, of):
         raise KeyboardInterrupt
