@@ -86,7 +86,7 @@ def _inputs() -> list:
         io.Boolean.Input(
             "sub_pixel",
             default=d.readout == "soft",
-            tooltip="On: the centre of the attention spot. Off: its highest pixel, as published.",
+            tooltip="On: the mean position under the map. Off: its highest pixel, as published.",
         ),
         io.Combo.Input(
             "heat_maps",

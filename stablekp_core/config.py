@@ -176,7 +176,7 @@ class DetectConfig(_Config):
     flip_symmetry: bool = _knob(False, "mirror every second view; tokens trained with flip_symmetry")
     refined: bool = _knob(True, "read the refined tokens, where training made them; else the learned ones")
     readout: str = _knob(
-        "soft", "argmax = highest pixel; soft = mean of a refined token's map, else of a window at the highest pixel"
+        "soft", "argmax = highest pixel; soft = mean of the map around it, widely for refined tokens, else in a window"
     )
     window: float = _knob(2.0, "soft read-out of learned tokens: half side of the window, in sigma of the training")
     noise_draws: int = _knob(1, "noise samples averaged per view")

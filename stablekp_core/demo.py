@@ -57,7 +57,7 @@ def measure_class(backbone, kind: str, steps: int, seed: int, limit: int | None)
     """Train on one class. Returns (numbers, what is needed to draw pictures)."""
     fit, test = _Pictures(kind, "train", limit), _Pictures(kind, "test", limit)
     config, how = TrainConfig(seed=seed, steps=steps, **SETTINGS), DetectConfig(views=VIEWS)
-    before = train(backbone, fit.images, config.replace(steps=0))
+    before = train(backbone, fit.images, config.replace(steps=0, refine_images=0))
     untrained = [detect(backbone, before.tokens, part.images, how).keypoints for part in (fit, test)]
     start = time.perf_counter()
     with tqdm(total=steps, unit="step", desc=f"training on {kind}") as bar:

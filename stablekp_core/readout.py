@@ -9,7 +9,7 @@ import torch
 
 from . import selection, transforms
 
-POWER = 3  # of a place map in its mean: between the mean of all candidates (1) and the highest pixel (infinity)
+REACH = 0.3  # sides of the square: how far from its highest place a place map takes part in its mean
 
 
 def average_views(maps: torch.Tensor, theta: torch.Tensor, images: int) -> torch.Tensor:
@@ -31,17 +31,22 @@ def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tens
     peak = selection.peaks(maps)  # [..., 2] row, column
     if method == "argmax":
         return (peak.flip(-1) + 0.5) / size, height
-    along = torch.arange(size, device=maps.device)
-    near = ((along - peak[..., None]).abs() <= radius).float()  # [..., 2, R]
-    return _mean(maps * near[..., 0, :, None] * near[..., 1, None, :])[0], height
+    return _mean(_around(maps, peak, radius))[0], height
 
 
 def place(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions [..., 2] (x, y) in the unit square and widths [...] in its sides, of place maps [..., R, R] of any
-    scale: the mean position under the map's third power, and the map's own standard deviation from its mean."""
+    scale: the mean position under the squared map within REACH of its highest place, and the standard deviation of the
+    whole map from its mean."""
     _, variance = _mean(maps)
     scaled = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
-    return _mean(scaled**POWER)[0], variance.sqrt()
+    return _mean(_around(scaled**2, selection.peaks(maps), REACH * maps.shape[-1]))[0], variance.sqrt()
+
+
+def _around(maps: torch.Tensor, peak: torch.Tensor, radius: float) -> torch.Tensor:
+    """Maps [..., R, R], 0 outside of square windows of half side `radius` pixels around peak [..., 2] (row, column)."""
+    near = ((torch.arange(maps.shape[-1], device=maps.device) - peak[..., None]).abs() <= radius).to(maps)  # [..., 2, R]
+    return maps * near[..., 0, :, None] * near[..., 1, None, :]
 
 
 def _mean(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -149,7 +149,7 @@ def _fit(
     begin = torch.zeros(len(whole), len(spread)) if start is None else start @ spread
     white = begin.requires_grad_(True)  # [K, D]
     optimizer = torch.optim.LBFGS(
-        [white], max_iter=40, tolerance_change=_ENOUGH, history_size=10, line_search_fn="strong_wolfe"
+        [white], max_iter=20, tolerance_change=_ENOUGH, history_size=10, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
