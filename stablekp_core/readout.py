@@ -45,7 +45,8 @@ def place(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _around(maps: torch.Tensor, peak: torch.Tensor, radius: float) -> torch.Tensor:
     """Maps [..., R, R], 0 outside of square windows of half side `radius` pixels around peak [..., 2] (row, column)."""
-    near = ((torch.arange(maps.shape[-1], device=maps.device) - peak[..., None]).abs() <= radius).to(maps)  # [..., 2, R]
+    away = torch.arange(maps.shape[-1], device=maps.device) - peak[..., None]  # [..., 2, R]
+    near = (away.abs() <= radius).to(maps)
     return maps * near[..., 0, :, None] * near[..., 1, None, :]
 
 
