@@ -148,7 +148,6 @@ def named_pictures(pictures: Sequence, names: Sequence[str] | None):
 
 def _detect(model, tokens, pictures, config: DetectConfig, heat: str, progress: Progress):
     """(Keypoints of all pictures, MASK list). Pictures pass one by one, so only points and masks stay."""
-
     from stablekp_core.detection import Detector
     from stablekp_core.keypoints import Keypoints
 

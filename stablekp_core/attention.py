@@ -86,25 +86,22 @@ def chosen_maps(logits: Sequence[torch.Tensor], maps: torch.Tensor, chosen: torc
 def coarse_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     """Token maps [B, N, R, R] without query upsampling (Table 4): softmax at each layer's own resolution, then
     bilinear. Differentiable."""
-    total = 0.0
-    for layer in logits:
-        side = math.isqrt(layer.shape[2])
-        low = layer.softmax(-1).mean(1).transpose(1, 2).unflatten(-1, (side, side))  # [B, N, s, s]
-        a = resize_matrix(side, size, low, "bilinear")
-        total = total + a @ low @ a.T
+    total = sum(_resized(layer.softmax(-1).mean(1), size, "bilinear") for layer in logits)
     return total / len(logits)
 
 
 def summed_logits(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     """The logits of all layers and heads, resized and added up: [B, heads, s*s, N] per layer -> [B, N, size, size].
     Linear in the logits, and so in the tokens' embeddings."""
-    total = 0.0
-    for layer in logits:
-        side = math.isqrt(layer.shape[2])
-        low = layer.sum(1).transpose(1, 2).unflatten(-1, (side, side))  # [B, N, s, s]
-        a = resize_matrix(side, size, low)
-        total = total + a @ low @ a.T
-    return total
+    return sum(_resized(layer.sum(1), size, "bicubic") for layer in logits)
+
+
+def _resized(values: torch.Tensor, size: int, mode: str) -> torch.Tensor:
+    """Values [B, s*s, N] of a layer's pixels as pictures [B, N, size, size]."""
+    side = math.isqrt(values.shape[1])
+    low = values.transpose(1, 2).unflatten(-1, (side, side))  # [B, N, s, s]
+    a = resize_matrix(side, size, low, mode)
+    return a @ low @ a.T
 
 
 def place_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:

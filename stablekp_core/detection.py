@@ -70,9 +70,8 @@ class Detector:
             count = tokens.num_keypoints * (2 if self.config.flip_symmetry else 1)
             self.refined = tokens.refined[:count].to(backbone.device)
         #: What 1 in the maps of each keypoint is measured against: how high its peak was on the training pictures.
-        self.usual = torch.tensor(tokens.scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)
-        if self.refined is not None:
-            self.usual = torch.ones(tokens.num_keypoints)
+        scores = tokens.scores if self.refined is None else ()
+        self.usual = torch.tensor(scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)
         t, seed = self.training, self.config.seed
         theta = transforms.random_affine(
             self.config.views, t.rotation, t.scale, t.translation, generator_for(seed, "detection views")

@@ -121,9 +121,10 @@ def refine(position: torch.Tensor, places: Places, *more: Places) -> torch.Tenso
     groups = [places, *(group for group in more if len(group))]
     spread, tokens = _spread(groups), None
     for _ in range(ROUNDS):
+        if tokens is not None:
+            position = [group.locate(tokens)[0][:, None] for group in groups]  # [I, 1, K, 2] each
         pairs = [(group, *group.targets(xy)) for group, xy in zip(groups, position, strict=False)]
         tokens = _fit(pairs, spread, tokens)
-        position = [group.locate(tokens)[0][:, None] for group in groups]  # [I, 1, K, 2] each
     return tokens
 
 

@@ -96,9 +96,9 @@ class KeypointTokens:
     def digest(self) -> str:
         """64 hex digits that tell what decides where keypoints are found and how sure they are."""
         digest = hashlib.sha256(self.embeddings.numpy().tobytes())
-        peers = (self.peers.mean, self.peers.covariance) if self.peers else ()
-        for extra in (*peers, *(() if self.refined is None else (self.refined,))):
-            digest.update(extra.numpy().tobytes())
+        for part in (self.peers and self.peers.mean, self.peers and self.peers.covariance, self.refined):
+            if part is not None:
+                digest.update(part.numpy().tobytes())
         digest.update(json.dumps([self.chosen, self.scores, self.config], sort_keys=True).encode())
         return digest.hexdigest()
 
