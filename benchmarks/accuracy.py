@@ -38,9 +38,10 @@ SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 3
 TEST = 200
 #: What the small model needs whatever the row: fewer tokens, smaller maps, a larger learning rate.
 SMALL = dict(keypoints=10, tokens=200, map_size=64)
-#: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and fewer pictures to
-#: choose on make up for it.
-EQUAL_TIME = dict(steps=130, selection_images=75, refine_images=125)
+#: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and, where there are
+#: many pictures, fewer looks at them make up for it.
+EQUAL_TIME = dict(steps=130, selection_images=90, selection_views=2, refine_images=240)
+EQUAL_TIME_FEW = dict(steps=130)
 NOT_REFINED = dict(steps=130, refine_images=0)
 #: row -> (training preset, changes, detection preset, changes, regression options)
 ROWS = {
@@ -108,6 +109,8 @@ class Bench:
     def run(self, row: str) -> dict:
         """Numbers of one row."""
         preset, changes, detection, how, regression = ROWS[row]
+        if changes is EQUAL_TIME and len(self.fit.joints) < EQUAL_TIME["selection_images"]:
+            changes = EQUAL_TIME_FEW
         changes = {k: SMALL["keypoints"] if v == "K" else v for k, v in changes.items()}
         config = TrainConfig.preset(
             preset,

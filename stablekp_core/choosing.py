@@ -43,31 +43,37 @@ class _Look:
         self.backbone, self.tokens, self.source, self.config = backbone, tokens, source, config
         self.at_once = at_once
 
-    def queries(self, index: int, theta: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-        """Queries of a picture's views theta [V, 2, 3], the first being the picture itself, some views at a time."""
-        source, c = self.source, self.config
-        latents = source.latents([index])
-        if len(theta) > 1:
-            latents = torch.cat([latents, source.view_latents([index] * (len(theta) - 1), theta[1:])])
-        noise = torch.randn(latents.shape, generator=generator_for(c.seed, "selection noise", index))
-        noisy = self.backbone.add_noise(latents, noise.to(latents.device), c.timestep)
-        for some in noisy.split(self.at_once):
-            yield self.backbone.token_queries(some, c.timestep, self.tokens, c.gradient)
-
     def views(self, index: int, theta: torch.Tensor, refine: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Maps [V, N, R, R] of one picture's views and, to refine tokens, features [V, D, G, G] as in `features`."""
+        """Maps [V, N, R, R] of a picture's views theta [V, 2, 3], the first being the picture itself, and, to refine
+        tokens, features [V, D, G, G] as in `features`."""
+        latents = self.source.latents([index])
+        if len(theta) > 1:
+            latents = torch.cat([latents, self.source.view_latents([index] * (len(theta) - 1), theta[1:])])
         maps_of = attention.coarse_maps if self.config.upsample == "maps" else attention.token_maps
         maps, features = [], []
-        for queries in self.queries(index, theta):
+        for queries in self._queries(latents, self._noise(index, latents)):
             maps.append(maps_of(self.backbone.logits(queries, self.tokens), self.config.map_size))
             features += [self._summed(queries)] if refine else []
         masks = self.source.masks([index] * len(theta), theta, self.config.map_size)
         maps = torch.cat(maps)
         return maps if masks is None else maps * masks, torch.cat(features) if refine else None
 
-    def features(self, index: int) -> torch.Tensor:
-        """[1, D, G, G]: features (Backbone.features) of the picture itself, summed over layers at the finest one."""
-        return torch.cat([self._summed(queries) for queries in self.queries(index, transforms.identity_affine(1))])
+    def features(self, indices: list[int]) -> torch.Tensor:
+        """[B, D, G, G]: features (Backbone.features) of whole pictures, summed over layers at the finest one."""
+        latents = self.source.latents(indices)
+        noise = torch.cat([self._noise(index, latents[:1]) for index in indices])
+        return torch.cat([self._summed(queries) for queries in self._queries(latents, noise)])
+
+    def _noise(self, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """The noise of one picture, for latents [V, 4, h, w] of its views."""
+        noise = torch.randn(latents.shape, generator=generator_for(self.config.seed, "selection noise", index))
+        return noise.to(latents.device)
+
+    def _queries(self, latents: torch.Tensor, noise: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """Queries of each layer, some of the latents [B, 4, h, w] at a time."""
+        c = self.config
+        for some in self.backbone.add_noise(latents, noise, c.timestep).split(self.at_once):
+            yield self.backbone.token_queries(some, c.timestep, self.tokens, c.gradient)
 
     def _summed(self, queries: list[torch.Tensor]) -> torch.Tensor:
         side = math.isqrt(max(q.shape[2] for q in queries))
@@ -92,8 +98,8 @@ def choose_tokens(
 
     Selection "votes": the K tokens most often chosen by the training's own rule on single views. "consistency": the
     tokens whose peak stays on the same spot over affine views. "prediction": those from whose positions over the
-    pictures the positions of all tokens can be told best. at_once: views per pass. on_picture is called with the
-    pictures done, of how many, and may raise to stop.
+    pictures the positions of all tokens can be told best. at_once: views or pictures per pass. on_picture is called
+    with the pictures done, of how many, and may raise to stop.
     """
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
     pictures, extra = order[: config.selection_images], order[config.selection_images : config.refine_images]
@@ -118,12 +124,15 @@ def choose_tokens(
             choices.append(_vote(maps[:1], peak[:1], config))
         if on_picture is not None:
             on_picture(done, len(pictures) + len(extra))
-    for done, picture in enumerate(extra, len(pictures) + 1):
-        index = source.usable(picture)
-        if places.nbytes + more.nbytes < FEATURE_BYTES:
-            look.keep(more, index, look.features(index))
-        if on_picture is not None:
-            on_picture(done, len(pictures) + len(extra))
+    for start in range(0, len(extra), at_once):
+        some = [source.usable(picture) for picture in extra[start : start + at_once]]
+        room = places.nbytes + more.nbytes < FEATURE_BYTES
+        features = look.features(some) if room else None  # [B, D, G, G]
+        for i, index in enumerate(some):
+            if room:
+                look.keep(more, index, features[i : i + 1])
+            if on_picture is not None:
+                on_picture(len(pictures) + start + i + 1, len(pictures) + len(extra))
     height, everywhere = torch.stack(heights), torch.stack(positions)  # [I, N], [I, V, N, 2]
     position, votes = everywhere[:, :plain], torch.zeros(len(tokens), dtype=torch.long)
     if config.selection == "votes":

@@ -598,3 +598,14 @@ def test_choosing_in_smaller_passes_finds_the_same(model, folder):
     whole, parts = (choosing.choose_tokens(model, tokens, source, CONFIG, at_once=n) for n in (8, 1))
     assert torch.equal(whole.chosen, parts.chosen)
     np.testing.assert_allclose(whole.heights, parts.heights, atol=1e-4)
+
+
+def test_pictures_seen_together_have_the_features_of_each(model, folder):
+    look = choosing._Look(
+        model, torch.randn(12, WIDTH), training.LatentSource(model, load_folder(folder)), CONFIG, at_once=2
+    )
+    alone = torch.cat([look.features([index]) for index in (3, 0, 4)])
+    np.testing.assert_allclose(look.features([3, 0, 4]), alone, atol=1e-4 * alone.abs().max())
+    _, as_views = look.views(0, choosing.transforms.identity_affine(1), refine=True)
+    np.testing.assert_allclose(as_views, alone[1:2], atol=1e-4 * alone.abs().max())
+    assert (alone[0] - alone[1]).abs().max() > 0.1 * alone.abs().max()
