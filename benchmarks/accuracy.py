@@ -223,7 +223,7 @@ def collect(cache: Path, kind: str) -> dict:
 
 
 def report(cache: Path, folder: Path, kind: str) -> str:
-    """Write accuracy.json of the judged class; return the tables as Markdown."""
+    """Write the numbers of a class, dolls as accuracy.json; return the tables as Markdown."""
     found, lines = collect(cache, kind), []
     for name in (n for n in SETS if n in found):
         lines += [
@@ -255,7 +255,8 @@ def report(cache: Path, folder: Path, kind: str) -> str:
     numbers["confidence"] = {k: wild[k][0] for k in ("half_ratio", "occlusion_auc") if k in wild}
     numbers["class"] = kind
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "accuracy.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    name = "accuracy.json" if kind == "dolls" else f"accuracy_{kind}.json"
+    (folder / name).write_text(json.dumps(numbers, indent=1) + "\n")
     return "\n".join(lines)
 
 
@@ -271,7 +272,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--labelled", type=int, default=200, help="training pictures used for the regression")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "accuracy", help="one JSON file per run")
-    parser.add_argument("--report", action="store_true", help="write docs/results/accuracy.json and print the tables")
+    parser.add_argument("--report", action="store_true", help="write docs/results/ and print the tables")
     args = parser.parse_args()
     if args.report:
         print(report(args.cache, ROOT / "docs" / "results", args.kind))
