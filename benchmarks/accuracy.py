@@ -38,10 +38,9 @@ SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 3
 TEST = 200
 #: What the small model needs whatever the row: fewer tokens, smaller maps, a larger learning rate.
 SMALL = dict(keypoints=10, tokens=200, map_size=64)
-#: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and, where there are
-#: many pictures, fewer looks at them make up for it.
+#: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and fewer looks at many
+#: pictures make up for it.
 EQUAL_TIME = dict(steps=130, selection_images=90, selection_views=2, refine_images=240)
-EQUAL_TIME_FEW = dict(steps=130)
 NOT_REFINED = dict(steps=130, refine_images=0)
 #: row -> (training preset, changes, detection preset, changes, regression options)
 ROWS = {
@@ -76,6 +75,8 @@ ROWS = {
         if name != "full"
     },
 }
+#: (set, row) -> changes instead of the row's own: few pictures are looked at as the preset says.
+CHANGES_ON = {("few", "default"): dict(steps=130)}
 #: Which rows are taken on the harder sets too. A pool of views matters where pictures are few and seen often.
 PRESET_ROWS = ("reference", "paper", "default")
 HARDER_ROWS = {
@@ -100,7 +101,7 @@ class Bench:
     def __init__(self, backbone, kind: str, name: str, seed: int, args):
         variant, count = SETS[name]
         first = 100_000 + 10_000 * seed
-        self.backbone, self.kind, self.seed, self.args = backbone, kind, seed, args
+        self.backbone, self.kind, self.name, self.seed, self.args = backbone, kind, name, seed, args
         self.fit, self.test = Pictures(kind, variant, first, count), Pictures(kind, variant, first + 5_000, TEST)
         self.labelled = min(count, args.labelled)
         self.stem = f"{kind}_{name}_{seed}"
@@ -109,8 +110,7 @@ class Bench:
     def run(self, row: str) -> dict:
         """Numbers of one row."""
         preset, changes, detection, how, regression = ROWS[row]
-        if changes is EQUAL_TIME and len(self.fit.joints) < EQUAL_TIME["selection_images"]:
-            changes = EQUAL_TIME_FEW
+        changes = CHANGES_ON.get((self.name, row), changes)
         changes = {k: SMALL["keypoints"] if v == "K" else v for k, v in changes.items()}
         config = TrainConfig.preset(
             preset,

@@ -126,13 +126,12 @@ def choose_tokens(
             on_picture(done, len(pictures) + len(extra))
     for start in range(0, len(extra), at_once):
         some = [source.usable(picture) for picture in extra[start : start + at_once]]
-        room = places.nbytes + more.nbytes < FEATURE_BYTES
-        features = look.features(some) if room else None  # [B, D, G, G]
-        for i, index in enumerate(some):
-            if room:
-                look.keep(more, index, features[i : i + 1])
+        if places.nbytes + more.nbytes < FEATURE_BYTES:
+            for index, features in zip(some, look.features(some).split(1), strict=True):  # [1, D, G, G]
+                look.keep(more, index, features)
+        for done in range(start + 1, start + len(some) + 1):
             if on_picture is not None:
-                on_picture(len(pictures) + start + i + 1, len(pictures) + len(extra))
+                on_picture(len(pictures) + done, len(pictures) + len(extra))
     height, everywhere = torch.stack(heights), torch.stack(positions)  # [I, N], [I, V, N, 2]
     position, votes = everywhere[:, :plain], torch.zeros(len(tokens), dtype=torch.long)
     if config.selection == "votes":
