@@ -1,6 +1,6 @@
-"""Learned keypoint tokens and their file: one safetensors file with a versioned JSON header.
+"""Learned keypoint tokens: what training leaves behind, checked as a whole, and its edits.
 
-The file holds all N embeddings, because the softmax over tokens needs the unchosen ones too.
+All N embeddings are held, because the softmax over tokens needs the unchosen ones too. The file is tokens_file's.
 """
 
 from __future__ import annotations
@@ -17,17 +17,8 @@ from typing import Any
 import torch
 
 from .errors import KeypointError
-from .files import sanitize_name, write_atomically
 from .labels import check_length, check_subset, clean_labels, edges_of_subset, pick
 from .prediction import Peers
-
-__all__ = ["FORMAT", "VERSION", "KeypointTokens", "sanitize_name"]
-
-FORMAT = "stable-keypoints-tokens"
-VERSION = 1
-_METADATA_KEY = "stable_keypoints"
-_TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance", "refined")
-_PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,96 +189,16 @@ class KeypointTokens:
 
     def save(self, path: str | Path) -> Path:
         """Write one .safetensors file (suffix added when absent), whole or not at all; returns its path."""
-        from safetensors.torch import save
+        from .tokens_file import write_tokens
 
-        path = Path(path)
-        if path.suffix.lower() in _PICKLE_SUFFIXES:
-            raise KeypointError(f"{path.name} asks for a pickle file; tokens are saved as .safetensors only.")
-        if path.suffix.lower() != ".safetensors":
-            path = path.with_name(path.name + ".safetensors")
-        tensors = {"embeddings": self.embeddings}
-        if self.scores:
-            tensors["scores"] = torch.tensor(self.scores, dtype=torch.float64)
-        if self.losses:
-            tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        if self.peers is not None:
-            tensors["peers_mean"], tensors["peers_covariance"] = self.peers.mean, self.peers.covariance.contiguous()
-        if self.refined is not None:
-            tensors["refined"] = self.refined
-        header = {
-            "format": FORMAT,
-            "version": VERSION,
-            "chosen": self.chosen,
-            "votes": self.votes,
-            "config": self.config,
-            "model_name": self.model_name,
-            "model_hash": self.model_hash,
-            "names": self.names,
-            "skeleton": self.skeleton,
-            "colors": self.colors,
-            "partners": self.partners,
-            "peers_images": self.peers.images if self.peers else 0,
-        }
-        data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
-        return path
+        return write_tokens(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> KeypointTokens:
         """Read and check a tokens file; raises KeypointError for anything that is not one."""
-        from safetensors import SafetensorError, safe_open
+        from .tokens_file import read_tokens
 
-        path = Path(path)
-        if path.suffix.lower() in _PICKLE_SUFFIXES:
-            raise KeypointError(
-                f"{path.name} is a pickle file, which can run code when opened; only "
-                f".safetensors token files are read."
-            )
-        if not path.is_file():
-            raise KeypointError(
-                f"{path} does not exist; give the path of a keypoint tokens file (.safetensors)."
-            )
-        try:
-            with safe_open(str(path), framework="pt", device="cpu") as file:
-                header = _read_header(path.name, file.metadata())
-                stored = set(file.keys())
-                tensors = {key: file.get_tensor(key) for key in _TENSORS if key in stored}
-        except SafetensorError as error:
-            raise KeypointError(
-                f"{path.name} is not a complete safetensors file ({error}); save it again."
-            ) from error
-        return cls._from_parts(path.name, header, tensors)
-
-    @classmethod
-    def _from_parts(
-        cls, name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]
-    ) -> KeypointTokens:
-        if "embeddings" not in tensors:
-            raise KeypointError(f"{name} has no embeddings; it is damaged, use another tokens file.")
-        try:
-            return cls(
-                embeddings=tensors["embeddings"],
-                chosen=tuple(header["chosen"]),
-                votes=tuple(header["votes"]),
-                config=dict(header["config"]),
-                model_name=str(header["model_name"]),
-                model_hash=str(header["model_hash"]),
-                names=tuple(header["names"]),
-                skeleton=tuple(header["skeleton"]),
-                colors=tuple(header["colors"]),
-                scores=_vector(tensors, "scores"),
-                losses=_vector(tensors, "losses"),
-                partners=tuple(header.get("partners", ())),
-                peers=_peers(header, tensors),
-                refined=tensors.get("refined"),
-            )
-        except KeypointError as error:
-            raise KeypointError(f"{name}: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise KeypointError(
-                f"{name} has a damaged header ({error!r}); use another tokens file."
-            ) from error
+        return read_tokens(path)
 
 
 def _check_embeddings(embeddings: Any) -> None:
@@ -300,36 +211,6 @@ def _check_embeddings(embeddings: Any) -> None:
         raise KeypointError(
             "the token embeddings hold values that are not finite; train again or use another file."
         )
-
-
-def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
-    if not metadata or _METADATA_KEY not in metadata:
-        raise KeypointError(
-            f"{name} is a safetensors file but not a keypoint tokens file; use one that Save "
-            f"Keypoint Tokens or the train command wrote."
-        )
-    try:
-        header = json.loads(metadata[_METADATA_KEY])
-    except json.JSONDecodeError as error:
-        raise KeypointError(f"{name} has a damaged header ({error}); use another tokens file.") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise KeypointError(f"{name} does not have the format {FORMAT}; use a keypoint tokens file.")
-    if header.get("version") != VERSION:
-        raise KeypointError(
-            f"{name} has tokens format version {header.get('version')!r}, but this program "
-            f"reads version {VERSION}; update it."
-        )
-    return header
-
-
-def _peers(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Peers | None:
-    if "peers_mean" not in tensors:
-        return None
-    return Peers(tensors["peers_mean"], tensors["peers_covariance"], int(header["peers_images"]))
-
-
-def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:
-    return tuple(tensors[key].flatten().tolist()) if key in tensors else ()
 
 
 def _whole(value: Any) -> int | float:

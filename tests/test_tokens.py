@@ -9,8 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from stablekp_core.errors import KeypointError
+from stablekp_core.files import sanitize_name
 from stablekp_core.prediction import Peers
-from stablekp_core.tokens import FORMAT, KeypointTokens, sanitize_name
+from stablekp_core.tokens import KeypointTokens
+from stablekp_core.tokens_file import FORMAT
 
 
 def make(**fields):
