@@ -40,7 +40,7 @@ TEST = 200
 SMALL = dict(keypoints=10, tokens=200, map_size=64)
 #: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and fewer looks at many
 #: pictures make up for it.
-EQUAL_TIME = dict(steps=130, selection_images=90, selection_views=2, refine_images=240)
+EQUAL_TIME = dict(steps=130, selection_images=70, selection_views=2, refine_images=220)
 NOT_REFINED = dict(steps=130, refine_images=0)
 #: row -> (training preset, changes, detection preset, changes, regression options)
 ROWS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from .config import TrainConfig
 from .latents import LatentSource
 from .prediction import Peers, most_predictive
 from .randomness import generator_for
-from .refinement import Places, refine
+from .refinement import Places, neutral_prompt, refine
 
 FEATURE_BYTES = 1 << 30  # kept to refine tokens; pictures beyond are left out
 
@@ -46,38 +46,41 @@ class _Look:
     def views(self, index: int, theta: torch.Tensor, refine: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Maps [V, N, R, R] of a picture's views theta [V, 2, 3], the first being the picture itself, and, to refine
         tokens, features [V, D, G, G] as in `features`."""
-        latents = self.source.latents([index])
+        c, latents = self.config, self.source.latents([index])
         if len(theta) > 1:
             latents = torch.cat([latents, self.source.view_latents([index] * (len(theta) - 1), theta[1:])])
-        maps_of = attention.coarse_maps if self.config.upsample == "maps" else attention.token_maps
-        maps, features = [], []
-        for queries in self._queries(latents, self._noise(index, latents)):
-            maps.append(maps_of(self.backbone.logits(queries, self.tokens), self.config.map_size))
-            features += [self._summed(queries)] if refine else []
-        masks = self.source.masks([index] * len(theta), theta, self.config.map_size)
-        maps = torch.cat(maps)
-        return maps if masks is None else maps * masks, torch.cat(features) if refine else None
+        noisy = self._noisy(latents, self._noise(index, latents))
+        maps_of = attention.coarse_maps if c.upsample == "maps" else attention.token_maps
+        maps = torch.cat([
+            maps_of(self.backbone.token_logits(some, c.timestep, self.tokens, c.gradient), c.map_size)
+            for some in noisy
+        ])
+        masks = self.source.masks([index] * len(theta), theta, c.map_size)
+        return maps if masks is None else maps * masks, self._features(noisy) if refine else None
 
     def features(self, indices: list[int]) -> torch.Tensor:
-        """[B, D, G, G]: features (Backbone.features) of whole pictures, summed over layers at the finest one."""
+        """[B, D, G, G]: features (Backbone.features) of whole pictures under refinement's prompt, summed over layers at
+        the finest one."""
         latents = self.source.latents(indices)
-        noise = torch.cat([self._noise(index, latents[:1]) for index in indices])
-        return torch.cat([self._summed(queries) for queries in self._queries(latents, noise)])
+        return self._features(self._noisy(latents, torch.cat([self._noise(index, latents[:1]) for index in indices])))
 
     def _noise(self, index: int, latents: torch.Tensor) -> torch.Tensor:
         """The noise of one picture, for latents [V, 4, h, w] of its views."""
         noise = torch.randn(latents.shape, generator=generator_for(self.config.seed, "selection noise", index))
         return noise.to(latents.device)
 
-    def _queries(self, latents: torch.Tensor, noise: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-        """Queries of each layer, some of the latents [B, 4, h, w] at a time."""
-        c = self.config
-        for some in self.backbone.add_noise(latents, noise, c.timestep).split(self.at_once):
-            yield self.backbone.token_queries(some, c.timestep, self.tokens, c.gradient)
+    def _noisy(self, latents: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Noisy latents [B, 4, h, w], some of them at a time."""
+        return self.backbone.add_noise(latents, noise, self.config.timestep).split(self.at_once)
 
-    def _summed(self, queries: list[torch.Tensor]) -> torch.Tensor:
-        side = math.isqrt(max(q.shape[2] for q in queries))
-        return attention.summed_logits(self.backbone.features(queries), side)
+    def _features(self, noisy: Sequence[torch.Tensor]) -> torch.Tensor:
+        """[B, D, G, G] of noisy latents, some of them at a time."""
+        out, prompt = [], neutral_prompt(self.tokens)
+        for some in noisy:
+            queries = self.backbone.queries(some, self.config.timestep, prompt)
+            side = math.isqrt(max(q.shape[2] for q in queries))
+            out.append(attention.summed_logits(self.backbone.features(queries), side))
+        return torch.cat(out)
 
     def keep(self, places: Places, index: int, features: torch.Tensor) -> None:
         """Add a picture's features [V, D, G, G], seen through the views of `places`."""

@@ -19,6 +19,7 @@ from .masks import Masks
 from .memory import out_of_memory
 from .randomness import generator_for
 from .readout import average_views, place, read_out
+from .refinement import neutral_prompt
 from .square import SquareMap, square_mask
 from .tokens import KeypointTokens
 
@@ -121,7 +122,7 @@ class Detector:
     def _view_maps(self, pictures: torch.Tensor, theta: torch.Tensor, start: int) -> torch.Tensor:
         """[b, K, R, R]: maps of the chosen tokens, in the views' frames, averaged over noise draws."""
         latents = self.backbone.encode(transforms.warp(pictures, theta))
-        total = 0.0
+        t, total = self.training, 0.0
         for draw in range(self.config.noise_draws):
             noise = torch.stack(
                 [
@@ -134,17 +135,8 @@ class Detector:
                     for i in range(len(latents))
                 ]
             )
-            t = self.training
-            noisy = self.backbone.add_noise(latents, noise.to(latents.device), t.timestep)
-            queries = self.backbone.token_queries(noisy, t.timestep, self.embeddings, t.gradient)
-            logits = self.backbone.logits(queries, self.embeddings if self.refined is None else self.refined)
-            if self.refined is not None:
-                maps = attention.place_maps(logits, t.map_size)
-            elif t.upsample == "maps":
-                maps = attention.coarse_maps(logits, t.map_size)[:, self.chosen]
-            else:
-                maps = attention.token_maps(logits, t.map_size, self.chosen)
-            total = total + maps / self.config.noise_draws
+            total = total + self._token_maps(self.backbone.add_noise(latents, noise.to(latents.device), t.timestep))
+        total = total / self.config.noise_draws
         if self.config.flip_symmetry:
             mirrored = self.mirrored[torch.arange(start, start + len(total)) % len(self.theta)]
             own, partners = total.chunk(2, 1)  # [b, K, R, R] each
@@ -152,6 +144,17 @@ class Detector:
         if self.size != t.map_size:
             total = torch.nn.functional.interpolate(total, size=(self.size,) * 2, mode="bilinear", align_corners=False)
         return total
+
+    def _token_maps(self, noisy: torch.Tensor) -> torch.Tensor:
+        """[b, K, R, R]: maps of the chosen tokens on noisy latents [b, 4, h, w]."""
+        t = self.training
+        if self.refined is not None:
+            queries = self.backbone.queries(noisy, t.timestep, neutral_prompt(self.embeddings))
+            return attention.place_maps(self.backbone.logits(queries, self.refined), t.map_size)
+        logits = self.backbone.token_logits(noisy, t.timestep, self.embeddings, t.gradient)
+        if t.upsample == "maps":
+            return attention.coarse_maps(logits, t.map_size)[:, self.chosen]
+        return attention.token_maps(logits, t.map_size, self.chosen)
 
     def unit_points(self, maps: torch.Tensor, peaks: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).

@@ -8,6 +8,9 @@ multinomial logistic regression with one class a place: convex, without a starti
 found again and again in the same surroundings stays, stray finds are outvoted; then the pictures are read with the
 fitted tokens and they are fitted to that, six times in all (self-training).
 
+Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: under all of them
+the UNet's features are more about the tokens and less about the picture.
+
 Works on features, wherever they come from; knows nothing of models or files.
 """
 
@@ -112,6 +115,12 @@ class Places:
             weights.append(inside.float().unflatten(0, (images, found)).mean(1))  # [I, K]
         target = torch.stack(targets, 1)
         return target / target.sum(2, keepdim=True).clamp(min=1e-9), torch.stack(weights, 1)
+
+
+def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
+    """[1, D]: the prompt under which the UNet sees pictures when refined tokens are fitted and read; tokens [N, D]: all
+    learned ones."""
+    return tokens.mean(0, keepdim=True)
 
 
 def refine(position: torch.Tensor, places: Places, *more: Places) -> torch.Tensor:

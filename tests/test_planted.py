@@ -41,7 +41,7 @@ class PartsBackbone:
     def add_noise(self, latents, noise, timestep):
         return latents + 0.02 * noise
 
-    def token_queries(self, noisy, timestep, tokens, gradient="exact"):
+    def queries(self, noisy, timestep, tokens):
         """One layer of two heads at 16 x 16: [B, 2, 256, 8]."""
         along = torch.linspace(-1, 1, 16)
         place = torch.stack([along[:, None].expand(16, 16), along[None].expand(16, 16)]) * 2
@@ -58,7 +58,7 @@ class PartsBackbone:
         return [q.sum(1, keepdim=True) for q in found]
 
     def token_logits(self, noisy, timestep, tokens, gradient="exact"):
-        return self.logits(self.token_queries(noisy, timestep, tokens), tokens)
+        return self.logits(self.queries(noisy, timestep, tokens), tokens)
 
 
 def pictures(count, seed):

@@ -600,12 +600,22 @@ def test_choosing_in_smaller_passes_finds_the_same(model, folder):
     np.testing.assert_allclose(whole.heights, parts.heights, atol=1e-4)
 
 
+def features_by_hand(model, source, index, prompt):
+    """[1, D, G, G]: of one picture, layer by layer."""
+    latents = source.latents([index])
+    noise = torch.randn(latents.shape, generator=generator_for(0, "selection noise", index))
+    queries = model.queries(model.add_noise(latents, noise, 0), 0, prompt)
+    return attention.summed_logits(model.features(queries), max(int(q.shape[2] ** 0.5) for q in queries))
+
+
 def test_pictures_seen_together_have_the_features_of_each(model, folder):
     source = training.LatentSource(model, load_folder(folder))
     tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
     look = choosing._Look(model, tokens, source, CONFIG, at_once=2)
     alone = torch.cat([look.features([index]) for index in (3, 0, 4)])
     np.testing.assert_allclose(look.features([3, 0, 4]), alone, atol=1e-4 * alone.abs().max())
+    wanted = features_by_hand(model, source, 3, tokens.mean(0)[None])
+    np.testing.assert_allclose(alone[:1], wanted, atol=1e-4 * wanted.abs().max())
     _, as_views = look.views(0, choosing.transforms.identity_affine(1), refine=True)
     np.testing.assert_allclose(as_views, alone[1:2], atol=1e-4 * alone.abs().max())
     assert (alone[0] - alone[1]).abs().max() > 0.1 * alone.abs().max()
