@@ -32,8 +32,8 @@ class KeypointTokens:
     describe the K keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each
     step, or empty. partners: for each keypoint the token that finds its spot in a mirror, or empty. peers: where the
     keypoints lie on the training images. refined: float32 [K, D], the chosen tokens fitted anew to where they were
-    found (refinement.py), and behind them [2K, D] likewise their partners, or None. Raises KeypointError when the parts
-    do not fit together.
+    found, for a prompt of their own (refinement.py), and behind them [2K, D] likewise their partners, or None. Raises
+    KeypointError when the parts do not fit together.
     """
 
     embeddings: torch.Tensor
