@@ -38,6 +38,12 @@ def _skipped(name: str, reason: str) -> None:
     _say(f"skipped {name}: {reason}")
 
 
+def check_picture_name(path: Path) -> None:
+    """Raise KeypointError unless pictures can be written under this name."""
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise KeypointError(f"{path.name} does not say what kind of picture to write; end it in .png or .jpg.")
+
+
 def save_picture(path: Path, picture) -> None:
     """Write uint8 RGB [H, W, 3]; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +53,7 @@ def save_picture(path: Path, picture) -> None:
 def train(args: argparse.Namespace) -> None:
     """Learn tokens; write them, a picture of the loss and a contact sheet beside them. Of several processes
     that `accelerate launch` started only the first one prints and writes."""
-    if args.tokens_file.suffix != ".safetensors":
+    if args.tokens_file.suffix.lower() != ".safetensors":
         raise KeypointError(
             f"{args.tokens_file.name} is not a .safetensors name; tokens are written as .safetensors only."
         )
@@ -59,6 +65,8 @@ def train(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: str) -> None:
     path, state = args.tokens_file, args.tokens_file.with_suffix(".checkpoint")
+    if state.exists() and not args.resume:
+        raise KeypointError(f"{state} holds an interrupted run; go on with --resume, or delete it to start afresh.")
     images = load_folder(args.images, limit=args.limit, on_skip=_skipped if ranks.first else None)
     masks = folder_masks(args.masks, images.names) if args.masks else None
     start = KeypointTokens.load(args.start) if args.start else None
@@ -101,7 +109,8 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
     result.tokens.save(path)
     state.unlink(missing_ok=True)
     write_training_pictures(backbone, result, images, path.with_suffix(""), masks)
-    print(f"tokens: {path}\nloss: {path.with_suffix('')}_loss.png\nkeypoints: {path.with_suffix('')}_keypoints.jpg")
+    loss = f"\nloss: {path.with_suffix('')}_loss.png" if result.losses else ""
+    print(f"tokens: {path}{loss}\nkeypoints: {path.with_suffix('')}_keypoints.jpg")
 
 
 def write_training_pictures(backbone, result, images: ImageSet, stem: Path, masks: Masks | None = None) -> None:
@@ -183,6 +192,8 @@ def draw(args: argparse.Namespace) -> None:
     rows_of: dict[Path, list[int]] = {}  # a picture with several instances has several rows
     for row, file in enumerate(files):
         rows_of.setdefault(file, []).append(row)
+    if any(file.resolve().parent == args.output.resolve() for file in rows_of):
+        raise KeypointError(f"{args.output} holds the pictures themselves; give another folder for the drawn ones.")
     if args.sheet:
         cells = [(row, picture) for file, picture in _readable(rows_of) for row in rows_of[file]]
         found, path = found.rows([row for row, _ in cells]), args.output / "sheet.jpg"
@@ -217,6 +228,7 @@ def _readable(files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
 
 def heatmaps(args: argparse.Namespace) -> None:
     """Draw the averaged maps of some keypoints over one picture."""
+    check_picture_name(args.output)
     tokens, images = KeypointTokens.load(args.tokens_file), load_files([args.image])
     backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
     detector, picture = Detector(backbone, tokens, config_from(args, DetectConfig)), images[0]

@@ -207,11 +207,15 @@ class Detector:
     def _group(self, group: list[tuple[str, np.ndarray]], keep_maps: bool, masks: Masks | None) -> Iterator[Detection]:
         squares = [self.square(image) for _, image in group]
         maps, peaks = self.maps(torch.stack([s for s, _ in squares]))
+        area = None
         if masks is not None or self.training.resize == "pad":
             ways = [way for _, way in squares]
             given = [masks(name) if masks else None for name, _ in group]
-            maps = maps * torch.stack([self.area(way, mask) for way, mask in zip(ways, given, strict=True)])
+            area = torch.stack([self.area(way, mask) for way, mask in zip(ways, given, strict=True)])  # [I, 1, R, R]
+            maps = maps * area
         xy, confidence, spread = self.unit_points(maps, peaks)
+        if area is not None:
+            confidence[~area.flatten(1).any(1).cpu().numpy()] = 0  # the mask says that there is nothing
         if self.refined is not None and keep_maps:
             maps = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
         for i, (name, _) in enumerate(group):
@@ -242,8 +246,8 @@ def detect(
 
     on_progress is called with the number of pictures done and may raise to stop. Maps are kept only when asked for:
     they grow with the number of pictures. masks: where the object is on each picture, by its name; attention outside
-    does not count. Raises KeypointError for tokens of another width and when no picture can be
-    read.
+    does not count, and under a mask that is black all over confidence is 0. Raises KeypointError for tokens of another
+    width and when no picture can be read.
     """
     parts: list[Detection] = []
     for part in Detector(backbone, tokens, config).stream(images, keep_maps, masks):

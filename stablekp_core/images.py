@@ -43,6 +43,8 @@ __all__ = [
     "to_square",
 ]
 
+MAX_FLOAT = 16.0  # a float image that reaches further is not one from 0 to 1 with a little overshoot
+
 SkipCallback = Callable[[str, str], None]
 
 
@@ -208,7 +210,13 @@ def _array_to_rgb(image: Any) -> np.ndarray:
     if hasattr(image, "detach"):
         image = image.detach().float().cpu().numpy() if image.is_floating_point() else image.cpu().numpy()
     array = np.asarray(image)
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        raise KeypointError(f"An image of {array.dtype} is of no use; give uint8 from 0 to 255, or float from 0 to 1.")
     if array.dtype != np.uint8:
+        if np.nanmax(array, initial=0.0, where=np.isfinite(array)) > MAX_FLOAT:
+            raise KeypointError(
+                f"A float image has values up to {np.nanmax(array):g}; give float from 0 to 1, or uint8 from 0 to 255."
+            )
         # Non-finite values come out of a failed VAE decode; black is what every viewer shows for them.
         unit = np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), 0.0, 1.0)
         array = np.rint(unit * 255.0).astype(np.uint8)

@@ -51,6 +51,8 @@ def smooth(args: argparse.Namespace) -> None:
     from .tracking import parse_swaps, smooth_keypoints
 
     points = Keypoints.load(args.keypoints)
+    if not len(points.xy):
+        raise KeypointError(f"{args.keypoints} has no frames; detect keypoints on the frames of a video first.")
     done = smooth_keypoints(
         points,
         args.method,
@@ -94,11 +96,14 @@ def skeleton(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Print the table of keypoints; draw the first pictures with it where asked."""
+    from .commands import check_picture_name
     from .report import keypoint_report, report_labels, report_text
     from .tokens import KeypointTokens
 
     if args.picture and not args.images:
         raise KeypointError("--picture needs --images, the folder the keypoints were found on.")
+    if args.picture:
+        check_picture_name(args.picture)
     points = Keypoints.load(args.keypoints)
     tokens = KeypointTokens.load(args.tokens_file) if args.tokens_file else None
     lines = keypoint_report(points, tokens, threshold=args.threshold)
@@ -109,8 +114,7 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _draw_report(args: argparse.Namespace, points: Keypoints, labels: list[str]) -> None:
-    from PIL import Image
-
+    from .commands import save_picture
     from .drawing import contact_sheet
 
     first = sorted(set(points.image_index.tolist()))[: args.max_pictures]
@@ -126,8 +130,7 @@ def _draw_report(args: argparse.Namespace, points: Keypoints, labels: list[str])
         colors=points.colors,
         cell=512,
     )
-    args.picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(args.picture)
+    save_picture(args.picture, sheet)
 
 
 def edit(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ Knows the layout of the file and what a damaged one looks like; what tokens are 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .tokens import KeypointTokens
 FORMAT = "stable-keypoints-tokens"
 VERSION = 1
 _METADATA_KEY = "stable_keypoints"
+_PROMPT = "mean of tokens"  # under which refined tokens were fitted
 _TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance", "refined")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
@@ -54,6 +56,7 @@ def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
         "colors": tokens.colors,
         "partners": tokens.partners,
         "peers_images": tokens.peers.images if tokens.peers else 0,
+        "refined_prompt": _PROMPT if tokens.refined is not None else "",
     }
     data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +106,7 @@ def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tens
             losses=_vector(tensors, "losses"),
             partners=tuple(header.get("partners", ())),
             peers=_peers(header, tensors),
-            refined=tensors.get("refined"),
+            refined=_refined(name, header, tensors),
         )
     except KeypointError as error:
         raise KeypointError(f"{name}: {error}") from error
@@ -137,6 +140,17 @@ def _peers(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Peers | 
     if "peers_mean" not in tensors:
         return None
     return Peers(tensors["peers_mean"], tensors["peers_covariance"], int(header["peers_images"]))
+
+
+def _refined(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    if "refined" in tensors and header.get("refined_prompt") != _PROMPT:
+        warnings.warn(
+            f"{name} was refined by an earlier version, in a way that is read no more; its learned tokens are used. "
+            "Train again for better keypoints.",
+            stacklevel=2,
+        )
+        return None
+    return tensors.get("refined")
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:

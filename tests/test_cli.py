@@ -108,6 +108,10 @@ def test_draw(place, detected, tmp_path, capsys):
     original, drawn = (np.asarray(Image.open(f / "picture1.png")) for f in (place / "pictures", tmp_path / "drawn"))
     assert drawn.shape == original.shape and (drawn != original).any()
     assert "4 pictures" in said(capsys)[0]
+    before = [p.read_bytes() for p in sorted((place / "pictures").iterdir())]
+    assert run("draw", place / "pictures", detected, place / "pictures") == 1
+    one_line(capsys, "holds the pictures themselves", "another folder")
+    assert [p.read_bytes() for p in sorted((place / "pictures").iterdir())] == before
     assert run("draw", place / "pictures", detected, tmp_path / "black", "--canvas", "black", "--no-dots") == 0
     bare = np.asarray(Image.open(tmp_path / "black" / "picture1.png"))
     assert (bare == 0).mean() > 0.5
@@ -236,6 +240,8 @@ def test_interrupt_saves_and_resume_goes_on(place, model_folder, tmp_path, monke
         out, err = said(capsys)
         assert "Go on with --resume" in err and "Traceback" not in err
         assert [p.name for p in tmp_path.iterdir()] == ["t.checkpoint"]
+    assert run(*command) == 1  # and not from the beginning, over what was learned
+    one_line(capsys, "holds an interrupted run", "--resume")
     steps = []
     with monkeypatch.context() as patch:
         patch.setattr(

@@ -287,6 +287,12 @@ def test_from_arrays_takes_batches_lists_and_alpha():
     assert len(ImageSet.from_arrays(batch[0])) == 1
 
 
+@pytest.mark.parametrize(("dtype", "word"), [(np.float32, "values up to 254"), (np.int64, "int64")])
+def test_from_arrays_refuses_what_would_be_white(dtype, word):
+    with pytest.raises(KeypointError, match=word):
+        ImageSet.from_arrays([np.full((16, 16, 3), 254, dtype)])[0]
+
+
 def test_from_arrays_clips_and_survives_nan():
     wild = np.full((16, 16, 3), np.nan, dtype=np.float32)
     wild[0, 0], wild[0, 1] = 2.0, -1.0

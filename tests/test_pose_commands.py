@@ -108,6 +108,13 @@ def test_smooth_takes_jitter_out(tmp_path, capsys, method):
     assert np.abs(np.diff(smooth.xy, 2, axis=0)).mean() < 0.5 * np.abs(np.diff(way + noise, 2, axis=0)).mean()
 
 
+def test_smoothing_nothing_leaves_the_output_alone(tmp_path, capsys):
+    output = tmp_path / "smooth.json"
+    output.write_text("kept")
+    assert main(["smooth", write(tmp_path / "none.json", np.zeros((0, 5, 2))), str(output)]) == 1
+    assert "no frames" in capsys.readouterr().err and output.read_text() == "kept"
+
+
 def test_skeleton_goes_into_tokens_or_keypoints(files, capsys):
     folder, found, _, xy = files
     count = xy.shape[1]
