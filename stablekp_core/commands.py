@@ -82,6 +82,12 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
             if info.step % 10 == 0 or info.step == info.steps:
                 bar.set_postfix(loss=f"{info.loss:.4f}")
 
+        def show_choice(done: int, of: int) -> None:
+            if done == 1:
+                bar.unit, bar.desc, bar.postfix = "picture", "choosing keypoints", None
+                bar.reset(of)
+            bar.update()
+
         try:
             result = train_tokens(
                 backbone,
@@ -89,6 +95,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
                 config,
                 start=start,
                 on_step=show,
+                on_choosing=show_choice,
                 checkpoint=checkpoint,
                 checkpoint_every=args.checkpoint_every,
                 resume=args.resume,

@@ -174,6 +174,8 @@ def test_heatmaps_and_info(place, model_folder, tmp_path, capsys):
     whole, one = (Image.open(tmp_path / name).size for name in ("deep/heat.png", "one.png"))
     assert whole[0] * whole[1] > 1.5 * one[0] * one[1]
     said(capsys)
+    assert run("heatmaps", picture, *options, "--output", tmp_path / "heat") == 1
+    one_line(capsys, "heat", ".png")
     assert run("heatmaps", picture, *options, "--which", 3) == 1
     one_line(capsys, "3", "counted from 0")
     assert run("info", tokens) == 0

@@ -104,6 +104,9 @@ def test_keypoints_stay_inside_the_mask(backbone, picture_folder):
     width = found.sizes[:, None, 0]
     assert (found.xy[..., 0] <= width / 2).all()
     anywhere = detect(backbone, tokens, images, config).keypoints
+    absent = {images.names[0]: np.zeros((20, 40), bool)}
+    found = detect(backbone, tokens, images, config, masks=lambda name: absent.get(name, left_half())).keypoints
+    assert (found.confidence[0] == 0).all() and (found.confidence[1:] > 0).any()
     assert (anywhere.xy[..., 0] > width / 2).any()
 
 

@@ -67,6 +67,17 @@ def test_the_file_is_plain_safetensors_with_a_json_header(tmp_path):
     assert header["format"] == FORMAT and header["version"] == 1 and header["chosen"] == [7, 2, 11]
 
 
+def test_tokens_refined_for_another_prompt_are_left_out(tmp_path):
+    path = make().save(tmp_path / "dog")
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["stable_keypoints"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    del header["refined_prompt"]
+    save_file(tensors, path, {"stable_keypoints": json.dumps(header)})
+    with pytest.warns(UserWarning, match="dog.safetensors was refined by an earlier version.*Train again"):
+        same(KeypointTokens.load(path), make(refined=None))
+
+
 def test_a_dotted_name_keeps_its_dots(tmp_path):
     assert make().save(tmp_path / "dog.v1").name == "dog.v1.safetensors"
 
