@@ -8,8 +8,8 @@ multinomial logistic regression with one class a place: convex, without a starti
 found again and again in the same surroundings stays, stray finds are outvoted; then the pictures are read with the
 fitted tokens and they are fitted to that, six times in all (self-training).
 
-Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: under all of them
-the UNet's features are more about the tokens and less about the picture.
+Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: those made under
+all of them at once told parts of cluttered pictures less well apart.
 
 Works on features, wherever they come from; knows nothing of models or files.
 """
