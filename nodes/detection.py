@@ -188,7 +188,8 @@ def _blocked():
 
 
 def confidence_text(points, other_model: str = "") -> str:
-    """One line for each image: its mean confidence, and the keypoints under half, lowest first."""
+    """One line for each image: its mean confidence, the keypoints under half, lowest first, and those that something
+    in front probably hides."""
     lines = []
     if other_model:
         lines.append(
@@ -202,5 +203,7 @@ def confidence_text(points, other_model: str = "") -> str:
         name = points.images[row] or f"image {image}"
         if (points.image_index == image).sum() > 1:
             name += f", figure {int((points.image_index[:row] == image).sum())}"
-        lines.append(f"{name}: mean {confidence.mean():.2f}" + (f"; unsure: {tail}" if tail else ""))
+        line = f"{name}: mean {confidence.mean():.2f}" + (f"; unsure: {tail}" if tail else "")
+        hidden = [f"{points.names[k]} {h:.2f}" for k, h in enumerate(points.hidden[row]) if h >= 0.5]
+        lines.append(line + (f"; hidden: {', '.join(hidden)}" if hidden else ""))
     return "\n".join(lines)

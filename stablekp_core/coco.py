@@ -40,13 +40,14 @@ def write_coco(keypoints: Keypoints, threshold: float) -> dict[str, Any]:
 def _annotation(keypoints: Keypoints, row: int, threshold: float) -> dict[str, Any]:
     from .keypoints import short_float
 
-    xy, confidence = keypoints.xy[row], keypoints.confidence[row]  # [K, 2], [K]
-    v = np.where(confidence >= threshold, 2, 1) * (confidence > 0)
+    xy, confidence, hidden = keypoints.xy[row], keypoints.confidence[row], keypoints.hidden[row]  # [K, 2], [K], [K]
+    v = np.where((confidence >= threshold) & (hidden < 0.5), 2, 1) * (confidence > 0)
     points = [(short_float(x), short_float(y), int(seen)) for (x, y), seen in zip(xy, v, strict=True)]
     box = [0.0, 0.0, 0.0, 0.0]
     if v.any():
         low, high = xy[v > 0].min(axis=0), xy[v > 0].max(axis=0)
         box = [short_float(value) for value in (*low, *(high - low))]
+    extra = {"hidden": [short_float(h) for h in hidden]} if keypoints.hidden.any() else {}
     return {
         "id": row + 1,
         "image_id": int(keypoints.image_index[row]) + 1,
@@ -54,6 +55,7 @@ def _annotation(keypoints: Keypoints, row: int, threshold: float) -> dict[str, A
         "keypoints": [value for point in points for value in point],
         "num_keypoints": int((v > 0).sum()),
         "scores": [short_float(c) for c in confidence],
+        **extra,
         "bbox": box,
         "area": box[2] * box[3],
         "iscrowd": 0,
@@ -80,11 +82,12 @@ def read_coco(data: Any, category: str | None = None) -> dict[str, Any]:
         key=lambda annotation: order[annotation["image_id"]]
     )  # stable: the file's order within an image
     names = _names(chosen, annotations)
-    xy, confidence = _points(annotations, len(names))
+    xy, confidence, hidden = _points(annotations, len(names))
     index = [order[annotation["image_id"]] for annotation in annotations]
     return {
         "xy": xy,
         "confidence": confidence,
+        "hidden": hidden,
         "names": names,
         "skeleton": _skeleton(chosen),
         "sizes": np.array([_size(images[i]) for i in index], dtype=np.int64).reshape(-1, 2),
@@ -152,10 +155,10 @@ def _skeleton(category: dict) -> tuple[tuple[int, int], ...]:
     return tuple((a - base, b - base) for a, b in pairs)
 
 
-def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(xy [B, K, 2], confidence [B, K]) of B annotations."""
+def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(xy [B, K, 2], confidence [B, K], hidden [B, K]) of B annotations."""
     xy = np.zeros((len(annotations), count, 2))
-    confidence = np.zeros((len(annotations), count))
+    confidence, hidden = np.zeros((len(annotations), count)), np.zeros((len(annotations), count))
     for row, annotation in enumerate(annotations):
         who = f"annotation {annotation.get('id')!r}"
         flat = _numbers(annotation["keypoints"], 3 * count, f"{who}: keypoints")
@@ -165,7 +168,9 @@ def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray
             confidence[row] = points[:, 2] > 0
         else:
             confidence[row] = _numbers(annotation["scores"], count, f"{who}: scores")
-    return xy, confidence
+        if annotation.get("hidden") is not None:
+            hidden[row] = _numbers(annotation["hidden"], count, f"{who}: hidden")
+    return xy, confidence, hidden
 
 
 def _numbers(values: Any, length: int, what: str) -> np.ndarray:

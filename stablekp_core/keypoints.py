@@ -27,7 +27,8 @@ class Keypoints:
     """K keypoints in each of B rows; a row is one instance (figure) in one image.
 
     xy: float32 [B, K, 2], pixels of the original image. confidence: float32 [B, K] in [0, 1]; 0 means that
-    nothing is known about the point. sizes: int64 [B, 2], (width, height) of the row's image. names: K
+    nothing is known about the point. hidden: float32 [B, K] in [0, 1], how likely something in front hides the point; 0
+    where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K
     different names. skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or
     empty for the palette. image_index: int64 [B], which image a row belongs to; counts up from 0 unless an
     image has several rows or none. Raises KeypointError when shapes disagree or a value is not finite.
@@ -41,19 +42,20 @@ class Keypoints:
     images: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int], ...] = ()
     image_index: np.ndarray | None = None
+    hidden: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         xy = _array("xy", self.xy, np.float32)
         if xy.ndim != 3 or xy.shape[2] != 2:
-            raise KeypointError(
-                f"keypoint positions have shape {list(xy.shape)}, but [rows, keypoints, 2] is needed."
-            )
+            raise KeypointError(f"keypoint positions have shape {list(xy.shape)}, but [rows, keypoints, 2] is needed.")
         rows, count = xy.shape[:2]
         index = np.arange(rows) if self.image_index is None else self.image_index
+        hidden = np.zeros((rows, count)) if self.hidden is None else self.hidden
         names, skeleton, colors = clean_labels(count, self.names, self.skeleton, self.colors)
         values = {
             "xy": xy,
             "confidence": _array("confidence", self.confidence, np.float32, (rows, count)),
+            "hidden": _array("hidden", hidden, np.float32, (rows, count)),
             "sizes": _array("sizes", self.sizes, np.int64, (rows, 2)),
             "image_index": _array("image_index", index, np.int64, (rows,)),
             "names": names,
@@ -66,11 +68,10 @@ class Keypoints:
         self._check_values(rows)
 
     def _check_values(self, rows: int) -> None:
-        confidence = self.confidence
-        if confidence.size and (confidence.min() < 0 or confidence.max() > 1):
-            raise KeypointError(
-                f"confidence runs from {confidence.min():g} to {confidence.max():g}, but it must lie in 0..1."
-            )
+        for name in ("confidence", "hidden"):
+            values = getattr(self, name)
+            if values.size and (values.min() < 0 or values.max() > 1):
+                raise KeypointError(f"{name} runs from {values.min():g} to {values.max():g}, but it must lie in 0..1.")
         if rows and self.sizes.min() < 1:
             raise KeypointError("an image size is not positive; give (width, height) in pixels for each row.")
         if rows and self.image_index.min() < 0:
@@ -95,6 +96,7 @@ class Keypoints:
             self,
             xy=self.xy[:, indices],
             confidence=self.confidence[:, indices],
+            hidden=self.hidden[:, indices],
             skeleton=edges_of_subset(self.skeleton, indices),
             names=pick(self.names, indices),
             colors=pick(self.colors, indices),
@@ -107,6 +109,7 @@ class Keypoints:
             self,
             xy=self.xy[index],
             confidence=self.confidence[index],
+            hidden=self.hidden[index],
             sizes=self.sizes[index],
             images=tuple(self.images[i] for i in index),
             image_index=self.image_index[index],
@@ -142,6 +145,7 @@ class Keypoints:
             xy=np.concatenate([p.xy for p in parts]),
             sizes=np.concatenate([p.sizes for p in parts]),
             confidence=np.concatenate([p.confidence for p in parts]),
+            hidden=np.concatenate([p.hidden for p in parts]),
             images=tuple(name for p in parts for name in p.images),
             image_index=np.concatenate(index),
         )
@@ -151,8 +155,9 @@ class Keypoints:
     def to_coco(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, Any]:
         """COCO keypoint annotations as plain Python; coordinates and scores survive a round trip exactly.
 
-        v is 2 where confidence >= `threshold`, 1 below it, and 0 ("not labelled") where confidence is exactly
-        0. `scores` holds the confidences; `area` is that of the box around the points with v > 0.
+        v is 2 where confidence >= `threshold`, 1 below it or where the point is hidden (0.5 or more), and 0 ("not
+        labelled") where confidence is exactly 0. `scores` holds the confidences, and `hidden`, if it is known, how
+        likely points are hidden; `area` is that of the box around the points with v > 0.
         """
         from .coco import write_coco
 
@@ -191,9 +196,7 @@ class Keypoints:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise KeypointError(
-                f"{path} cannot be read ({error}); give a COCO keypoint JSON file."
-            ) from error
+            raise KeypointError(f"{path} cannot be read ({error}); give a COCO keypoint JSON file.") from error
         try:
             return cls.from_json(text, category)
         except KeypointError as error:

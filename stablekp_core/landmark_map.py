@@ -91,6 +91,7 @@ class LandmarkMap:
             keypoints,
             xy=xy,
             confidence=confidence,
+            hidden=np.clip(keypoints.hidden @ share, 0.0, 1.0),
             names=self.names,
             skeleton=self.skeleton,
             colors=(),

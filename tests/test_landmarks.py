@@ -89,6 +89,8 @@ def test_plain_least_squares_is_the_protocol():
     assert not fitted.bias.any() and fitted.ridge == 0 and fitted.rank == 0
     expected = ((x @ weights).reshape(60, -1, 2) + 0.5) * [200, 100]
     np.testing.assert_allclose(fitted.apply(keypoints).xy, expected, atol=1e-3)
+    everything = changed(keypoints, hidden=np.full_like(keypoints.confidence, 0.7))
+    np.testing.assert_allclose(fitted.apply(everything).hidden, 0.7, atol=1e-5)  # a mean over its keypoints
 
 
 def test_affine_adds_a_bias():

@@ -443,6 +443,9 @@ def test_the_confidence_text_names_the_doubtful_points(pack):
     assert "other model" in lines[0]
     assert lines[1] == "a.png: mean 0.36; unsure: kp0 0.20, kp1 0.36"
     assert lines[2] == "image 1: mean 0.84"
+    found = points(images=("a.png", ""), hidden=[[0.5, 0.2, 0.91], [0, 0, 0.4]])
+    lines = part(pack, "detection").confidence_text(found).splitlines()
+    assert lines == ["a.png: mean 0.36; unsure: kp0 0.20, kp1 0.36; hidden: kp0 0.50, kp2 0.91", "image 1: mean 0.84"]
 
 
 def test_maps_over_a_padded_image_leave_out_the_bars(pack):
