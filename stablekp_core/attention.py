@@ -108,3 +108,10 @@ def place_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     """Where on the picture each token is, as a probability: softmax of `summed_logits` over the places instead of over
     the tokens. Returns [B, N, size, size], each map summing to 1."""
     return summed_logits(logits, size).flatten(2).softmax(-1).unflatten(-1, (size, size))
+
+
+def stacked_features(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Features [B, 1, s*s, D] of each of L layers (Backbone.features) -> [B, L*D, G, G], one behind the other at the
+    side G of the finest one."""
+    side = math.isqrt(max(layer.shape[2] for layer in layers))
+    return torch.cat([summed_logits([layer], side) for layer in layers], 1)

@@ -116,10 +116,12 @@ class Backbone:
         return [found[name] for name in self.layers]
 
     def logits(self, found: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:
-        """Scaled attention logits [B, heads, s*s, N] fp32 of queries with the keys of tokens [N, D], per layer."""
+        """Scaled attention logits [B, heads, s*s, N] fp32 of queries with the keys of tokens [N, D], or of those
+        [N, L, D] that each layer has of its own, per layer."""
         out = []
-        for name, q in zip(self.layers, found, strict=True):
-            k = keys(self.unet, name, tokens.to(self.device))  # [h, N, d]
+        for i, (name, q) in enumerate(zip(self.layers, found, strict=True)):
+            own = tokens if tokens.ndim == 2 else tokens[:, i]
+            k = keys(self.unet, name, own.to(self.device))  # [h, N, d]
             scale = self.unet.get_submodule(name).scale
             out.append(torch.matmul(q.float() * scale, k.transpose(-1, -2)))
         return out

@@ -101,6 +101,9 @@ class TrainConfig(_Config):
     selection_images: int = _knob(100, "training images used to pick them")
     selection_views: int = _knob(3, "views per image, besides itself, for consistency and prediction")
     refine_images: int = _knob(250, "training images the chosen tokens are fitted to anew, for detection; 0 = not")
+    occluded_views: int = _knob(
+        4, "views of each of these images under pasted shapes, to find what is hidden; 0 = none"
+    )
     flip_symmetry: bool = _knob(False, "find the token that each keypoint is in a mirror, for detection")
     gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
@@ -149,6 +152,7 @@ class TrainConfig(_Config):
                 "selection_images": (1, 1_000_000),
                 "selection_views": (1, 100),
                 "refine_images": (0, 1_000_000),
+                "occluded_views": (0, 100),
                 "view_pool": (0, 1000),
             }
         )

@@ -18,7 +18,7 @@ from .keypoints import Keypoints
 from .masks import Masks
 from .memory import out_of_memory
 from .randomness import generator_for
-from .readout import average_views, place, read_out
+from .readout import average_views, moments, place, read_out, share_at
 from .refinement import neutral_prompt
 from .square import SquareMap, square_mask
 from .tokens import KeypointTokens
@@ -66,10 +66,11 @@ class Detector:
         self.at_once = self.config.batch_size  # views per pass; lowered when memory runs out
         self.embeddings = tokens.embeddings.to(backbone.device)
         self.chosen = torch.tensor(tokens.chosen, device=backbone.device)
-        self.refined = None  # [K, D], with flip_symmetry [2K, D]
+        self.refined = self.occluder = None  # [K, L, D], with flip_symmetry [2K, L, D]
         if self.config.refined and tokens.refined is not None:
             count = tokens.num_keypoints * (2 if self.config.flip_symmetry else 1)
             self.refined = tokens.refined[:count].to(backbone.device)
+            self.occluder = tokens.occluder and tokens.occluder.to(backbone.device)
         #: What 1 in the maps of each keypoint is measured against: how high its peak was on the training pictures.
         scores = tokens.scores if self.refined is None else ()
         self.usual = torch.tensor(scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)
@@ -90,9 +91,9 @@ class Detector:
         self.theta = torch.where(self.mirrored[:, None, None], transforms.mirror(theta), theta)  # [V, 2, 3]
 
     @torch.no_grad()
-    def maps(self, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """squares [I, 3, S, S] in [0, 1] -> (averaged maps [I, K, R, R], each view's peaks [I, V, K, 2] in the
-        pictures' unit squares)."""
+    def maps(self, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """squares [I, 3, S, S] in [0, 1] -> averaged maps [I, K, R, R], each view's peaks [I, V, K, 2] in the pictures'
+        unit squares, and how likely something lies in front at each place [I, R, R], if the tokens tell."""
         images, views = len(squares), len(self.theta)
         theta = self.theta.repeat(images, 1, 1)  # [I*V, 2, 3]
         picture, parts, start = torch.arange(images).repeat_interleave(views), [], 0
@@ -106,10 +107,12 @@ class Detector:
                 self._make_smaller(error)
                 continue
             start += self.at_once
-        maps, theta = torch.cat(parts), theta.to(self.backbone.device)
-        xy = (selection.peaks(maps).flip(-1) + 0.5) / self.size  # [I*V, K, 2]
+        maps, theta = torch.cat(parts), theta.to(self.backbone.device)  # [I*V, K or K + 1, R, R]
+        count = self.tokens.num_keypoints
+        xy = (selection.peaks(maps[:, :count]).flip(-1) + 0.5) / self.size  # [I*V, K, 2]
         peaks = transforms.view_to_picture(xy, theta).unflatten(0, (images, views))
-        return average_views(maps, theta, images), peaks
+        maps = average_views(maps, theta, images)
+        return maps[:, :count], peaks, maps[:, count] if self.occluder is not None else None
 
     def _make_smaller(self, error: RuntimeError) -> None:
         if self.at_once == 1 and not attention_tiles.halve_tiles():
@@ -120,7 +123,8 @@ class Detector:
         warnings.warn(f"Out of memory: going on with {self.at_once} views at a time.", stacklevel=2)
 
     def _view_maps(self, pictures: torch.Tensor, theta: torch.Tensor, start: int) -> torch.Tensor:
-        """[b, K, R, R]: maps of the chosen tokens, in the views' frames, averaged over noise draws."""
+        """[b, K, R, R]: maps of the chosen tokens, in the views' frames, averaged over noise draws, and behind them
+        [b, K + 1, R, R] what lies in front, if the tokens tell."""
         latents = self.backbone.encode(transforms.warp(pictures, theta))
         t, total = self.training, 0.0
         for draw in range(self.config.noise_draws):
@@ -138,23 +142,39 @@ class Detector:
             total = total + self._token_maps(self.backbone.add_noise(latents, noise.to(latents.device), t.timestep))
         total = total / self.config.noise_draws
         if self.config.flip_symmetry:
+            count = self.tokens.num_keypoints
+            own, partners, rest = total[:, :count], total[:, count : 2 * count], total[:, 2 * count :]
             mirrored = self.mirrored[torch.arange(start, start + len(total)) % len(self.theta)]
-            own, partners = total.chunk(2, 1)  # [b, K, R, R] each
             total = torch.where(mirrored.to(own.device)[:, None, None, None], partners, own)
+            total = torch.cat([total, rest], 1)
         if self.size != t.map_size:
             total = torch.nn.functional.interpolate(total, size=(self.size,) * 2, mode="bilinear", align_corners=False)
         return total
 
     def _token_maps(self, noisy: torch.Tensor) -> torch.Tensor:
-        """[b, K, R, R]: maps of the chosen tokens on noisy latents [b, 4, h, w]."""
+        """Maps [b, K, R, R] of the chosen tokens on noisy latents [b, 4, h, w], and behind them what lies in front."""
         t = self.training
         if self.refined is not None:
             queries = self.backbone.queries(noisy, t.timestep, neutral_prompt(self.embeddings))
-            return attention.place_maps(self.backbone.logits(queries, self.refined), t.map_size)
+            maps = attention.place_maps(self.backbone.logits(queries, self.refined), t.map_size)
+            if self.occluder is None:
+                return maps
+            front = self.occluder(attention.stacked_features(self.backbone.features(queries)))  # [b, 1, g, g]
+            size = (t.map_size,) * 2
+            front = torch.nn.functional.interpolate(front, size=size, mode="bilinear", align_corners=False)
+            return torch.cat([maps, front], 1)
         logits = self.backbone.token_logits(noisy, t.timestep, self.embeddings, t.gradient)
         if t.upsample == "maps":
             return attention.coarse_maps(logits, t.map_size)[:, self.chosen]
         return attention.token_maps(logits, t.map_size, self.chosen)
+
+    def hidden(self, maps: torch.Tensor, front: torch.Tensor | None) -> np.ndarray:
+        """float32 [I, K] in [0, 1]: how likely each keypoint is hidden, of averaged maps [I, K, R, R] and how likely
+        something lies in front at each place [I, R, R]: the mean of the latter around where the other keypoints say
+        that it is. 0 for tokens that do not tell."""
+        if front is None or self.tokens.peers is None:
+            return np.zeros(maps.shape[:2], np.float32)
+        return share_at(front, *self.tokens.peers.expected(*moments(maps))).clamp(0, 1).float().cpu().numpy()
 
     def unit_points(self, maps: torch.Tensor, peaks: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).
@@ -206,7 +226,7 @@ class Detector:
 
     def _group(self, group: list[tuple[str, np.ndarray]], keep_maps: bool, masks: Masks | None) -> Iterator[Detection]:
         squares = [self.square(image) for _, image in group]
-        maps, peaks = self.maps(torch.stack([s for s, _ in squares]))
+        maps, peaks, front = self.maps(torch.stack([s for s, _ in squares]))
         area = None
         if masks is not None or self.training.resize == "pad":
             ways = [way for _, way in squares]
@@ -214,6 +234,7 @@ class Detector:
             area = torch.stack([self.area(way, mask) for way, mask in zip(ways, given, strict=True)])  # [I, 1, R, R]
             maps = maps * area
         xy, confidence, spread = self.unit_points(maps, peaks)
+        hidden = self.hidden(maps, front)
         if area is not None:
             confidence[~area.flatten(1).any(1).cpu().numpy()] = 0  # the mask says that there is nothing
         if self.refined is not None and keep_maps:
@@ -223,6 +244,7 @@ class Detector:
             points = Keypoints(
                 xy=way.to_original(xy[i]).astype(np.float32)[None],
                 confidence=confidence[i][None],
+                hidden=hidden[i][None],
                 sizes=np.array([[way.width, way.height]]),
                 names=self.tokens.names,
                 skeleton=self.tokens.skeleton,

@@ -14,7 +14,19 @@ import torch
 RIDGE = 0.003  # added to the variance of a coordinate, in squared sides of the picture: a jitter of 5 %
 FOLDS = 10
 STEP = 0.1  # sides of the picture: a point may always be this far from where its peers say it is
+STANCE = 0.15  # sides of the picture: how far a figure's middle is from the picture's
+BLUR = 0.02  # sides of the picture: no place is known better than this
 MOST = 1000  # tokens that take part in a choice
+
+
+def telling(position: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+    """[N]: how much each token tells, at positions [I, V, N, 2] with peaks of height [I, N]: the mean height times the
+    share of the position's variance over images that is not disagreement of views."""
+    views = position.shape[1]
+    x = position.double()
+    x = x - x.mean((0, 1))
+    noise = (x - x.mean(1, keepdim=True)).square().sum(-1).mean((0, 1)) * views / max(1, views - 1)  # [N]
+    return (1 - noise / x.square().sum(-1).mean((0, 1)).clamp(min=1e-12)).clamp(0, 1) * height.double().mean(0)
 
 
 def most_predictive(position: torch.Tensor, height: torch.Tensor, keypoints: int) -> torch.Tensor:
@@ -24,14 +36,12 @@ def most_predictive(position: torch.Tensor, height: torch.Tensor, keypoints: int
     height [I, N]: the peak's height. Tokens are added one by one, each time the one with which a linear prediction,
     from one view, of where the other views see every token errs least on images it was not fitted to. A token on the
     background or that jumps tells nothing of the others; one beside a chosen one tells nothing new. Errors are
-    weighted by the token's mean height and by the share of its variance over images that is not disagreement of views.
+    weighted by how much each token tells (`telling`).
     """
     images, views, _, _ = position.shape
-    x = position.double()
+    x, weight = position.double(), telling(position, height)
     x = x - x.mean((0, 1))
     mean = x.mean(1, keepdim=True)
-    noise = (x - mean).square().sum(-1).mean((0, 1)) * views / max(1, views - 1)  # [N]
-    weight = (1 - noise / x.square().sum(-1).mean((0, 1)).clamp(min=1e-12)).clamp(0, 1) * height.double().mean(0)
     kept = weight.argsort(descending=True, stable=True)[:MOST].sort().values
     x, mean, weight = x[:, :, kept], mean[:, :, kept], weight[kept] + 1e-9
     others = (mean * views - x) / max(1, views - 1) if views > 1 else x  # what the other views see
@@ -128,6 +138,27 @@ class Peers:
         precision = torch.linalg.inv(self.covariance.double() + RIDGE * torch.eye(2 * count, dtype=torch.float64))
         blocks = precision.view(count, 2, count, 2)[torch.arange(count), :, torch.arange(count)]  # [K, 2, 2]
         return torch.linalg.solve(blocks, precision.view(count, 2, -1))
+
+    def expected(self, xy: torch.Tensor, width: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the others say that each point is: mean [B, K, 2] in the unit square and covariance [B, K, 2, 2], from
+        points xy [B, K, 2] that are known up to standard deviations width [B, K] in sides of the square. The
+        conditional of a Gaussian of points with independent errors, the figure's middle being `STANCE` from that of
+        the square."""
+        rows, count = xy.shape[:2]
+        together = torch.eye(2, dtype=torch.float64).repeat(count, count)
+        usual = self.covariance.double() + STANCE**2 * together  # [2K, 2K]
+        away = (xy.double().cpu() - self.mean - 0.5).flatten(1)  # [B, 2K]
+        error = (width.double().cpu() ** 2 / 4 + BLUR**2).repeat_interleave(2, 1)  # [B, 2K]
+        known = usual + torch.diag_embed(error)  # [B, 2K, 2K]
+        n, p = self.images, 2 * (count - 1)
+        more = (n + p) / max(n - p, 1)  # as in `_usual`
+        mean, covariance = torch.zeros(rows, count, 2), torch.zeros(rows, count, 2, 2)
+        for k in range(count):
+            own, others = slice(2 * k, 2 * k + 2), [i for i in range(2 * count) if i // 2 != k]
+            gain = torch.linalg.solve(known[:, others][:, :, others], usual[others, own].expand(rows, -1, -1))
+            mean[:, k] = (gain.transpose(1, 2) @ away[:, others, None])[..., 0].float() + self.mean[k] + 0.5
+            covariance[:, k] = more * (usual[own, own] - usual[own, others] @ gain).float()
+        return mean.to(xy), covariance.to(xy)
 
     def disagreement(self, xy: torch.Tensor) -> torch.Tensor:
         """[B, K]: distance, in sides of the square, of each point of xy [B, K, 2] from where all others say it is."""

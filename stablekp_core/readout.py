@@ -38,9 +38,27 @@ def place(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions [..., 2] (x, y) in the unit square and widths [...] in its sides, of place maps [..., R, R] of any
     scale: the mean position under the squared map within REACH of its highest place, and the standard deviation of the
     whole map from its mean."""
-    _, variance = _mean(maps)
+    _, width = moments(maps)
     scaled = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
-    return _mean(_around(scaled**2, selection.peaks(maps), REACH * maps.shape[-1]))[0], variance.sqrt()
+    return _mean(_around(scaled**2, selection.peaks(maps), REACH * maps.shape[-1]))[0], width
+
+
+def moments(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean positions [..., 2] (x, y) in the unit square of maps [..., R, R] of any scale, and the standard deviations
+    [...] from them in its sides."""
+    mean, variance = _mean(maps)
+    return mean, variance.sqrt()
+
+
+def share_at(values: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
+    """[B, K]: means of values [B, R, R] under Gaussians of mean [B, K, 2] and covariance [B, K, 2, 2] in the unit
+    square."""
+    size = values.shape[-1]
+    centre = (torch.arange(size, device=values.device) + 0.5) / size
+    places = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)  # [R*R, 2]
+    away = places - mean[:, :, None]  # [B, K, R*R, 2]
+    distance = (away @ torch.linalg.inv(covariance) * away).sum(-1)  # [B, K, R*R], squared
+    return ((-distance / 2).softmax(-1) @ values.flatten(1)[..., None])[..., 0]
 
 
 def _around(maps: torch.Tensor, peak: torch.Tensor, radius: float) -> torch.Tensor:

@@ -1,12 +1,14 @@
-"""Refining the chosen tokens: fitting them anew to where they were found, as classifiers of places.
+"""Refining tokens: fitting them anew to where they were found, as classifiers of places.
 
 Learning draws a token's map to a small Gaussian at its own peak, picture by picture, and a peak that jumps to another
-part teaches it as much as one that does not. Here all pictures vote at once. Summed over heads and layers, the logit
-of a place is linear in the token's embedding e: features . e. Its softmax over the places of a picture
-(attention.place_maps) is fitted by maximum likelihood to where the token was found in the pictures' views, which is
-multinomial logistic regression with one class a place: convex, without a starting point or a learning rate. What was
-found again and again in the same surroundings stays, stray finds are outvoted; then the pictures are read with the
-fitted tokens and they are fitted to that, six times in all (self-training).
+part teaches it as much as one that does not. Here all pictures vote at once. The softmax over the places of a picture
+(places.py) is fitted by maximum likelihood to where the token was found in the pictures' views, which is multinomial
+logistic regression with one class a place: convex, without a starting point or a learning rate. What was found again
+and again in the same surroundings stays, stray finds are outvoted; then the pictures are read with the fitted tokens
+and they are fitted to that, several times (self-training).
+
+Pictures with shapes pasted over them (occluders.py) take part with the places found without the shapes: tokens learn to
+find what is hidden from what is around it.
 
 Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: those made under
 all of them at once told parts of cluttered pictures less well apart.
@@ -16,105 +18,16 @@ Works on features, wherever they come from; knows nothing of models or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from . import losses, readout, transforms
+from .places import Places
 
-ROUNDS = 6
-SPOT = 0.04  # sides of the picture: sigma of the target at a place
-WINDOW = 2  # places around the highest one whose mean is the peak
+COARSE_ROUNDS, FINE_ROUNDS = 4, 2
 PENALTY = 0.03  # of the squared embedding in units of the features' spread, beside the mean log-likelihood
 _ENOUGH = 1e-2  # change of the loss, a sum over tokens of some nats each, at which a fit ends
-_CHUNK = 1 << 24  # feature values worked on at a time
-_OPEN = 128 << 20  # bytes of fp16 features up to which they are kept in fp32 too
-
-
-class Places:
-    """Features of the views of pictures, kept as fp16 on the CPU, and where tokens are on them.
-
-    theta [V, 2, 3]: the views, the same for every picture. Work is done on `device`.
-    """
-
-    def __init__(self, theta: torch.Tensor, device: torch.device | str = "cpu"):
-        self.theta, self.device = theta, device
-        self._features: list[torch.Tensor] = []  # [V, P, D] of each picture
-        self._area: list[torch.Tensor] = []  # logarithms [V, P, 1]
-        self._open: list[tuple[slice, torch.Tensor]] | None = None  # all chunks, where they are few
-
-    def add(self, features: torch.Tensor, area: torch.Tensor | None = None) -> None:
-        """Keep one more picture: features [V, D, G, G]; area [V, 1, G, G] in [0, 1]: how much each place counts."""
-        self._features.append(features.flatten(2).transpose(1, 2).contiguous().to("cpu", torch.float16))
-        self._open = None
-        if area is not None:
-            self._area.append(area.flatten(2).transpose(1, 2).clamp(min=1e-6).log().cpu())
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the features."""
-        return sum(x.nbytes for x in self._features)
-
-    @property
-    def side(self) -> int:
-        """G, places along a side."""
-        return int(self._features[0].shape[1] ** 0.5)
-
-    @property
-    def width(self) -> int:
-        """D, the length of an embedding."""
-        return self._features[0].shape[2]
-
-    def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Some whole pictures at a time: which, and the features [s, P, D] of all their views in fp32."""
-        if self._open is not None:
-            yield from self._open
-            return
-        step, opened = max(1, _CHUNK // self._features[0].numel()) if len(self) else 1, []
-        for start in range(0, len(self), step):
-            some = slice(start, start + step)
-            chunk = some, torch.cat(self._features[some]).to(self.device, torch.float32)
-            if self.nbytes <= _OPEN:
-                opened.append(chunk)
-            yield chunk
-        self._open = opened or None
-
-    def log_likelihood(self, some: slice, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Log-probability of each place [s, P, K] under tokens [K, D] in the views of pictures `some`."""
-        logits = features @ tokens.T.to(features)
-        if self._area:
-            logits = logits + torch.cat(self._area[some]).to(features)
-        return logits.log_softmax(1)
-
-    def locate(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where tokens [K, D] are on each picture, both [I, K, 2] in the unit square: the peak of the mean map over the
-        views, and the mean position under it as detection reads it."""
-        peak, mean = [], []
-        for some, features in self.chunks():
-            maps = self.log_likelihood(some, features, tokens).exp().transpose(1, 2)  # [s, K, P]
-            images = len(maps) // len(self.theta)
-            maps = maps.unflatten(-1, (self.side, self.side))
-            average = readout.average_views(maps, self.theta.repeat(images, 1, 1).to(maps), images)
-            peak.append(readout.read_out(average, "soft", WINDOW)[0].cpu())
-            mean.append(readout.place(average)[0].cpu())
-        return torch.cat(peak), torch.cat(mean)
-
-    def targets(self, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[I, V, P, K]: for each view the mean of Gaussians at those of the positions [I, V', K, 2] that lie in it,
-        summing to 1; and [I, V, K], the share of positions that do."""
-        g, (images, found) = self.side, position.shape[:2]
-        targets, weights = [], []
-        for theta in transforms.invert_affine(self.theta):
-            xy = transforms.view_to_picture(position.flatten(0, 1), theta.expand(images * found, -1, -1))
-            inside = ((xy > 0) & (xy < 1)).all(-1)  # [I*V', K]
-            spots = losses.gaussian_maps(xy.flip(-1) * g, g, SPOT * g) * inside[..., None, None]  # [I*V', K, G, G]
-            targets.append(spots.unflatten(0, (images, found)).sum(1).flatten(2).transpose(1, 2))  # [I, P, K]
-            weights.append(inside.float().unflatten(0, (images, found)).mean(1))  # [I, K]
-        target = torch.stack(targets, 1)
-        return target / target.sum(2, keepdim=True).clamp(min=1e-9), torch.stack(weights, 1)
+_FIRST, _LATER = 20, 10  # the most iterations of a fit without and with a start
 
 
 def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
@@ -123,63 +36,103 @@ def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
     return tokens.mean(0, keepdim=True)
 
 
-def refine(position: torch.Tensor, places: Places, *more: Places) -> torch.Tensor:
-    """Embeddings float32 [K, D] fitted to positions [I, V', K, 2] in the unit square: where each of some views found
-    each keypoint on the pictures of `places`. On the pictures of `more` the first fit finds them."""
-    position = [position]
+def refine_candidates(position: torch.Tensor, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit many tokens roughly, from positions [I, V', N, 2] in the unit square, where views found them: where each view
+    says they are then [I, V, N, 2], and the nats [N] by which the fitted likelihood of where it was found misses."""
+    coarse = places.coarse()
+    spread, fit = _spread([coarse]), None
+    for _ in range(COARSE_ROUNDS):
+        if fit is not None:
+            position = coarse.locate(fit.tokens())[0][:, None]
+        fit = _fit([(coarse, position)], spread, fit)
+    return coarse.locate_in_views(fit.tokens()), fit.missed
+
+
+def refine(position: torch.Tensor, places: Places, *more: Places, occluded: Places | None = None) -> torch.Tensor:
+    """Embeddings float32 [K, D] fitted to positions [I, V', K, 2] in the unit square: where some views found each
+    keypoint on the pictures of `places`. On the pictures of `more` the first fit finds them. `occluded`: the first of
+    all these pictures, in the same order, under shapes; tokens are fitted to finding there what they find without."""
     groups = [places, *(group for group in more if len(group))]
-    spread, tokens = _spread(groups), None
-    for _ in range(ROUNDS):
-        if tokens is not None:
-            position = [group.locate(tokens)[0][:, None] for group in groups]  # [I, 1, K, 2] each
-        pairs = [(group, *group.targets(xy)) for group, xy in zip(groups, position, strict=False)]
-        tokens = _fit(pairs, spread, tokens)
-    return tokens
+    occluded = occluded if occluded is not None and len(occluded) else None
+    found, fit = [position], None
+    for small, rounds in ((True, COARSE_ROUNDS), (False, FINE_ROUNDS)):
+        some = [group.coarse() if small else group for group in groups]
+        under = occluded.coarse() if occluded and small else occluded
+        spread = _spread([*some, under] if under else some)
+        fit = fit and fit.moved_to(spread)
+        for _ in range(rounds):
+            if fit is not None:
+                found = [group.locate(fit.tokens())[0][:, None] for group in some]  # [I, 1, K, 2] each
+            pairs = list(zip(some, found, strict=False))
+            if under and fit is not None:
+                pairs.append((under, torch.cat(found)[: len(under)]))
+            fit = _fit(pairs, spread, fit)
+    return fit.tokens()
 
 
 def _spread(groups: Sequence[Places]) -> torch.Tensor:
     """[D, D], lower triangular: the Cholesky factor of the covariance of the features over all places."""
-    width = groups[0].width
-    count, mean, square = 0, torch.zeros(width), torch.zeros(width, width)
-    for group in groups:
-        for _, features in group.chunks():
-            x = features.flatten(0, 1)  # [s*P, D]
-            count, mean, square = count + len(x), mean + x.sum(0).cpu(), square + (x.T @ x).cpu()
-    covariance = square / count - torch.outer(mean, mean) / count**2
+    count, total, square = (sum(values) for values in zip(*(group.spread() for group in groups), strict=True))
+    mean = total / count
+    covariance = square / count - mean[:, None] * mean
     ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(covariance + ridge * torch.eye(width))
+    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(mean)))
 
 
-def _fit(
-    pairs: Sequence[tuple[Places, torch.Tensor, torch.Tensor]], spread: torch.Tensor, start: torch.Tensor | None
-) -> torch.Tensor:
-    """Tokens [K, D] of largest penalised likelihood of (places, targets [I, V, P, K], weights [I, V, K]); L-BFGS in
-    coordinates in which the features have unit variance."""
-    whole = sum(weight.sum((0, 1)) for _, _, weight in pairs).clamp(min=1e-6)  # [K]
-    begin = torch.zeros(len(whole), len(spread)) if start is None else start @ spread
-    white = begin.requires_grad_(True)  # [K, D]
+class _Fit:
+    """Tokens [K, D] in coordinates in which features have unit variance (white), and how well they fit."""
+
+    def __init__(self, white: torch.Tensor, spread: torch.Tensor, missed: torch.Tensor):
+        self.white, self.spread, self.missed = white, spread, missed
+
+    def tokens(self) -> torch.Tensor:
+        """[K, D]"""
+        return _coloured(self.white, self.spread)
+
+    def moved_to(self, spread: torch.Tensor) -> _Fit:
+        """The same tokens in the coordinates of another spread."""
+        return _Fit(self.tokens() @ spread, spread, self.missed)
+
+
+def _coloured(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    """Tokens [K, D] from white coordinates [K, D]."""
+    return torch.linalg.solve_triangular(spread.T, white.T, upper=True).T
+
+
+def _fit(pairs: Sequence[tuple[Places, torch.Tensor]], spread: torch.Tensor, start: _Fit | None) -> _Fit:
+    """Tokens of largest penalised likelihood of (places, positions [I, V', K, 2]), by L-BFGS."""
+    aims = [(places, *places.targets(position)) for places, position in pairs]  # [I, V, P, K], [I, V, K]
+    whole = sum(weight.sum((0, 1)) for _, _, weight in aims).clamp(min=1e-6)  # [K]
+    count = len(whole)
+    white = (torch.zeros(count, len(spread)) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
-        [white], max_iter=20, tolerance_change=_ENOUGH, history_size=10, line_search_fn="strong_wolfe"
+        [white],
+        max_iter=_FIRST if start is None else _LATER,
+        tolerance_change=_ENOUGH,
+        history_size=10,
+        line_search_fn="strong_wolfe",
     )
 
-    def closure() -> torch.Tensor:
-        tokens = _plain(white.detach(), spread)
-        loss, gradient = torch.zeros(len(tokens)), torch.zeros_like(tokens)
-        for places, targets, weight in pairs:
+    def measure(with_gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean negative log-likelihood [K], and its gradient [K, D] in the tokens."""
+        tokens = _coloured(white.detach(), spread)
+        missed, gradient = torch.zeros(count), torch.zeros(count, len(spread))
+        for places, target, weight in aims:
             for some, features in places.chunks():
-                target = targets[some].flatten(0, 1).to(features)  # [s, P, K]
-                share = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
-                log = places.log_likelihood(some, features, tokens)
-                loss += -((target * log).sum(1, keepdim=True) * share).sum((0, 1)).cpu()
-                wrong = (log.exp() - target) * share
-                gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
-        white.grad = torch.linalg.solve_triangular(spread, gradient.T, upper=False).T + 2 * PENALTY * white.detach()
-        return loss.sum() + PENALTY * white.detach().square().sum()
+                aim = target[some].flatten(0, 1).to(features)  # [s, P, K]
+                counts = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
+                log = places.log_likelihood(some, features, tokens)  # [s, P, K]
+                missed -= ((aim * log).sum(1, keepdim=True) * counts).sum((0, 1)).cpu()
+                if with_gradient:
+                    wrong = (log.exp() - aim) * counts
+                    gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
+        return missed, gradient
+
+    def closure() -> torch.Tensor:
+        missed, gradient = measure(True)
+        plain = torch.linalg.solve_triangular(spread, gradient.T, upper=False).T
+        white.grad = plain + 2 * PENALTY * white.detach()
+        return missed.sum() + PENALTY * white.detach().square().sum()
 
     optimizer.step(closure)
-    return _plain(white.detach(), spread)
-
-
-def _plain(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
-    """Tokens [K, D] from their coordinates in which features have unit variance."""
-    return torch.linalg.solve_triangular(spread.T, white.T, upper=True).T.contiguous()
+    return _Fit(white.detach(), spread, measure(False)[0])

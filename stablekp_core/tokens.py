@@ -18,6 +18,7 @@ import torch
 
 from .errors import KeypointError
 from .labels import check_length, check_subset, clean_labels, edges_of_subset, pick
+from .occluders import OccluderNet
 from .prediction import Peers
 
 
@@ -31,8 +32,9 @@ class KeypointTokens:
     weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty)
     describe the K keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each
     step, or empty. partners: for each keypoint the token that finds its spot in a mirror, or empty. peers: where the
-    keypoints lie on the training images. refined: float32 [K, D], the chosen tokens fitted anew to where they were
-    found, for a prompt of their own (refinement.py), and behind them [2K, D] likewise their partners, or None. Raises
+    keypoints lie on the training images. refined: float32 [K, L, D], the chosen tokens fitted anew to where they were
+    found, one for each of L layers, for a prompt of their own (refinement.py); behind them [2K, L, D] likewise their
+    partners; or None. occluder: tells what lies in front of things from the features of these layers, or None. Raises
     KeypointError when the parts do not fit together.
     """
 
@@ -50,6 +52,7 @@ class KeypointTokens:
     partners: tuple[int, ...] = ()
     peers: Peers | None = None
     refined: torch.Tensor | None = None
+    occluder: OccluderNet | None = None
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
@@ -87,7 +90,8 @@ class KeypointTokens:
     def digest(self) -> str:
         """64 hex digits that tell what decides where keypoints are found and how sure they are."""
         digest = hashlib.sha256(self.embeddings.numpy().tobytes())
-        for part in (self.peers and self.peers.mean, self.peers and self.peers.covariance, self.refined):
+        peers, occluder = self.peers, self.occluder.weights if self.occluder else ()
+        for part in (peers and peers.mean, peers and peers.covariance, self.refined, *occluder):
             if part is not None:
                 digest.update(part.numpy().tobytes())
         digest.update(json.dumps([self.chosen, self.scores, self.config], sort_keys=True).encode())
@@ -105,14 +109,23 @@ class KeypointTokens:
         check_length("partners", self.partners, {0, count}, count)
         if self.peers is not None and not self.peers.fits(count):
             raise KeypointError(f"the peers are not those of {count} keypoints; train again.")
-        if self.refined is not None and (
-            self.refined.shape != (count + len(self.partners), self.width) or not bool(self.refined.isfinite().all())
-        ):
+        if self.refined is not None and not self._refined_fits(count + len(self.partners)):
             raise KeypointError(f"the refined tokens are not those of {count} keypoints; train again.")
+        if self.occluder is not None and not self._occluder_fits():
+            raise KeypointError("the network for what lies in front does not fit the refined tokens; train again.")
         if any(not 0 <= index < tokens for index in self.partners):
             raise KeypointError(f"partners are token indices from 0 to {tokens - 1}; train again.")
         if not all(math.isfinite(value) for value in (*self.votes, *self.scores)):
             raise KeypointError("a vote or score is not finite; train again or use another tokens file.")
+
+    def _refined_fits(self, count: int) -> bool:
+        shape = tuple(self.refined.shape)
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (count, self.width)
+        return fits and bool(self.refined.isfinite().all())
+
+    def _occluder_fits(self) -> bool:
+        layers = 0 if self.refined is None else self.refined.shape[1]
+        return self.occluder.fits() and self.occluder.width == layers * self.width
 
     # Editing: each returns new tokens and leaves the embeddings alone
 
@@ -148,14 +161,10 @@ class KeypointTokens:
         if isinstance(names, Mapping):
             unknown = sorted(set(names) - set(self.names))
             if unknown:
-                raise KeypointError(
-                    f"no keypoint is named {unknown[0]!r}; the names are {', '.join(self.names)}."
-                )
+                raise KeypointError(f"no keypoint is named {unknown[0]!r}; the names are {', '.join(self.names)}.")
             names = [names.get(name, name) for name in self.names]
         if len(names) != len(self.chosen):
-            raise KeypointError(
-                f"{len(names)} names were given for {len(self.chosen)} keypoints; give one each."
-            )
+            raise KeypointError(f"{len(names)} names were given for {len(self.chosen)} keypoints; give one each.")
         return replace(self, names=tuple(names))
 
     def with_skeleton(self, edges: Sequence[tuple[int, int]]) -> KeypointTokens:
@@ -208,9 +217,7 @@ def _check_embeddings(embeddings: Any) -> None:
     if embeddings.dtype != torch.float32:
         raise KeypointError(f"the token embeddings are {embeddings.dtype}, but float32 is needed.")
     if not bool(torch.isfinite(embeddings).all()):
-        raise KeypointError(
-            "the token embeddings hold values that are not finite; train again or use another file."
-        )
+        raise KeypointError("the token embeddings hold values that are not finite; train again or use another file.")
 
 
 def _whole(value: Any) -> int | float:

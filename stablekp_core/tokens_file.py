@@ -16,13 +16,15 @@ from safetensors.torch import save
 
 from .errors import KeypointError
 from .files import write_atomically
+from .occluders import OccluderNet
 from .prediction import Peers
 from .tokens import KeypointTokens
 
 FORMAT = "stable-keypoints-tokens"
 VERSION = 1
 _METADATA_KEY = "stable_keypoints"
-_PROMPT = "mean of tokens"  # under which refined tokens were fitted
+_PROMPT = "mean of tokens, layer by layer"  # how refined tokens were fitted
+_OCCLUDER = "occluder_"  # and the number of a weight
 _TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance", "refined")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
@@ -43,6 +45,8 @@ def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
         tensors["peers_mean"], tensors["peers_covariance"] = tokens.peers.mean, tokens.peers.covariance.contiguous()
     if tokens.refined is not None:
         tensors["refined"] = tokens.refined
+    for i, weight in enumerate(tokens.occluder.weights if tokens.occluder else ()):
+        tensors[f"{_OCCLUDER}{i}"] = weight.contiguous()
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -69,28 +73,24 @@ def read_tokens(path: str | Path) -> KeypointTokens:
     path = Path(path)
     if path.suffix.lower() in _PICKLE_SUFFIXES:
         raise KeypointError(
-            f"{path.name} is a pickle file, which can run code when opened; only "
-            f".safetensors token files are read."
+            f"{path.name} is a pickle file, which can run code when opened; only .safetensors token files are read."
         )
     if not path.is_file():
-        raise KeypointError(
-            f"{path} does not exist; give the path of a keypoint tokens file (.safetensors)."
-        )
+        raise KeypointError(f"{path} does not exist; give the path of a keypoint tokens file (.safetensors).")
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             header = _read_header(path.name, file.metadata())
             stored = set(file.keys())
-            tensors = {key: file.get_tensor(key) for key in _TENSORS if key in stored}
+            tensors = {key: file.get_tensor(key) for key in stored if key in _TENSORS or key.startswith(_OCCLUDER)}
     except SafetensorError as error:
-        raise KeypointError(
-            f"{path.name} is not a complete safetensors file ({error}); save it again."
-        ) from error
+        raise KeypointError(f"{path.name} is not a complete safetensors file ({error}); save it again.") from error
     return _from_parts(path.name, header, tensors)
 
 
 def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> KeypointTokens:
     if "embeddings" not in tensors:
         raise KeypointError(f"{name} has no embeddings; it is damaged, use another tokens file.")
+    refined = _refined(name, header, tensors)
     try:
         return KeypointTokens(
             embeddings=tensors["embeddings"],
@@ -106,14 +106,13 @@ def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tens
             losses=_vector(tensors, "losses"),
             partners=tuple(header.get("partners", ())),
             peers=_peers(header, tensors),
-            refined=_refined(name, header, tensors),
+            refined=refined,
+            occluder=_occluder(tensors) if refined is not None else None,
         )
     except KeypointError as error:
         raise KeypointError(f"{name}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise KeypointError(
-            f"{name} has a damaged header ({error!r}); use another tokens file."
-        ) from error
+        raise KeypointError(f"{name} has a damaged header ({error!r}); use another tokens file.") from error
 
 
 def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
@@ -151,6 +150,11 @@ def _refined(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]
         )
         return None
     return tensors.get("refined")
+
+
+def _occluder(tensors: dict[str, torch.Tensor]) -> OccluderNet | None:
+    count = sum(key.startswith(_OCCLUDER) for key in tensors)
+    return OccluderNet(tuple(tensors[f"{_OCCLUDER}{i}"] for i in range(count))) if count else None
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:

@@ -235,6 +235,7 @@ class Trainer:
             partners=choice.partners,
             peers=choice.peers,
             refined=choice.refined,
+            occluder=choice.occluder,
             losses=tuple(float(x[0]) for x in self.losses),
         )
 

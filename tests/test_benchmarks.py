@@ -77,7 +77,7 @@ def test_detection(bench, backbone):
     tokens = KeypointTokens(embeddings, (7, 2, 9), (1, 1, 1), CONFIG.to_dict(), backbone.name, backbone.hash)
     detector = Detector(backbone, tokens, DetectConfig(views=3, batch_size=2))
     picture = torch.rand(1, 3, 16, 16, generator=g)
-    found, _ = detector.maps(picture)
+    found, *_ = detector.maps(picture)
     noise = torch.stack([torch.randn(4, 8, 8, generator=generator_for(0, "detection noise", v, 0)) for v in range(4)])
     expected = naive.detect(backbone, embeddings, [7, 2, 9], picture, detector.theta, noise, 0, CONFIG.map_size)
     assert expected.max() > 0.05

@@ -197,7 +197,7 @@ def test_heatmaps_of_a_padded_picture_lie_on_the_picture(place, model_folder, tm
     real = commands.Detector.maps
     bar = torch.zeros(1, 3, 16, 16)
     bar[:, :, :5] = 1  # all of it in the upper bar
-    monkeypatch.setattr(commands.Detector, "maps", lambda self, squares: (bar, real(self, squares)[1]))
+    monkeypatch.setattr(commands.Detector, "maps", lambda self, squares: (bar, *real(self, squares)[1:]))
     options = ("--tokens", tmp_path / "pad.safetensors", "--model", model_folder, "--output", tmp_path / "h.png")
     assert run("heatmaps", tmp_path / "wide.png", *options) == 0
     assert seen[0].shape == (3, 16, 16) and seen[0].max() < 1e-6

@@ -98,6 +98,7 @@ RANGES = {
         "selection_images": (1, 1_000_000),
         "selection_views": (1, 100),
         "refine_images": (0, 1_000_000),
+        "occluded_views": (0, 100),
         "view_pool": (0, 1000),
     },
     DetectConfig: {

@@ -8,18 +8,20 @@ import torch.nn.functional as F
 from tiny_models import WIDTH
 
 from stablekp_core import attention_tiles, selection
-from stablekp_core.attention import coarse_maps, place_maps, token_maps
+from stablekp_core.attention import coarse_maps, place_maps, stacked_features, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection import Detector, detect, picture_maps
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import ImageSet, square_map
+from stablekp_core.occluders import OccluderNet, _shapes
 from stablekp_core.prediction import Peers
 from stablekp_core.randomness import generator_for
-from stablekp_core.readout import REACH, average_views, place, read_out
+from stablekp_core.readout import REACH, average_views, moments, place, read_out, share_at
 from stablekp_core.tokens import KeypointTokens
 from stablekp_core.transforms import identity_affine, mirror, random_affine, warp
 
 SIZE, CHOSEN = 16, (7, 2, 9)
+LAYERS = 4  # of the tiny model that are captured
 
 
 def make_tokens(scores=(0.5, 0.5, 0.5), **changes):
@@ -164,7 +166,8 @@ def test_maps_are_the_mean_over_views(backbone, training, detection):
     tokens, config = make_tokens(**training), DetectConfig(batch_size=3, **detection)
     detector = Detector(backbone, tokens, config)
     squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    maps, peaks = detector.maps(squares)
+    maps, peaks, front = detector.maps(squares)
+    assert front is None  # learned tokens do not tell
     theta = random_affine(config.views, 15, (0.8, 1.0), 0.25, generator_for(config.seed, "detection views"))
     if config.identity:
         theta = torch.cat([identity_affine(1), theta])
@@ -325,7 +328,7 @@ def test_every_second_view_is_mirrored_and_read_by_the_partners(backbone):
     config = DetectConfig(views=2, flip_symmetry=True, batch_size=2)
     detector = Detector(backbone, tokens, config)
     squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    maps, _ = detector.maps(squares)
+    maps, *_ = detector.maps(squares)
     plain = Detector(backbone, tokens, config.replace(flip_symmetry=False)).theta
     theta = plain.clone()
     theta[1] = mirror(plain[1:2])[0]
@@ -389,7 +392,7 @@ def test_detection_goes_on_with_fewer_views_when_memory_runs_out(backbone, monke
 
 
 def refined_tokens(count=3, **fields):
-    extra = torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(5))
+    extra = torch.randn(count, LAYERS, WIDTH, generator=torch.Generator().manual_seed(5))
     return replace(make_tokens(), refined=extra, **fields)
 
 
@@ -409,7 +412,7 @@ def test_refined_tokens_are_read_under_the_mean_of_the_learned_ones(backbone):
     tokens = refined_tokens()
     detector = Detector(backbone, tokens, DetectConfig(views=2))
     squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    maps, _ = detector.maps(squares)
+    maps, *_ = detector.maps(squares)
     for i in range(2):
         views = naive_place_maps(backbone, tokens, tokens.refined, squares[i], detector.theta)
         for k in range(3):
@@ -433,6 +436,37 @@ def test_refined_partners_read_mirrored_views(backbone):
     for k in range(3):
         expected = naive_average(views[:, k].double().numpy(), detector.theta.double().numpy())
         np.testing.assert_allclose(detector.maps(square)[0][0, k], expected, atol=3e-5)
+
+
+def test_what_lies_in_front_hides_keypoints(backbone):
+    """The network is read in every view, averaged as maps are, and looked up where the other keypoints say."""
+    g = torch.Generator().manual_seed(6)
+    shapes = [shape for kernel in _shapes(LAYERS * WIDTH) for shape in (kernel, kernel[:1])]
+    net = OccluderNet(tuple(torch.randn(shape, generator=g) * 0.3 for shape in shapes))
+    peers = Peers.of(torch.rand(20, 3, 2, generator=g))
+    tokens = replace(refined_tokens(), occluder=net, peers=peers)
+    detector = Detector(backbone, tokens, DetectConfig(views=2, noise_draws=1))
+    squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps, _, front = detector.maps(squares)
+    assert front.shape == (2, SIZE, SIZE) and 0 <= front.min() and front.max() <= 1 and front.std() > 0.01
+    plain = Detector(backbone, replace(tokens, occluder=None), DetectConfig(views=2))
+    torch.testing.assert_close(maps, plain.maps(squares)[0])
+    for i in range(2):
+        views = []
+        for v, t in enumerate(detector.theta):
+            latent = backbone.encode(warp(squares[i : i + 1], t[None]))
+            noise = torch.randn(latent.shape[1:], generator=generator_for(0, "detection noise", v, 0))
+            queries = backbone.queries(backbone.add_noise(latent, noise, 0), 0, tokens.embeddings.mean(0)[None])
+            seen = net(stacked_features(backbone.features(queries)))
+            views.append(F.interpolate(seen, size=(SIZE, SIZE), mode="bilinear", align_corners=False)[0, 0])
+        expected = naive_average(torch.stack(views).double().numpy(), detector.theta.double().numpy())
+        np.testing.assert_allclose(front[i], expected, atol=3e-5)
+    hidden = detector.hidden(maps, front)
+    np.testing.assert_allclose(hidden, share_at(front, *peers.expected(*moments(maps))), atol=1e-6)
+    items = [(str(i), (255 * s.permute(1, 2, 0)).round().byte().numpy()) for i, s in enumerate(squares)]
+    found = detect(backbone, tokens, items, DetectConfig(views=2)).keypoints
+    np.testing.assert_allclose(found.hidden, hidden, atol=0.02)
+    assert not detect(backbone, refined_tokens(), items, DetectConfig(views=1)).keypoints.hidden.any()
 
 
 def test_a_refined_token_is_surer_the_narrower_its_map(backbone):

@@ -172,7 +172,7 @@ def test_reference_detection(unet):
     square = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     noisy, add_noise = [], backbone.add_noise
     backbone.add_noise = lambda *a: noisy.append(add_noise(*a)) or noisy[-1]
-    maps, _ = detector.maps(square)
+    maps, *_ = detector.maps(square)
 
     total, count = torch.zeros(4, 30, 30, dtype=torch.float64), torch.zeros(30, 30, dtype=torch.float64)
     views = torch.cat(noisy).double()

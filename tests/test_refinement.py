@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from stablekp_core import places as places_module
 from stablekp_core import refinement
-from stablekp_core.refinement import PENALTY, SPOT, Places, refine
+from stablekp_core.places import SPOT, Places
+from stablekp_core.refinement import PENALTY, refine, refine_candidates
 from stablekp_core.transforms import identity_affine, random_affine, view_to_picture, warp
 
 G, D = 16, 6
@@ -49,9 +51,9 @@ def naive_loss(white, places, position, spread):
     views, total = len(places.theta), 0.0
     for k in range(len(tokens)):
         mass, loss = 0.0, 0.0
-        for i, features in enumerate(places._features):
+        for i, features in enumerate(places.features):
             for v in range(views):
-                log = (features[v].float() @ tokens[k]).log_softmax(0)  # [P]
+                log = (features[v].float().flatten(1).T @ tokens[k]).log_softmax(0)  # [P]
                 target, there = torch.zeros(G * G), 0
                 for found in position[i, :, k]:
                     linear = places.theta[v].double()
@@ -66,8 +68,9 @@ def naive_loss(white, places, position, spread):
 
 
 def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
-    monkeypatch.setattr(refinement, "ROUNDS", 1)
-    monkeypatch.setattr(refinement, "_CHUNK", 1)  # picture by picture
+    monkeypatch.setattr(refinement, "COARSE_ROUNDS", 1)
+    monkeypatch.setattr(refinement, "FINE_ROUNDS", 0)
+    monkeypatch.setattr(places_module, "_CHUNK", 1)  # picture by picture
     monkeypatch.setattr(refinement, "_ENOUGH", 1e-6)
     pictures, spots = scene(3)
     theta = theta_of(3)
@@ -76,7 +79,7 @@ def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
     found = refine(position, places)
     assert found.shape == (3, D) and found.dtype == torch.float32
     spread = refinement._spread([places])
-    x = torch.cat([f.float().flatten(0, 1) for f in places._features]).double()
+    x = torch.cat([f.float().movedim(1, -1).flatten(0, 2) for f in places.features]).double()
     covariance = (x.T @ x) / len(x) - torch.outer(x.mean(0), x.mean(0))
     covariance += 1e-3 * covariance.diagonal().mean() * torch.eye(D)
     np.testing.assert_allclose((spread @ spread.T).double(), covariance, rtol=1e-3, atol=1e-3)
@@ -144,6 +147,45 @@ def test_pictures_without_positions_take_part_from_the_second_round_on():
     errors = [(rest.locate(tokens)[0] - spots[2:]).norm(dim=-1).mean() for tokens in (alone, together)]
     assert errors[1] < 0.7 * errors[0]
     assert torch.equal(refine(position, known, Places(theta_of(1))), alone)  # none is none
+
+
+def test_pictures_under_shapes_teach_what_surrounds_a_part():
+    pictures, spots = scene(24, parts=2, noise=0.05)
+    beside = pictures + 0.6 * torch.einsum("d,ihw->idhw", torch.randn(D), bumps(spots[:, 0]))  # tells part 0 as well
+    first = torch.randn(D, generator=torch.Generator().manual_seed(5))  # the direction that shapes wipe out
+    hidden = beside - torch.einsum("d,e,iehw->idhw", first, first / first.square().sum(), beside)
+    known, under = collected(beside, identity_affine(1)), collected(hidden, identity_affine(1))
+    plain, taught = refine(spots[:, None], known), refine(spots[:, None], known, occluded=under)
+    errors = [(under.locate(tokens)[0] - spots).norm(dim=-1).mean() for tokens in (plain, taught)]
+    assert errors[1] < 0.5 * errors[0] and errors[1] < 0.05
+    assert (known.locate(taught)[0] - spots).norm(dim=-1).mean() < 0.05
+
+
+def bumps(spots):
+    return torch.stack([bump(spot) for spot in spots])
+
+
+def test_candidates_are_told_apart_by_how_well_they_fit():
+    found = []
+    for noise in (0.15, 0.6):
+        pictures, spots = scene(30, noise=noise)
+        where, missed = refine_candidates(spots[:, None], collected(pictures, theta_of(3)))
+        assert where.shape == (30, 3, 3, 2) and missed.shape == (3,)
+        found.append(missed)
+        if noise < 0.5:  # in the picture's frame, from every view
+            assert (where - spots[:, None]).norm(dim=-1).median() < 0.05
+    assert found[1].min() > found[0].max() + 0.3
+
+
+def test_coarse_places_are_means_of_blocks():
+    picture = torch.arange(32.0 * 32).reshape(1, 1, 32, 32) / 1024
+    places = Places(identity_affine(1))
+    places.add(picture, torch.ones(1, 1, 32, 32))
+    coarse = places.coarse()
+    assert coarse.side == 16 and len(coarse) == 1
+    blocks = picture.reshape(16, 2, 16, 2).mean((1, 3))
+    torch.testing.assert_close(coarse.features[0][0, 0].float(), blocks, atol=1e-3, rtol=0)
+    assert collected(scene(1)[0], identity_affine(1)).coarse().side == G  # as coarse as it gets
 
 
 def test_one_flat_picture_does_not_break_the_fit():

@@ -10,9 +10,16 @@ from safetensors.torch import save_file
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.files import sanitize_name
+from stablekp_core.occluders import OccluderNet, _shapes
 from stablekp_core.prediction import Peers
 from stablekp_core.tokens import KeypointTokens
 from stablekp_core.tokens_file import FORMAT
+
+
+def net(width):
+    g = torch.Generator().manual_seed(3)
+    parts = [(torch.randn(shape, generator=g), torch.randn(shape[0], generator=g)) for shape in _shapes(width)]
+    return OccluderNet(tuple(w for pair in parts for w in pair))
 
 
 def make(**fields):
@@ -30,7 +37,8 @@ def make(**fields):
         "losses": (1.0, 0.1, 1e-9),
         "partners": (3, 0, 9),
         "peers": Peers.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
-        "refined": torch.randn(6, 8, generator=torch.Generator().manual_seed(2)),  # the keypoints, then their partners
+        "refined": torch.randn(6, 2, 8, generator=torch.Generator().manual_seed(2)),  # keypoints, then partners
+        "occluder": net(16),
     }
     return KeypointTokens(**{**values, **fields})
 
@@ -46,6 +54,10 @@ def same(a, b):
         assert a.peers.images == b.peers.images == 9
     assert (a.refined is None) == (b.refined is None)
     assert a.refined is None or torch.equal(a.refined, b.refined)
+    assert (a.occluder is None) == (b.occluder is None)
+    if a.occluder is not None:
+        assert len(a.occluder.weights) == len(b.occluder.weights) == 10
+        assert all(torch.equal(x, y) for x, y in zip(a.occluder.weights, b.occluder.weights, strict=True))
 
 
 def test_round_trip(tmp_path):
@@ -75,7 +87,7 @@ def test_tokens_refined_for_another_prompt_are_left_out(tmp_path):
     del header["refined_prompt"]
     save_file(tensors, path, {"stable_keypoints": json.dumps(header)})
     with pytest.warns(UserWarning, match="dog.safetensors was refined by an earlier version.*Train again"):
-        same(KeypointTokens.load(path), make(refined=None))
+        same(KeypointTokens.load(path), make(refined=None, occluder=None))
 
 
 def test_a_dotted_name_keeps_its_dots(tmp_path):
@@ -85,8 +97,8 @@ def test_a_dotted_name_keeps_its_dots(tmp_path):
 def test_the_digest_tells_what_decides_where_keypoints_are():
     same_place = (make(), make(names=("a", "b", "c")), make(losses=()))
     assert len({t.digest for t in same_place}) == 1
-    others = (make(chosen=(7, 2, 1)), make(refined=None), make(refined=torch.zeros(6, 8)), make(peers=None))
-    assert len({t.digest for t in (*others, make())}) == 5
+    others = (make(chosen=(7, 2, 1)), make(refined=torch.zeros(6, 2, 8)), make(peers=None), make(occluder=None))
+    assert len({t.digest for t in (*others, make(refined=None, occluder=None), make())}) == 6
 
 
 def test_embeddings_are_a_detached_copy():
@@ -129,9 +141,13 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
         ({"colors": ((0, 0, 0),)}, "1 colors"),
         ({"scores": (1.0,)}, "1 scores"),
         ({"scores": (1.0, 2.0, float("nan"))}, "not finite"),
-        ({"refined": torch.zeros(3, 8)}, "refined tokens are not those of 3 keypoints"),
-        ({"refined": torch.zeros(6, 7)}, "refined tokens"),
-        ({"refined": torch.full((6, 8), float("inf"))}, "refined tokens"),
+        ({"refined": torch.zeros(3, 2, 8)}, "refined tokens are not those of 3 keypoints"),
+        ({"refined": torch.zeros(6, 2, 7)}, "refined tokens"),
+        ({"refined": torch.zeros(6, 8)}, "refined tokens"),
+        ({"refined": torch.full((6, 2, 8), float("inf"))}, "refined tokens"),
+        ({"occluder": net(8)}, "network for what lies in front does not fit"),
+        ({"refined": None}, "network for what lies in front"),
+        ({"occluder": OccluderNet(net(16).weights[:-1])}, "network for what lies in front"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(fields, message):
@@ -146,7 +162,8 @@ def test_reorder_moves_everything_of_a_keypoint():
     assert tokens.partners == (9, 3)
     assert torch.equal(tokens.peers.covariance, make().peers.pick([2, 0]).covariance)
     assert torch.equal(tokens.refined, make().refined[[2, 0, 5, 3]])
-    assert torch.equal(make(partners=(), refined=torch.eye(3, 8)).drop([1]).refined, torch.eye(3, 8)[[0, 2]])
+    one = torch.eye(3, 16).unflatten(-1, (2, 8))
+    assert torch.equal(make(partners=(), refined=one).drop([1]).refined, one[[0, 2]])
     assert make().reorder([2, 1, 0]).skeleton == ((2, 1), (1, 0))
     assert make(votes=tuple(range(12))).reorder([1]).votes == tuple(range(12))  # votes of all N tokens stay
     for bad in ([], [0, 0], [3]):

@@ -273,7 +273,7 @@ def test_stopping_before_the_first_step_leaves_nothing(model, folder, tmp_path, 
 def test_stopping_while_tokens_are_chosen_keeps_what_was_learned(model, folder, tmp_path, monkeypatch, whole):
     path = tmp_path / "run.checkpoint"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(choosing._Look, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(choosing.Look, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         train(model, load_folder(folder), CONFIG, checkpoint=path)
     steps = []
     found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True, on_step=steps.append)
@@ -483,9 +483,9 @@ def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tm
 
 
 def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
-    config, seen, views = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], choosing._Look.views
+    config, seen, views = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], choosing.Look.views
     with monkeypatch.context() as patch:
-        patch.setattr(choosing._Look, "views", lambda *a: seen.append(a[2]) or views(*a))
+        patch.setattr(choosing.Look, "views", lambda *a: seen.append(a[2]) or views(*a))
         result = train(model, load_folder(folder), config)
     assert [len(theta) for theta in seen] == [1] * 5
     tokens, source = result.tokens.embeddings, training.LatentSource(model, load_folder(folder))
@@ -546,8 +546,8 @@ def test_the_chosen_tokens_are_refined(model, folder, flip):
     config = CONFIG.replace(steps=0, flip_symmetry=flip)
     result = train(model, load_folder(folder), config)
     plain = train(model, load_folder(folder), config.replace(refine_images=0)).tokens
-    assert plain.refined is None and plain.chosen == result.tokens.chosen
-    assert result.tokens.refined.shape == (6 if flip else 3, WIDTH)
+    assert plain.refined is None and plain.occluder is None and result.tokens.occluder.fits()
+    assert result.tokens.refined.shape == (6 if flip else 3, len(model.layers), WIDTH)
     again = train(model, load_folder(folder), config).tokens.refined
     assert torch.equal(again, result.tokens.refined)
     fewer = [train(model, load_folder(folder), config.replace(refine_images=n)).tokens for n in (2, 3)]
@@ -558,7 +558,7 @@ def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
     kept, add = [], choosing.Places.add
     monkeypatch.setattr(choosing.Places, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
     train(model, load_folder(folder), CONFIG.replace(steps=0))
-    assert kept == [3] * 3 + [1] * 2
+    assert kept == [3] * 3 + [1] * 2 + [4] * 5
     kept.clear()
     monkeypatch.setattr(choosing, "FEATURE_BYTES", 1)
     tokens = train(model, load_folder(folder), CONFIG.replace(steps=0)).tokens
@@ -571,8 +571,9 @@ def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
     half = np.zeros((20, 24), bool)
     half[:, 12:] = True
     train(model, load_folder(folder), CONFIG.replace(steps=0), masks=lambda name: half)
-    assert [len(a) for a in areas] == [3] * 3 + [1] * 2
-    for area in areas:
+    assert [len(a) for a in areas] == [3] * 3 + [1] * 2 + [4] * 5
+    assert all(0.2 < area.mean() < 0.8 for area in areas[5:])  # under shapes, in turned views
+    for area in areas[:5]:
         middle = area.shape[-1] // 2
         assert area[0, 0, :, : middle - 1].max() == 0 and area[0, 0, :, middle + 1 :].min() == 1
 
@@ -580,10 +581,10 @@ def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
 def test_choosing_can_be_watched_and_stopped(model, folder):
     seen = []
     train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a))
-    assert seen == [(i + 1, 5) for i in range(5)]  # to choose on 3 pictures, to refine on all
+    assert seen == [(i + 1, 10) for i in range(10)]  # to choose on 3 pictures, to refine on all, and under shapes
     seen.clear()
     train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=2), on_choosing=lambda *a: seen.append(a))
-    assert seen == [(i + 1, 3) for i in range(3)]
+    assert seen == [(i + 1, 5) for i in range(5)]
 
     def stop(done, of):
         raise KeyboardInterrupt
@@ -601,17 +602,18 @@ def test_choosing_in_smaller_passes_finds_the_same(model, folder):
 
 
 def features_by_hand(model, source, index, prompt):
-    """[1, D, G, G]: of one picture, layer by layer."""
+    """[1, L*D, G, G]: of one picture, layer by layer."""
     latents = source.latents([index])
     noise = torch.randn(latents.shape, generator=generator_for(0, "selection noise", index))
     queries = model.queries(model.add_noise(latents, noise, 0), 0, prompt)
-    return attention.summed_logits(model.features(queries), max(int(q.shape[2] ** 0.5) for q in queries))
+    side = max(int(q.shape[2] ** 0.5) for q in queries)
+    return torch.cat([attention.summed_logits([layer], side) for layer in model.features(queries)], 1)
 
 
 def test_pictures_seen_together_have_the_features_of_each(model, folder):
     source = training.LatentSource(model, load_folder(folder))
     tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
-    look = choosing._Look(model, tokens, source, CONFIG, at_once=2)
+    look = choosing.Look(model, tokens, source, CONFIG, at_once=2)
     alone = torch.cat([look.features([index]) for index in (3, 0, 4)])
     np.testing.assert_allclose(look.features([3, 0, 4]), alone, atol=1e-4 * alone.abs().max())
     wanted = features_by_hand(model, source, 3, tokens.mean(0)[None])
