@@ -143,8 +143,8 @@ class Bench:
         file, clock = (self.args.cache / f"{self.stem}_{name}.{end}" for end in ("safetensors", "seconds"))
         if not file.exists():
             start = time.process_time()
-            learning = config.replace(selection_images=1, refine_images=0)
-            train(self.backbone, self.fit.images, learning).tokens.save(file)
+            plain = config.replace(selection_images=1, refine_images=0)
+            train(self.backbone, self.fit.images, plain).tokens.save(file)
             clock.write_text(str(time.process_time() - start))
         start = time.process_time()
         chosen = train(self.backbone, self.fit.images, config.replace(steps=0), start=KeypointTokens.load(file)).tokens

@@ -45,7 +45,8 @@ def refine_candidates(position: torch.Tensor, places: Places) -> tuple[torch.Ten
         if fit is not None:
             position = coarse.locate(fit.tokens())[0][:, None]
         fit = _fit([(coarse, position)], spread, fit)
-    return coarse.locate_in_views(fit.tokens()), fit.missed
+    missed, _ = _measure(*_aims([(coarse, position)]), fit.tokens())
+    return coarse.locate_in_views(fit.tokens()), missed
 
 
 def refine(position: torch.Tensor, places: Places, *more: Places, occluded: Places | None = None) -> torch.Tensor:
@@ -80,10 +81,10 @@ def _spread(groups: Sequence[Places]) -> torch.Tensor:
 
 
 class _Fit:
-    """Tokens [K, D] in coordinates in which features have unit variance (white), and how well they fit."""
+    """Tokens [K, D] in coordinates in which features have unit variance (white)."""
 
-    def __init__(self, white: torch.Tensor, spread: torch.Tensor, missed: torch.Tensor):
-        self.white, self.spread, self.missed = white, spread, missed
+    def __init__(self, white: torch.Tensor, spread: torch.Tensor):
+        self.white, self.spread = white, spread
 
     def tokens(self) -> torch.Tensor:
         """[K, D]"""
@@ -91,7 +92,7 @@ class _Fit:
 
     def moved_to(self, spread: torch.Tensor) -> _Fit:
         """The same tokens in the coordinates of another spread."""
-        return _Fit(self.tokens() @ spread, spread, self.missed)
+        return _Fit(self.tokens() @ spread, spread)
 
 
 def _coloured(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
@@ -99,12 +100,34 @@ def _coloured(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve_triangular(spread.T, white.T, upper=True).T
 
 
+def _aims(
+    pairs: Sequence[tuple[Places, torch.Tensor]],
+) -> tuple[list[tuple[Places, torch.Tensor, torch.Tensor]], torch.Tensor]:
+    """(places, targets [I, V, P, K], weights [I, V, K]) of (places, positions [I, V', K, 2]), and all weight [K]."""
+    aims = [(places, *places.targets(position)) for places, position in pairs]
+    return aims, sum(weight.sum((0, 1)) for _, _, weight in aims).clamp(min=1e-6)
+
+
+def _measure(
+    aims: Sequence[tuple[Places, torch.Tensor, torch.Tensor]], whole: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean negative log-likelihood [K] of `_aims` under tokens [K, D], and its gradient [K, D] in them."""
+    missed, gradient = torch.zeros(len(tokens)), torch.zeros_like(tokens)
+    for places, target, weight in aims:
+        for some, features in places.chunks():
+            aim = target[some].flatten(0, 1).to(features)  # [s, P, K]
+            counts = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
+            log = places.log_likelihood(some, features, tokens)  # [s, P, K]
+            missed -= ((aim * log).sum(1, keepdim=True) * counts).sum((0, 1)).cpu()
+            wrong = (log.exp() - aim) * counts
+            gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
+    return missed, gradient
+
+
 def _fit(pairs: Sequence[tuple[Places, torch.Tensor]], spread: torch.Tensor, start: _Fit | None) -> _Fit:
     """Tokens of largest penalised likelihood of (places, positions [I, V', K, 2]), by L-BFGS."""
-    aims = [(places, *places.targets(position)) for places, position in pairs]  # [I, V, P, K], [I, V, K]
-    whole = sum(weight.sum((0, 1)) for _, _, weight in aims).clamp(min=1e-6)  # [K]
-    count = len(whole)
-    white = (torch.zeros(count, len(spread)) if start is None else start.white.clone()).requires_grad_(True)
+    aims, whole = _aims(pairs)
+    white = (torch.zeros(len(whole), len(spread)) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [white],
         max_iter=_FIRST if start is None else _LATER,
@@ -113,26 +136,11 @@ def _fit(pairs: Sequence[tuple[Places, torch.Tensor]], spread: torch.Tensor, sta
         line_search_fn="strong_wolfe",
     )
 
-    def measure(with_gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean negative log-likelihood [K], and its gradient [K, D] in the tokens."""
-        tokens = _coloured(white.detach(), spread)
-        missed, gradient = torch.zeros(count), torch.zeros(count, len(spread))
-        for places, target, weight in aims:
-            for some, features in places.chunks():
-                aim = target[some].flatten(0, 1).to(features)  # [s, P, K]
-                counts = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
-                log = places.log_likelihood(some, features, tokens)  # [s, P, K]
-                missed -= ((aim * log).sum(1, keepdim=True) * counts).sum((0, 1)).cpu()
-                if with_gradient:
-                    wrong = (log.exp() - aim) * counts
-                    gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
-        return missed, gradient
-
     def closure() -> torch.Tensor:
-        missed, gradient = measure(True)
+        missed, gradient = _measure(aims, whole, _coloured(white.detach(), spread))
         plain = torch.linalg.solve_triangular(spread, gradient.T, upper=False).T
         white.grad = plain + 2 * PENALTY * white.detach()
         return missed.sum() + PENALTY * white.detach().square().sum()
 
     optimizer.step(closure)
-    return _Fit(white.detach(), spread, measure(False)[0])
+    return _Fit(white.detach(), spread)
