@@ -178,6 +178,7 @@ def _look_under_shapes(look: Look, kept: _Kept, pictures: int, count: Callable[[
             if len(kept.occluded_mirrored) < len(kept.mirrored):
                 look.keep(kept.occluded_mirrored, index, look.occluded(index, kept.occluded_mirrored.theta)[0])
         count(1)
+    count(pictures - len(kept.indices[:pictures]))  # those that found no room
 
 
 def _choose_refined(

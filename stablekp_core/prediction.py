@@ -150,14 +150,12 @@ class Peers:
         away = (xy.double().cpu() - self.mean - 0.5).flatten(1)  # [B, 2K]
         error = (width.double().cpu() ** 2 / 4 + BLUR**2).repeat_interleave(2, 1)  # [B, 2K]
         known = usual + torch.diag_embed(error)  # [B, 2K, 2K]
-        n, p = self.images, 2 * (count - 1)
-        more = (n + p) / max(n - p, 1)  # as in `_usual`
         mean, covariance = torch.zeros(rows, count, 2), torch.zeros(rows, count, 2, 2)
         for k in range(count):
             own, others = slice(2 * k, 2 * k + 2), [i for i in range(2 * count) if i // 2 != k]
             gain = torch.linalg.solve(known[:, others][:, :, others], usual[others, own].expand(rows, -1, -1))
             mean[:, k] = (gain.transpose(1, 2) @ away[:, others, None])[..., 0].float() + self.mean[k] + 0.5
-            covariance[:, k] = more * (usual[own, own] - usual[own, others] @ gain).float()
+            covariance[:, k] = self._new_images * (usual[own, own] - usual[own, others] @ gain).float()
         return mean.to(xy), covariance.to(xy)
 
     def disagreement(self, xy: torch.Tensor) -> torch.Tensor:
@@ -165,13 +163,18 @@ class Peers:
         away = (_centred(xy.double().cpu()) - self.mean).flatten(1)  # [B, 2K]
         return (self._against @ away.T[None]).norm(dim=1).T.to(xy)
 
+    @property
+    def _new_images(self) -> float:
+        """How many times larger squared errors of prediction are on new images: (n + p) / (n - p) times those on the n
+        images that p numbers were fitted to (Akaike's final prediction error)."""
+        n, p = self.images, 2 * (len(self.mean) - 1)
+        return (n + p) / max(n - p, 1)
+
     @cached_property
     def _usual(self) -> torch.Tensor:
-        """float64 [K]: the distance of `disagreement` that is usual for each point. Its square is (n + p) / (n - p)
-        times that on the n images that p numbers were fitted to (Akaike's final prediction error)."""
-        n, p = self.images, 2 * (len(self.mean) - 1)
+        """float64 [K]: the distance of `disagreement` that is usual for each point."""
         spread = self._against @ self.covariance.double() @ self._against.transpose(1, 2)  # [K, 2, 2]
-        return (spread.diagonal(dim1=1, dim2=2).sum(-1) * (n + p) / max(n - p, 1)).sqrt()
+        return (spread.diagonal(dim1=1, dim2=2).sum(-1) * self._new_images).sqrt()
 
     def agreement(self, xy: torch.Tensor) -> torch.Tensor:
         """[B, K] in [0, 1]: how well each point of xy [B, K, 2] fits the others, exp(-d^2 / (2 s^2)) of its distance d

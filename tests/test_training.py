@@ -561,7 +561,9 @@ def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
     assert kept == [3] * 3 + [1] * 2 + [4] * 5
     kept.clear()
     monkeypatch.setattr(choosing, "FEATURE_BYTES", 1)
-    tokens = train(model, load_folder(folder), CONFIG.replace(steps=0)).tokens
+    seen = []
+    tokens = train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a)).tokens
+    assert seen == [(i + 1, 10) for i in range(10)]
     assert kept == [3] and tokens.refined.isfinite().all() and tokens.peers.images == 1
 
 
