@@ -79,7 +79,7 @@ def most_gaussian(maps: torch.Tensor, count: int, sigma: float) -> torch.Tensor:
     size = maps.shape[-1]
     flat = maps.flatten(1)
     peak = flat.argmax(1)
-    along = torch.arange(size, dtype=torch.float32)
+    along = torch.arange(size, dtype=torch.float32, device=maps.device)
     y, x = (peak // size).float(), (peak % size).float()
     distance = (along[None, :, None] - y[:, None, None]) ** 2 + (along[None, None] - x[:, None, None]) ** 2
     g = torch.exp(-distance / (2 * sigma**2)).flatten(1) + 1e-5  # [N, R*R]
@@ -111,6 +111,7 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
     theta [B, 2, 3], noise [2B, 4, h, w] (pictures first). The losses are those of the preset "reference".
     """
     b, total = len(pictures), 0.0
+    pictures, theta = pictures.to(backbone.device), theta.to(backbone.device)
     for i in range(b):
         picture = pictures[i : i + 1]
         view = transforms.warp(picture, theta[i : i + 1])
@@ -141,6 +142,7 @@ def detect(backbone, tokens, chosen, picture, theta, noise, timestep: int, size:
     """Averaged maps [K, R, R] of one picture [1, 3, S, S]: a VAE and a UNet pass of batch 1 per view of theta
     [V, 2, 3], all N tokens' maps each; noise [V, 4, h, w]."""
     total, seen = 0.0, 0.0
+    picture, theta = picture.to(backbone.device), theta.to(backbone.device)
     for v in range(len(theta)):
         latents = backbone.encode(transforms.warp(picture, theta[v : v + 1]))
         noisy = backbone.add_noise(latents, noise[v : v + 1], timestep)

@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> None:
     report |= {
         "seconds_total": time.perf_counter() - started,
         "peak_rss_mb": peak_rss_mb(),
-        "device": "cpu",
-        "dtype": "float32",
+        "device": backbone.device.type,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }

@@ -126,8 +126,8 @@ class OccluderNet:
         pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps))
         with torch.enable_grad():
             for some in order.split(at_once):
-                x = _pooled(torch.cat([views[i] for i in some]).to(device, torch.float32))
-                aim = _pooled(torch.cat([covered[i] for i in some]).to(device, torch.float32))
+                x = _pooled(torch.cat([views[i] for i in some]).to(device).float())
+                aim = _pooled(torch.cat([covered[i] for i in some]).to(device).float())
                 x = (x - mean[:, None, None]) / spread[:, None, None]
                 loss = F.binary_cross_entropy_with_logits(net._logits(x), aim)
                 optimizer.zero_grad()

@@ -36,7 +36,7 @@ class Places:
 
     def add(self, features: torch.Tensor, area: torch.Tensor | None = None) -> None:
         """Keep one more picture: features [V, D, G, G]; area [V, 1, G, G] in [0, 1]: how much each place counts."""
-        self._features.append(features.to("cpu", torch.float16))
+        self._features.append(features.half().cpu())
         self._open = None
         if area is not None:
             self._area.append(area.flatten(2).transpose(1, 2).clamp(min=1e-6).log().cpu())
@@ -87,7 +87,7 @@ class Places:
         step, opened = max(1, _CHUNK // self._features[0].numel()) if len(self) else 1, []
         for start in range(0, len(self), step):
             some = slice(start, start + step)
-            features = torch.cat(self._features[some]).to(self.device, torch.float32)
+            features = torch.cat(self._features[some]).to(self.device).float()  # half the bytes travel
             chunk = some, features.flatten(2).transpose(1, 2).contiguous()
             if self.nbytes <= _OPEN:
                 opened.append(chunk)

@@ -109,3 +109,10 @@ def test_counted_memory(bench):
 def test_product_takes_less_memory(bench):
     numbers = bench("memory").map_memory(40, 96)
     assert numbers["ratio"] > 4
+
+
+def test_a_whole_run_is_timed_stage_by_stage(bench, backbone):
+    config = TrainConfig(keypoints=3, tokens=12, candidates=6, map_size=16, sigma=1.0, batch_size=2, image_size=16)
+    found = bench("whole").measure(backbone, config, pictures=4, steps=2, detected=2)
+    assert found["pictures"] == 4 and found["made_smaller"] == [] and found["held_gib"] is None
+    assert all(found[stage] > 0 for stage in ("first_step_s", "step_s", "look_s", "fit_s", "detect_s"))

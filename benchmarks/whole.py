@@ -1,0 +1,91 @@
+"""A whole run at Stable Diffusion 1.5's shape with random weights: seconds of every stage, and the memory it takes.
+
+    python benchmarks/whole.py --device cuda --dtype bf16              # the default preset, 250 pictures
+    python benchmarks/whole.py --device cuda --dtype bf16 --card 6     # no more memory than a card of 6 GiB has
+
+Some steps of learning, then what follows it (looking at the training pictures, fitting the tokens to them) as `train`
+does it, then detection. How long that takes does not depend on what the weights have learned; what is found does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+from models import demo, random_sd15
+
+from stablekp_core import synthetic
+from stablekp_core.arrangement import arrange
+from stablekp_core.choosing import choose_tokens
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection import detect
+from stablekp_core.images import ImageSet
+from stablekp_core.training import Trainer
+
+
+def measure(backbone, config: TrainConfig, pictures: int, steps: int, detected: int = 4) -> dict:
+    """Seconds of a step (median, without the first), of looking at pictures, of the fits after it, and of detection per
+    picture; what had to be made smaller for want of memory; on CUDA the most memory held, GiB."""
+    images = ImageSet.from_arrays([synthetic.render("faces", i, 128, "wild").image for i in range(pictures)])
+    device, made_smaller = backbone.device.type, []
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    trainer, times = Trainer(backbone, images, config, notice=made_smaller.append), []
+    for _ in range(steps):
+        start = now()
+        trainer.run_step()
+        times.append(now() - start)
+    trainer.check_finite()
+    start, looked = now(), []
+    choice = choose_tokens(
+        backbone,
+        trainer.tokens.detach(),
+        trainer.source,
+        config,
+        2 * trainer.micro_batch,
+        lambda done, of: looked.append(time.perf_counter()),
+    )
+    chosen = now()
+    detect(backbone, trainer.result(choice), list(images)[:detected], DetectConfig())
+    end = now()
+    return {
+        "pictures": pictures,
+        "first_step_s": times[0],
+        "step_s": statistics.median(times[1:] or times),
+        "look_s": looked[-1] - start,
+        "fit_s": chosen - looked[-1],
+        "detect_s": (end - chosen) / detected,
+        "made_smaller": made_smaller,
+        "held_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else None,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=("sd15", "demo"), default="sd15")
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--card", type=float, help="GiB of GPU memory that may be taken (all)")
+    parser.add_argument("--pictures", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=12, help="of learning, of which the first does not count")
+    args = parser.parse_args()
+    if args.card is not None:
+        if args.device != "cuda":
+            parser.error("--card limits the memory of a GPU; it needs --device cuda.")
+        has = torch.cuda.get_device_properties(0).total_memory / 2**30
+        torch.cuda.set_per_process_memory_fraction(min(1.0, args.card / has))
+    backbone = {"sd15": random_sd15, "demo": demo}[args.model](args.dtype, args.device)
+    if args.model == "sd15":
+        arrange(backbone.unet, backbone.vae, backbone.device, backbone.dtype)
+    print(json.dumps(measure(backbone, TrainConfig(), args.pictures, args.steps), indent=1))
+
+
+if __name__ == "__main__":
+    main()
