@@ -204,6 +204,6 @@ def confidence_text(points, other_model: str = "") -> str:
         if (points.image_index == image).sum() > 1:
             name += f", figure {int((points.image_index[:row] == image).sum())}"
         line = f"{name}: mean {confidence.mean():.2f}" + (f"; unsure: {tail}" if tail else "")
-        hidden = [f"{points.names[k]} {h:.2f}" for k, h in enumerate(points.hidden[row]) if h >= 0.5]
+        hidden = [f"{points.names[k]} {points.hidden[row, k]:.2f}" for k in np.flatnonzero(points.is_hidden[row])]
         lines.append(line + (f"; hidden: {', '.join(hidden)}" if hidden else ""))
     return "\n".join(lines)

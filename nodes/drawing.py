@@ -88,7 +88,11 @@ def _inputs() -> list:
             tooltip="What is drawn on; image needs the images connected. The hint styles are always on "
             "black.",
         ),
-        io.Boolean.Input("dots", default=True, tooltip="A dot at each keypoint."),
+        io.Boolean.Input(
+            "dots",
+            default=True,
+            tooltip="A dot at each keypoint; on an image, one with a dark middle where the keypoint is hidden.",
+        ),
         io.Boolean.Input("numbers", default=True, tooltip="Its number beside it."),
         io.Boolean.Input("lines", default=True, tooltip="The skeleton, where the keypoints have one."),
         io.Float.Input(
@@ -189,6 +193,7 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
             rows.xy * (target / own),
             confidence,
             canvas=options["canvas"],
+            hidden=rows.is_hidden if options["canvas"] == "image" else None,
             dots=options["dots"],
             numbers=options["numbers"],
             lines=options["lines"],

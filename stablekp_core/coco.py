@@ -41,7 +41,7 @@ def _annotation(keypoints: Keypoints, row: int, threshold: float) -> dict[str, A
     from .keypoints import short_float
 
     xy, confidence, hidden = keypoints.xy[row], keypoints.confidence[row], keypoints.hidden[row]  # [K, 2], [K], [K]
-    v = np.where((confidence >= threshold) & (hidden < 0.5), 2, 1) * (confidence > 0)
+    v = np.where((confidence >= threshold) & ~keypoints.is_hidden[row], 2, 1) * (confidence > 0)
     points = [(short_float(x), short_float(y), int(seen)) for (x, y), seen in zip(xy, v, strict=True)]
     box = [0.0, 0.0, 0.0, 0.0]
     if v.any():

@@ -211,7 +211,10 @@ def draw(args: argparse.Namespace) -> None:
     for file, picture in _readable(rows_of):
         canvas, count = args.canvas, count + 1
         for row in rows_of[file]:
-            picture = drawing.draw_keypoints(picture, found.xy[row], found.confidence[row], canvas=canvas, **how)
+            hidden = found.is_hidden[row] if args.canvas == "image" else None
+            picture = drawing.draw_keypoints(
+                picture, found.xy[row], found.confidence[row], canvas=canvas, hidden=hidden, **how
+            )
             canvas = "image"  # the next instance goes over this one
         name = file.stem if stems[file.stem] == 1 else file.name  # a.jpg beside a.png
         save_picture(args.output / f"{name}.png", picture)

@@ -44,6 +44,7 @@ def draw_keypoints(
     confidence: np.ndarray | None = None,
     *,
     canvas: str = "image",
+    hidden: np.ndarray | None = None,
     dots: bool = True,
     numbers: bool = True,
     lines: bool = True,
@@ -58,17 +59,18 @@ def draw_keypoints(
 ) -> np.ndarray:
     """Keypoints over a picture, or on black or white; a new uint8 RGB [H, W, 3].
 
-    image: uint8 RGB [H, W, 3], or None for an empty canvas of `size`. xy: [K, 2] pixels of the image, or [P,
-    K, 2] for several figures. confidence: [K] or [P, K] in [0, 1], or None for all sure; points under
-    `threshold`, or at exactly 0 (missing), are hidden together with their lines. canvas: "image", "black" or
-    "white". size: (width, height) of the result, by default the image's; the points scale along. skeleton:
-    0-based pairs joined by lines. width: line width in pixels of the result, None to follow its size; dots
-    grow with it. which: keypoints to draw, None for all; they keep their numbers. colors: K RGB
-    colours, empty for the palette. labels: K texts in place of the numbers. outline: thin dark edge around
-    dots and lines, so that they show on anything.
+    image: uint8 RGB [H, W, 3], or None for an empty canvas of `size`. xy: [K, 2] pixels of the image, or [P, K,
+    2] for several figures. confidence: [K] or [P, K] in [0, 1], or None for all sure; points under `threshold`,
+    or at exactly 0 (missing), are left out together with their lines. canvas: "image", "black" or "white".
+    hidden: bool [K] or [P, K], points that something hides; their dots get a dark middle. size: (width, height)
+    of the result, by default the image's; the points scale along. skeleton: 0-based pairs joined by lines.
+    width: line width in pixels of the result, None to follow its size; dots grow with it. which: keypoints to
+    draw, None for all; they keep their numbers. colors: K RGB colours, empty for the palette. labels: K texts
+    in place of the numbers. outline: thin dark edge around dots and lines, so that they show on anything.
     """
     xy, confidence = _check_points(xy, confidence)
     result, scale = _canvas(image, canvas, size)
+    hidden = _check_hidden(hidden, confidence.shape)
     count = xy.shape[1]
     colors = tuple(colors) or palette(count)
     if len(colors) != count or (labels is not None and len(labels) != count):
@@ -94,6 +96,8 @@ def draw_keypoints(
             if outline:
                 disc(result, points[figure, k], radius + max(1.0, 0.3 * radius), DARK)
             disc(result, points[figure, k], radius, colors[k])
+            if hidden is not None and hidden[figure, k]:
+                disc(result, points[figure, k], 0.55 * radius, DARK)
     for label in placed:
         put_text(result, label.text, label.corner, height, LIGHT, outline=True)
     return result
@@ -115,6 +119,18 @@ def _check_points(xy: Any, confidence: Any) -> tuple[np.ndarray, np.ndarray]:
     if not (np.isfinite(xy).all() and np.isfinite(confidence).all()):
         raise KeypointError("a point to draw is not finite; mark a missing point by confidence 0.")
     return (xy[None], confidence[None]) if xy.ndim == 2 else (xy, confidence)
+
+
+def _check_hidden(hidden: Any, shape: tuple[int, int]) -> np.ndarray | None:
+    if hidden is None:
+        return None
+    hidden = np.atleast_2d(np.asarray(hidden, dtype=bool))
+    if hidden.shape != shape:
+        raise KeypointError(
+            f"hidden has shape {list(hidden.shape)}, but there are {shape[0]} figures of {shape[1]} keypoints; "
+            "give one value for each point."
+        )
+    return hidden  # [P, K]
 
 
 def _chosen(which: Sequence[int] | None, count: int) -> np.ndarray:

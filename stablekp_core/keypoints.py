@@ -87,6 +87,11 @@ class Keypoints:
         """K."""
         return self.xy.shape[1]
 
+    @property
+    def is_hidden(self) -> np.ndarray:
+        """bool [B, K]: points that something in front hides more likely than not."""
+        return self.hidden >= 0.5
+
     # Choosing
 
     def select(self, indices: Sequence[int]) -> Keypoints:

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_draw(place, detected, tmp_path, capsys):
     assert (bare == 0).mean() > 0.5
     assert run("draw", place / "pictures", detected, tmp_path / "sheet", "--sheet", "--which", 0, 2) == 0
     assert [p.name for p in (tmp_path / "sheet").iterdir()] == ["sheet.jpg"]
+
+
+def test_draw_marks_hidden_points_on_pictures(place, tmp_path):
+    name = "picture1.png"
+    side = Image.open(place / "pictures" / name).size
+    found = Keypoints(np.array([[[10.0, 10.0]]]), np.ones((1, 1)), np.array([side]), images=(name,))
+    for hidden in (0.0, 0.9):
+        (tmp_path / "k.json").write_text(replace(found, hidden=np.array([[hidden]])).to_json())
+        for canvas in ("image", "black"):
+            out = tmp_path / f"{canvas}{hidden}"
+            assert run("draw", place / "pictures", tmp_path / "k.json", out, "--canvas", canvas) == 0
+    for canvas, marked in (("image", True), ("black", False)):
+        plain, other = ((tmp_path / f"{canvas}{h}" / name).read_bytes() for h in (0.0, 0.9))
+        assert (plain != other) == marked
 
 
 def write_keypoints(path, images, rows_of_image=None):

@@ -149,6 +149,17 @@ def test_threshold_missing_points_and_which_hide_points_and_their_lines():
     assert not changed(black(xy, skeleton=skeleton, lines=False), 0)[20, 60]
 
 
+def test_dots_of_hidden_points_have_a_dark_middle():
+    xy = [[20, 20], [100, 100]]
+    plain, marked = black(xy, width=6), black(xy, width=6, hidden=[False, True])
+    assert (plain[:60] == marked[:60]).all()
+    assert tuple(plain[100, 100]) == palette(2)[1] and max(marked[100, 100]) < 40
+    assert tuple(marked[100, 106]) == palette(2)[1]  # the ring
+    two = np.array([xy, xy]) + np.array([0, 4])[:, None, None]
+    several = black(two, width=6, hidden=[[True, False], [False, True]])
+    assert max(several[104, 104]) < 40 and tuple(several[24, 24]) == palette(2)[0]
+
+
 def test_canvases_and_sizes():
     image = picture(100, 200)
     xy = [[50.0, 25.0]]
@@ -220,6 +231,7 @@ def test_points_outside_and_far_away_are_harmless():
         (lambda: draw_keypoints(picture(), [1, 1]), "shape"),
         (lambda: draw_keypoints(picture(), [[1, np.nan]]), "not finite"),
         (lambda: draw_keypoints(picture(), [[1, 1]], [1, 1]), "confidence of shape"),
+        (lambda: draw_keypoints(picture(), [[1, 1]], hidden=[True, False]), "1 figures of 1 keypoints"),
         (lambda: draw_keypoints(None, [[1, 1]]), "no image"),
         (lambda: draw_keypoints(None, [[1, 1]], canvas="black"), "no image"),
         (lambda: draw_keypoints(None, [[1, 1]], canvas="black", size=(0, 5)), "0x5"),

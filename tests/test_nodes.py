@@ -530,6 +530,18 @@ def test_each_instance_is_drawn_on_its_image(pack):
     assert lit[0, 10, 10] and lit[0, 10, 50] and not lit[0, 30, 30] and lit[1, 30, 30]
 
 
+def test_hidden_points_are_marked_on_images_and_not_on_hints(pack):
+    where = dict(xy=np.array([[[40.0, 20.0]]]), confidence=np.ones((1, 1)), sizes=np.array([[80, 40]]))
+    images = [torch.full((1, 200, 400, 3), 0.5)]
+    for canvas, marked in (("image", True), ("black", False)):
+        seen, hidden = (
+            drawn(pack, Keypoints(**where, hidden=np.array([[h]])), images, canvas=canvas, line_width=6.0)[0]
+            for h in (0.4, 0.6)
+        )
+        assert seen[0, 100, 200].max() > 0.3
+        assert (hidden[0, 100, 200].max() < 0.2) == marked and bool((seen != hidden).any()) == marked
+
+
 def test_hint_styles_are_the_cores_pictures(pack):
     from stablekp_core.drawing import draw_ap10k, draw_openpose, draw_scribble
 
