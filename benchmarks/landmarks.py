@@ -147,19 +147,24 @@ def animation(frames: int, seed: int) -> tuple[ImageSet, np.ndarray]:
     return ImageSet.from_arrays(pictures), np.stack(joints)
 
 
+def lag(named: np.ndarray, joints: np.ndarray) -> int:
+    """By how many frames later joints fit the true ones best; both [T, L, 2] pixels."""
+    errors = [percent(np.roll(named, -late, 0)[9:-9], joints[9:-9]) for late in range(-3, 4)]
+    return int(np.argmin(errors)) - 3
+
+
 def video_quality(found: Keypoints, landmarks, joints: np.ndarray) -> dict:
     """Jitter of the keypoints, and error of the joints made of them, raw and smoothed."""
-    raw = percent(landmarks.apply(found).xy, joints)
-    result = {"frames": len(found), "error_raw": round(raw, 3)}
+    raw = landmarks.apply(found).xy
+    result = {"frames": len(found), "error_raw": round(percent(raw, joints), 3), "lag_raw_frames": lag(raw, joints)}
     for method in ("savitzky-golay", "one-euro"):
         done = smooth_keypoints(found, method)
         named = landmarks.apply(done.keypoints).xy
-        errors = [percent(np.roll(named, -lag, 0)[9:-9], joints[9:-9]) for lag in range(-3, 4)]
         result[method] = {
             "jitter_before": round(done.jitter_before, 3),
             "jitter_after": round(done.jitter_after, 3),
             "error": round(percent(named, joints), 3),
-            "lag_frames": int(np.argmin(errors)) - 3,
+            "lag_frames": lag(named, joints),
         }
     return result
 
@@ -240,7 +245,7 @@ def table(result: dict) -> str:
         v = video[method]
         lines.append(
             f"video, {method}: jitter {v['jitter_before']:.2f} -> {v['jitter_after']:.2f} px/frame^2, error "
-            f"{video['error_raw']:.2f} -> {v['error']:.2f} %, lag {v['lag_frames']} frames"
+            f"{video['error_raw']:.2f} -> {v['error']:.2f} %, lag {video['lag_raw_frames']} -> {v['lag_frames']} frames"
         )
     return "\n".join(lines)
 

@@ -31,6 +31,7 @@ MAIN_CLASS, OTHER_CLASS = "dolls", "faces"
 SETTINGS = dict(
     keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=64, occluded_views=2
 )
+STEPS, OTHER_STEPS = 80, 40
 VIEWS = 2
 
 
@@ -141,6 +142,3 @@ def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-STEPS, OTHER_STEPS = 80, 40
