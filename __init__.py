@@ -34,9 +34,7 @@ def _inside_comfyui() -> bool:
     if importlib.util.find_spec("comfy_api") is None:
         return False
     if importlib.util.find_spec("comfy_api.latest") is None:
-        logging.error(
-            "[Stable Keypoints] this ComfyUI is too old for the pack; ComfyUI 0.8.0 or newer is needed."
-        )
+        logging.error("[Stable Keypoints] this ComfyUI is too old for the pack; ComfyUI 0.8.0 or newer is needed.")
         return False
     return True
 

@@ -23,16 +23,19 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core import synthetic, synthetic_figures  # noqa: E402
-from stablekp_core.backbone import load_backbone  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection import detect  # noqa: E402
-from stablekp_core.evaluation import ABLATIONS  # noqa: E402
-from stablekp_core.images import ImageSet  # noqa: E402
-from stablekp_core.metrics import mean_l2_percent, pck  # noqa: E402
-from stablekp_core.regression import fit_regression  # noqa: E402
-from stablekp_core.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.training import train  # noqa: E402
+from stablekp_core.detection.detector import detect  # noqa: E402
+from stablekp_core.evaluation.metrics import mean_l2_percent, pck  # noqa: E402
+from stablekp_core.evaluation.protocol import ABLATIONS  # noqa: E402
+from stablekp_core.evaluation.regression import fit_regression  # noqa: E402
+from stablekp_core.images.image_set import ImageSet  # noqa: E402
+from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.synthetic import (
+    figures,  # noqa: E402
+    generator,
+)
+from stablekp_core.training.trainer import train  # noqa: E402
 
 SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 30)}
 TEST = 200
@@ -89,7 +92,7 @@ class Pictures:
     """Generated pictures number `first` to `first` + `count` of a class and variant, with joints in the unit square."""
 
     def __init__(self, kind: str, variant: str, first: int, count: int):
-        self.samples = [synthetic.render(kind, first + i, 128, variant) for i in range(count)]
+        self.samples = [generator.render(kind, first + i, 128, variant) for i in range(count)]
         self.images = ImageSet.from_arrays([s.image for s in self.samples])
         self.joints = np.stack([s.joints / 128 for s in self.samples])
         self.visible = np.stack([s.visible for s in self.samples])
@@ -186,7 +189,7 @@ def score(kind: str, fit: Pictures, test: Pictures, labelled: int, points, found
 
 def landmark_sides(kind: str) -> list[tuple[int, int]]:
     """(left, right) landmark pairs, by their names."""
-    names = synthetic_figures.landmark_names(kind)
+    names = figures.landmark_names(kind)
     other = {name: name.replace("left", "right") for name in names if "left" in name}
     return [(names.index(left), names.index(right)) for left, right in other.items()]
 
@@ -270,7 +273,7 @@ def report(cache: Path, folder: Path, kind: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--class", dest="kind", choices=synthetic_figures.KINDS, default="dolls")
+    parser.add_argument("--class", dest="kind", choices=figures.KINDS, default="dolls")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

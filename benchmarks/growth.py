@@ -8,8 +8,8 @@ from memory import map_memory, product_maps
 from models import demo, map_inputs
 
 from stablekp_core.config import TrainConfig
-from stablekp_core.images import ImageSet
-from stablekp_core.training import Trainer
+from stablekp_core.images.image_set import ImageSet
+from stablekp_core.training.trainer import Trainer
 
 
 def measure_growth(seconds, device: str, repeats: int) -> dict:

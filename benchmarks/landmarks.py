@@ -23,18 +23,21 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core import synthetic, synthetic_figures  # noqa: E402
-from stablekp_core.backbone import load_backbone  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection import detect  # noqa: E402
-from stablekp_core.images import ImageSet  # noqa: E402
-from stablekp_core.keypoints import Keypoints  # noqa: E402
-from stablekp_core.landmarks import fit_landmark_map  # noqa: E402
-from stablekp_core.regression import fit_regression  # noqa: E402
-from stablekp_core.skeleton import discover_skeleton, spanning_tree  # noqa: E402
-from stablekp_core.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.tracking import smooth_keypoints  # noqa: E402
-from stablekp_core.training import train  # noqa: E402
+from stablekp_core.detection.detector import detect  # noqa: E402
+from stablekp_core.evaluation.regression import fit_regression  # noqa: E402
+from stablekp_core.images.image_set import ImageSet  # noqa: E402
+from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
+from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.pose.fitting import fit_landmark_map  # noqa: E402
+from stablekp_core.pose.skeleton import discover_skeleton, spanning_tree  # noqa: E402
+from stablekp_core.synthetic import (
+    figures,  # noqa: E402
+    generator,
+)
+from stablekp_core.training.trainer import train  # noqa: E402
+from stablekp_core.video.smoothing import smooth_keypoints  # noqa: E402
 
 SIDE, KIND, VARIANT = 128, "dolls", "standard"
 LABELS = (5, 10, 20, 50, 100, 200)
@@ -43,18 +46,18 @@ MANY = 30  # keypoints of the larger skeleton
 FIRST_POOL, FIRST_TEST = 10_000, 20_000
 #: For the small model; --tokens takes others.
 SETTINGS = dict(keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=50)
-#: Parts that touch each other, by the numbers of `synthetic_figures.DOLL_PARTS`.
+#: Parts that touch each other, by the numbers of `figures.DOLL_PARTS`.
 TOUCH = ((0, 1), (0, 2), (1, 2), (0, 3), (3, 4), (4, 5), (5, 6), (3, 7), (7, 8), (8, 9))
 TOUCH += ((3, 10), (10, 11), (11, 12), (3, 13), (13, 14), (14, 15), (10, 13), (4, 0), (7, 0))
 #: The first random numbers of a doll are its proportions, which an animation keeps.
 PROPORTIONS = 9
 
 
-def dolls(first: int, count: int) -> tuple[ImageSet, Keypoints, list[synthetic.Sample]]:
+def dolls(first: int, count: int) -> tuple[ImageSet, Keypoints, list[generator.Sample]]:
     """(pictures, their joints, the samples) number `first` to `first` + `count`."""
-    samples = [synthetic.render(KIND, first + i, SIDE, VARIANT) for i in range(count)]
+    samples = [generator.render(KIND, first + i, SIDE, VARIANT) for i in range(count)]
     xy = np.stack([sample.joints for sample in samples])
-    names = synthetic_figures.landmark_names(KIND)
+    names = figures.landmark_names(KIND)
     joints = Keypoints(xy, np.ones(xy.shape[:2]), np.full((count, 2), SIDE), names)
     return ImageSet.from_arrays([sample.image for sample in samples]), joints, samples
 
@@ -89,22 +92,22 @@ def label_curve(pool: Keypoints, pool_joints, test: Keypoints, test_joints, labe
     return rows
 
 
-def skeleton_quality(found: Keypoints, samples: list[synthetic.Sample]) -> dict:
+def skeleton_quality(found: Keypoints, samples: list[generator.Sample]) -> dict:
     """How many discovered edges join points of the same or of touching parts, and how many edges of any tree over
     these points could: points on a hand and a torso alone have no such edge."""
     parts = usual_parts(found, samples)
-    pairs = {frozenset(pair) for pair in TOUCH} | {frozenset((p,)) for p in range(len(synthetic_figures.DOLL_PARTS))}
+    pairs = {frozenset(pair) for pair in TOUCH} | {frozenset((p,)) for p in range(len(figures.DOLL_PARTS))}
     near = np.array([[frozenset((a, b)) in pairs for a in parts] for b in parts])
     edges = discover_skeleton(found, extra=1.0).edges
     good, possible = (int(sum(near[edge] for edge in tree)) for tree in (edges, spanning_tree(near.astype(float))))
-    names = ["none" if part < 0 else synthetic_figures.DOLL_PARTS[part] for part in parts]
+    names = ["none" if part < 0 else figures.DOLL_PARTS[part] for part in parts]
     share = round(good / len(edges), 3)
     return {"edges": len(edges), "near": good, "share": share, "possible": possible, "parts": names}
 
 
-def usual_parts(found: Keypoints, samples: list[synthetic.Sample]) -> list[int]:
+def usual_parts(found: Keypoints, samples: list[generator.Sample]) -> list[int]:
     """The part that is nearest to each keypoint most often; -1 where that is mostly none within a tenth of the side."""
-    counts = np.zeros((found.num_keypoints, len(synthetic_figures.DOLL_PARTS) + 1))
+    counts = np.zeros((found.num_keypoints, len(figures.DOLL_PARTS) + 1))
     for row, sample in enumerate(samples):
         y, x = np.nonzero(sample.labels)
         away = np.hypot(*(found.xy[row, :, None] - np.stack([x, y], -1) - 0.5).transpose(2, 0, 1))  # [K, pixels]
@@ -129,12 +132,12 @@ def animation(frames: int, seed: int) -> tuple[ImageSet, np.ndarray]:
     rng = np.random.default_rng(seed)
     keys = rng.uniform(0.15, 0.85, (frames // 20 + 2, 64))
     keys[:, :PROPORTIONS] = keys[0, :PROPORTIONS]
-    colors = synthetic.COLORS[rng.permutation(len(synthetic.COLORS))]
+    colors = generator.COLORS[rng.permutation(len(generator.COLORS))]
     pictures, joints = [], []
     for t in range(frames):
         step, share = divmod(t / 20, 1)
         ease = 0.5 - 0.5 * np.cos(np.pi * share)
-        figure = synthetic_figures.doll(_Pose(keys[int(step)] * (1 - ease) + keys[int(step) + 1] * ease))
+        figure = figures.doll(_Pose(keys[int(step)] * (1 - ease) + keys[int(step) + 1] * ease))
         turn = 0.03 * np.sin(t / 15)
         figure = figure.transformed(np.array([[0.27, -turn], [turn, 0.27]]), np.array([0.5, 0.5]))
         canvas = Image.new("RGB", (3 * SIDE, 3 * SIDE), (108, 124, 116))
@@ -211,8 +214,7 @@ def main() -> None:
         "settings": {"steps": args.steps, "views": args.views, "seeds": args.seeds, "pictures": sizes},
         "labels": label_curve(pool, pool_joints, test, test_joints, LABELS, args.seeds),
         "skeleton": {
-            str(found.num_keypoints): skeleton_quality(found, pool_samples)
-            for found in (pool, find(pool_images, many))
+            str(found.num_keypoints): skeleton_quality(found, pool_samples) for found in (pool, find(pool_images, many))
         },
         "video": video_quality(clip, fit_landmark_map(pool, pool_joints), joints),
         "seconds": round(time.perf_counter() - start, 1),

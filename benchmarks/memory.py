@@ -19,11 +19,11 @@ from models import demo, map_inputs, random_sd15
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from stablekp_core import attention
+from stablekp_core.attention import token_maps
 from stablekp_core.config import TrainConfig
+from stablekp_core.images.affine import random_affine
 from stablekp_core.randomness import generator_for
-from stablekp_core.training import training_step
-from stablekp_core.transforms import random_affine
+from stablekp_core.training.trainer import training_step
 
 
 class LiveBytes(TorchDispatchMode):
@@ -76,8 +76,8 @@ def product_maps(queries, inputs, size: int) -> torch.Tensor:
         torch.matmul(q[0].unflatten(-1, (len(k), -1)).transpose(0, 1) * k.shape[-1] ** -0.5, k.transpose(-1, -2))[None]
         for q, k in zip(queries, inputs.keys, strict=True)
     ]
-    maps = attention.token_maps([x.detach() for x in logits], size)
-    return attention.chosen_maps(logits, maps, inputs.chosen[None])[0]
+    maps = token_maps.token_maps([x.detach() for x in logits], size)
+    return token_maps.chosen_maps(logits, maps, inputs.chosen[None])[0]
 
 
 def map_memory(tokens: int, size: int, device: str = "cpu") -> dict:

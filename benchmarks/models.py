@@ -10,7 +10,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core.backbone import DTYPES, Backbone, load_backbone  # noqa: E402
+from stablekp_core.backbone.backbone import Backbone  # noqa: E402
+from stablekp_core.backbone.devices import DTYPES  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 
 LAYERS = ((1280, 16), (1280, 16), (1280, 16), (640, 32))  # (channels, side) of the captured layers at 512 px
 HEADS, WIDTH = 8, 768

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core import losses, transforms  # noqa: E402
+from stablekp_core.images import affine  # noqa: E402
+from stablekp_core.training import losses
 
 
 def maps_from_features(features, to_q, keys, heads: int, size: int) -> torch.Tensor:
@@ -114,7 +115,7 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
     pictures, theta = pictures.to(backbone.device), theta.to(backbone.device)
     for i in range(b):
         picture = pictures[i : i + 1]
-        view = transforms.warp(picture, theta[i : i + 1])
+        view = affine.warp(picture, theta[i : i + 1])
         maps = []
         for x, eps in ((picture, noise[i : i + 1]), (view, noise[b + i : b + i + 1])):
             noisy = backbone.add_noise(backbone.encode(x), eps, config.timestep)
@@ -127,7 +128,7 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
             chosen = top[farthest_points(points, config.keypoints)]
             index = first[chosen].flatten(1).argmax(1)
             center = torch.stack([index // config.map_size, index % config.map_size], 1) + 0.5
-        picked, returned = first[chosen][None], transforms.unwarp(second[chosen][None], theta[i : i + 1])
+        picked, returned = first[chosen][None], affine.unwarp(second[chosen][None], theta[i : i + 1])
         loss = (
             config.localization_weight * losses.localization_loss(picked, center[None], config.sigma)
             + config.equivariance_weight * losses.equivariance_loss(picked, returned, None)
@@ -144,9 +145,9 @@ def detect(backbone, tokens, chosen, picture, theta, noise, timestep: int, size:
     total, seen = 0.0, 0.0
     picture, theta = picture.to(backbone.device), theta.to(backbone.device)
     for v in range(len(theta)):
-        latents = backbone.encode(transforms.warp(picture, theta[v : v + 1]))
+        latents = backbone.encode(affine.warp(picture, theta[v : v + 1]))
         noisy = backbone.add_noise(latents, noise[v : v + 1], timestep)
         maps = token_maps(backbone, noisy, timestep, tokens, size)[chosen]  # [K, R, R]
-        total = total + transforms.unwarp(maps[None], theta[v : v + 1])[0]
-        seen = seen + transforms.coverage(theta[v : v + 1], size)[0]
+        total = total + affine.unwarp(maps[None], theta[v : v + 1])[0]
+        seen = seen + affine.coverage(theta[v : v + 1], size)[0]
     return torch.where(seen > 1e-6, total / seen.clamp(min=1e-6), torch.zeros_like(total))

@@ -28,16 +28,19 @@ import scale_tables  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from stablekp_core import attention, synthetic, transforms  # noqa: E402
-from stablekp_core.backbone import Backbone, load_backbone  # noqa: E402
+from stablekp_core.attention import token_maps
+from stablekp_core.backbone.backbone import Backbone  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection import Detector  # noqa: E402
-from stablekp_core.images import load_folder, load_image, to_square  # noqa: E402
-from stablekp_core.scale_cluster import Pool, cluster  # noqa: E402
-from stablekp_core.scale_dataset import Report, detect_dataset  # noqa: E402
-from stablekp_core.scale_engine import find_rows, rss_mb  # noqa: E402
-from stablekp_core.scale_parts import part_bytes  # noqa: E402
-from stablekp_core.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.detection.detector import Detector  # noqa: E402
+from stablekp_core.images import affine  # noqa: E402
+from stablekp_core.images.image_set import load_folder, load_image, to_square  # noqa: E402
+from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.scale.cluster import Pool, cluster  # noqa: E402
+from stablekp_core.scale.dataset import Report, detect_dataset  # noqa: E402
+from stablekp_core.scale.engine import find_rows, rss_mb  # noqa: E402
+from stablekp_core.scale.parts import part_bytes  # noqa: E402
+from stablekp_core.synthetic import generator
 
 # The demo's settings: small maps and 200 tokens are what the small model is used with.
 TRAINING = TrainConfig(keypoints=10, tokens=200, map_size=64)
@@ -53,12 +56,12 @@ def random_tokens(backbone: Backbone, training: TrainConfig) -> KeypointTokens:
 def make_pictures(folder: Path, count: int) -> None:
     folder.mkdir(parents=True)
     for seed in range(count):
-        Image.fromarray(synthetic.render("dolls", seed).image).save(folder / f"{seed:06d}.png")
+        Image.fromarray(generator.render("dolls", seed).image).save(folder / f"{seed:06d}.png")
 
 
 def synthetic_photo(path: Path) -> None:
     """A JPEG of 1000 x 1000 pixels, the size of Human3.6M's frames."""
-    Image.fromarray(synthetic.render("dolls", 0, 1000).image).save(path, quality=90)
+    Image.fromarray(generator.render("dolls", 0, 1000).image).save(path, quality=90)
 
 
 def make_list(path: Path, folder: Path, rows: int) -> None:
@@ -146,13 +149,13 @@ def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str,
         for file in files:
             image = timed("decode", load_image, file)
             square, _ = timed("resize", detector.square, image)
-            warped = transforms.warp(square[None], detector.theta[:1])
+            warped = affine.warp(square[None], detector.theta[:1])
             latents = timed("vae_per_view", backbone.encode, warped)
             noisy = backbone.add_noise(latents, noise, 0)
             found = timed("unet_per_view", backbone.queries, noisy, 0, detector.embeddings)
             timed(
                 "maps_per_view",
-                lambda q: attention.token_maps(
+                lambda q: token_maps.token_maps(
                     backbone.logits(q, detector.embeddings), TRAINING.map_size, detector.chosen
                 ),
                 found,
@@ -298,9 +301,7 @@ def run(function, *arguments):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="small numbers, to see that it runs")
-    parser.add_argument(
-        "--output", type=Path, help="JSON (docs/results/scale.json; build/scale.json with --short)"
-    )
+    parser.add_argument("--output", type=Path, help="JSON (docs/results/scale.json; build/scale.json with --short)")
     parser.add_argument("--work", type=Path, help="folder for pictures and parts (a temporary one)")
     args = parser.parse_args()
     output = args.output or ROOT / ("build/scale.json" if args.short else "docs/results/scale.json")

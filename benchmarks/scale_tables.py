@@ -72,9 +72,7 @@ def plan(r: dict) -> str:
             total = images * views * view
             hours = (f"{total / (peak * 1e12 * SHARE) / 3600:,.0f}" for peak in GPUS.values())
             size = images * r["bytes_per_row"] / 1e9
-            lines.append(
-                f"| {name} | {views} | {total / 1e18:,.1f} | " + " | ".join(hours) + f" | {size:.1f} GB |"
-            )
+            lines.append(f"| {name} | {views} | {total / 1e18:,.1f} | " + " | ".join(hours) + f" | {size:.1f} GB |")
     return "\n".join(lines)
 
 

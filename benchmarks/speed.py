@@ -25,14 +25,14 @@ from memory import map_memory, product_maps, step_memory
 from models import ROOT, demo, map_inputs, random_sd15
 from roofline import step_floor
 
-from stablekp_core import transforms
-from stablekp_core.arrangement import arrange
+from stablekp_core.backbone.memory_layout import arrange
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import Detector
-from stablekp_core.images import ImageSet
+from stablekp_core.detection.detector import Detector
+from stablekp_core.images import affine
+from stablekp_core.images.image_set import ImageSet
+from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.randomness import generator_for
-from stablekp_core.tokens import KeypointTokens
-from stablekp_core.training import Trainer
+from stablekp_core.training.trainer import Trainer
 
 RESULTS = ROOT / "docs" / "results"
 #: row -> changes of the training configuration
@@ -96,7 +96,7 @@ class Case:
         self.config = TrainConfig.preset("reference", tokens=tokens, map_size=size, batch_size=batch, image_size=side)
         g = generator_for(0, "speed benchmark")
         self.pictures = torch.rand(batch, 3, side, side, generator=g)
-        self.theta = transforms.random_affine(batch, 15, (0.8, 1), 0.25, g)
+        self.theta = affine.random_affine(batch, 15, (0.8, 1), 0.25, g)
         cells = side // backbone.factor
         self.noise = torch.randn(2 * batch, 4, cells, cells, generator=g).to(backbone.device)
         self.tokens = torch.randn(tokens, backbone.width, generator=g).to(backbone.device)

@@ -17,19 +17,19 @@ import time
 import torch
 from models import demo, random_sd15
 
-from stablekp_core import synthetic
-from stablekp_core.arrangement import arrange
-from stablekp_core.choosing import choose_tokens
+from stablekp_core.backbone.memory_layout import arrange
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import detect
-from stablekp_core.images import ImageSet
-from stablekp_core.training import Trainer
+from stablekp_core.detection.detector import detect
+from stablekp_core.images.image_set import ImageSet
+from stablekp_core.selection.select import choose_tokens
+from stablekp_core.synthetic import generator
+from stablekp_core.training.trainer import Trainer
 
 
 def measure(backbone, config: TrainConfig, pictures: int, steps: int, detected: int = 4) -> dict:
     """Seconds of a step (median, without the first), of looking at pictures, of the fits after it, and of detection per
     picture; what had to be made smaller for want of memory; on CUDA the most memory held, GiB."""
-    images = ImageSet.from_arrays([synthetic.render("faces", i, 128, "wild").image for i in range(pictures)])
+    images = ImageSet.from_arrays([generator.render("faces", i, 128, "wild").image for i in range(pictures)])
     device, made_smaller = backbone.device.type, []
 
     def now() -> float:

@@ -89,8 +89,8 @@ class LoadKeypointBackbone(io.ComfyNode):
     def execute(cls, model, dtype="auto") -> io.NodeOutput:
         import comfy.model_management as model_management
 
-        from stablekp_core.backbone import choose_dtype
-        from stablekp_core.checkpoint import load_model
+        from stablekp_core.backbone.checkpoint import load_model
+        from stablekp_core.backbone.devices import choose_dtype
 
         # Loaded into main memory: it goes to the card when a node opens it, and leaves again afterwards.
         wanted = choose_dtype(dtype, model_management.get_torch_device())

@@ -23,13 +23,9 @@ def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) ->
         if batch is None:
             continue
         if isinstance(batch, dict):
-            raise KeypointError(
-                f"{where} got a latent, but images are needed; put a VAE Decode node in between."
-            )
+            raise KeypointError(f"{where} got a latent, but images are needed; put a VAE Decode node in between.")
         if not isinstance(batch, torch.Tensor) or batch.ndim not in (3, 4):
-            raise KeypointError(
-                f"{where} got a {type(batch).__name__}, but images are needed; connect an IMAGE."
-            )
+            raise KeypointError(f"{where} got a {type(batch).__name__}, but images are needed; connect an IMAGE.")
         if batch.ndim == 3 or batch.shape[-1] not in (1, 3, 4):
             raise KeypointError(
                 f"{where} got a mask of shape {list(batch.shape)}, but images are needed; connect the "

@@ -75,9 +75,7 @@ class KeypointsToMasks(io.ComfyNode):
         groups = []
         for row in range(len(keypoints)):
             width, height = (int(side) for side in keypoints.sizes[row])
-            discs = disc_masks(
-                keypoints.xy[row], keypoints.confidence[row] >= threshold, width, height, radius
-            )
+            discs = disc_masks(keypoints.xy[row], keypoints.confidence[row] >= threshold, width, height, radius)
             groups.append(discs if masks == _MASK_KINDS[0] else discs.max(axis=0, keepdims=True))
         return io.NodeOutput(mask_batches(groups))
 
@@ -106,8 +104,7 @@ class KeypointsToTracks(io.ComfyNode):
             outputs=[
                 types.Tracks.Output(
                     display_name="tracks",
-                    tooltip="track_path [frames, keypoints, 2] in pixels and track_visibility "
-                    "[frames, keypoints].",
+                    tooltip="track_path [frames, keypoints, 2] in pixels and track_visibility [frames, keypoints].",
                 )
             ],
         )
@@ -128,8 +125,7 @@ class KeypointsToJSON(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPToJSON",
             display_name="Keypoints to JSON",
-            description="Keypoints as text: COCO keypoint annotations, or the plain point lists that "
-            "other packs use.",
+            description="Keypoints as text: COCO keypoint annotations, or the plain point lists that other packs use.",
             search_aliases=["coco", "keypoints json", "stable keypoints"],
             is_output_node=True,
             inputs=[

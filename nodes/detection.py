@@ -42,9 +42,7 @@ class DetectKeypoints(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, backbone, tokens, images, names=None, boxes=None, masks=None, **settings
-    ) -> io.NodeOutput:
+    def execute(cls, backbone, tokens, images, names=None, boxes=None, masks=None, **settings) -> io.NodeOutput:
         options = {name: value[0] for name, value in settings.items()}
         figures = Figures(boxes, masks, options.pop("crop_margin", 0.15), options.pop("isolate", "none"))
         heat, config = options.pop("heat_maps", _MAPS_SMALL), detect_config(options)
@@ -62,9 +60,7 @@ class DetectKeypoints(io.ComfyNode):
 def _inputs() -> list:
     d, more = DetectConfig, {"optional": True, "extra_dict": types.ADVANCED}
     return [
-        types.Backbone.Input(
-            "backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."
-        ),
+        types.Backbone.Input("backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."),
         types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens or Load Keypoint Tokens."),
         io.Image.Input("images", tooltip="A batch, or a list of images of different sizes."),
         io.Int.Input(
@@ -136,7 +132,7 @@ def detect_config(options: dict) -> DetectConfig:
 
 def named_pictures(pictures: Sequence, names: Sequence[str] | None):
     """A core ImageSet of the pictures, under the names that are connected, if any are."""
-    from stablekp_core.images import ImageSet
+    from stablekp_core.images.image_set import ImageSet
 
     if names and len(names) != len(pictures):
         raise KeypointError(
@@ -148,17 +144,15 @@ def named_pictures(pictures: Sequence, names: Sequence[str] | None):
 
 def _detect(model, tokens, pictures, config: DetectConfig, heat: str, progress: Progress):
     """(Keypoints of all pictures, MASK list). Pictures pass one by one, so only points and masks stay."""
-    from stablekp_core.detection import Detector
-    from stablekp_core.keypoints import Keypoints
+    from stablekp_core.detection.detector import Detector
+    from stablekp_core.keypoints.keypoints import Keypoints
 
     detector, parts, masks = Detector(model, tokens, config), [], []
     for part in detector.stream(pictures, keep_maps=heat != _MAPS_OFF):
         parts.append(part.keypoints)
         if heat != _MAPS_OFF:
             maps = (part.maps[0] / detector.usual[:, None, None]).clamp(0, 1)  # [K, R, R]
-            masks.append(
-                maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, pictures[len(parts) - 1])
-            )
+            masks.append(maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, pictures[len(parts) - 1]))
         progress.step(len(parts))
     return Keypoints.concat(parts), mask_batches(masks) if masks else [_blocked()]
 
@@ -192,9 +186,7 @@ def confidence_text(points, other_model: str = "") -> str:
     in front probably hides."""
     lines = []
     if other_model:
-        lines.append(
-            f"Note: the tokens were trained with other weights ({other_model}); the keypoints may be worse."
-        )
+        lines.append(f"Note: the tokens were trained with other weights ({other_model}); the keypoints may be worse.")
     for row in range(len(points)):
         confidence = points.confidence[row]
         doubtful = [k for k in np.argsort(confidence, kind="stable") if confidence[k] < 0.5]

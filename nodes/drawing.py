@@ -46,8 +46,7 @@ class DrawKeypoints(io.ComfyNode):
         return types.make_schema(
             node_id="StableKPDraw",
             display_name="Draw Keypoints",
-            description="Draws keypoints over the images, or on an empty canvas as a hint image for "
-            "ControlNet.",
+            description="Draws keypoints over the images, or on an empty canvas as a hint image for ControlNet.",
             search_aliases=["keypoint overlay", "pose image", "stable keypoints"],
             is_input_list=True,
             inputs=_inputs(),
@@ -62,7 +61,7 @@ class DrawKeypoints(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, images=None, **settings) -> io.NodeOutput:
-        from stablekp_core.keypoints import Keypoints
+        from stablekp_core.keypoints.keypoints import Keypoints
 
         points = Keypoints.concat(keypoints)
         options = {name: value[0] for name, value in settings.items()}
@@ -85,8 +84,7 @@ def _inputs() -> list:
             "canvas",
             options=list(_CANVASES),
             default="image",
-            tooltip="What is drawn on; image needs the images connected. The hint styles are always on "
-            "black.",
+            tooltip="What is drawn on; image needs the images connected. The hint styles are always on black.",
         ),
         io.Boolean.Input(
             "dots",
@@ -143,7 +141,7 @@ def _inputs() -> list:
 
 
 def _pictures(images: Sequence, points) -> list[np.ndarray]:
-    from stablekp_core.images import ImageSet
+    from stablekp_core.images.image_set import ImageSet
 
     pictures = ImageSet.from_arrays(single_images(images, "Draw Keypoints (images)"))
     wanted = int(points.image_index.max()) + 1 if len(points) else 0
@@ -160,22 +158,18 @@ def _draw_all(points, pictures: list[np.ndarray] | None, options: dict) -> list[
     keypoints.
     """
     if options["style"] == _FREE and options["canvas"] == "image" and pictures is None:
-        raise KeypointError(
-            "there is no image to draw on; connect the images, or choose a black or white canvas."
-        )
+        raise KeypointError("there is no image to draw on; connect the images, or choose a black or white canvas.")
     numbers = range(len(pictures)) if pictures is not None else sorted(set(points.image_index.tolist()))
     which = chosen_points(options["which"], points.names)
     return [
-        _draw_one(
-            points.instances(number), pictures[number] if pictures is not None else None, which, options
-        )
+        _draw_one(points.instances(number), pictures[number] if pictures is not None else None, which, options)
         for number in numbers
     ]
 
 
 def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options: dict) -> np.ndarray:
     """One picture with all instances in it; `rows` are the Keypoints of that image."""
-    from stablekp_core import drawing
+    from stablekp_core.drawing import hints, overlay
 
     if options["style"] in (_OPENPOSE, _ANIMAL):
         rows, which = _as_pose(rows, which, "openpose" if options["style"] == _OPENPOSE else "ap10k")
@@ -188,7 +182,7 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
         # Points follow the image they are drawn on, which may be a resized copy of the one they were found
         # on.
         target = base if picture is not None else np.array(size)
-        return drawing.draw_keypoints(
+        return overlay.draw_keypoints(
             picture,
             rows.xy * (target / own),
             confidence,
@@ -209,7 +203,7 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
         shown &= np.isin(np.arange(shown.shape[1]), which)
     xy = rows.xy * (np.array(size) / own)
     if options["style"] == _SCRIBBLE:
-        return drawing.draw_scribble(
+        return hints.draw_scribble(
             xy,
             rows.skeleton,
             *size,
@@ -217,15 +211,15 @@ def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options
             confidence=shown.astype(np.float32),
         )
     pose = np.concatenate([xy, shown[..., None]], axis=-1)  # [P, K, 3]
-    return (drawing.draw_openpose if options["style"] == _OPENPOSE else drawing.draw_ap10k)(pose, *size)
+    return (hints.draw_openpose if options["style"] == _OPENPOSE else hints.draw_ap10k)(pose, *size)
 
 
 def _as_pose(rows, which: list[int] | None, target: str):
     """Keypoints named after joints in the pose's order, with those not in `which` missing; others as they
     are, which the drawing refuses unless their number is the pose's.
     """
-    from stablekp_core.joints import joint_name, pose_format
-    from stablekp_core.pose import to_pose
+    from stablekp_core.pose.formats import joint_name, pose_format
+    from stablekp_core.pose.writing import to_pose
 
     joints = {joint_name(name) for name in rows.names} & set(pose_format(target).joints)
     if len(joints) < 3:

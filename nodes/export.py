@@ -50,8 +50,8 @@ class ExportControlNetDataset(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, keypoints, names=None, captions=None, **settings) -> io.NodeOutput:
-        from stablekp_core.export import ExportSettings, export_controlnet_dataset
-        from stablekp_core.keypoints import Keypoints
+        from stablekp_core.controlnet.dataset import ExportSettings, export_controlnet_dataset
+        from stablekp_core.keypoints.keypoints import Keypoints
 
         options = {key: value[0] for key, value in settings.items()}
         folder = dataset_folder(options.pop("name"))
@@ -74,7 +74,7 @@ class ExportControlNetDataset(io.ComfyNode):
 
 def _named(pictures, names, points):
     """A core ImageSet under the connected names, or those the keypoints carry, or numbers."""
-    from stablekp_core.images import ImageSet
+    from stablekp_core.images.image_set import ImageSet
 
     if names and len(names) != len(pictures):
         raise KeypointError(

@@ -65,8 +65,8 @@ class Figures:
         """(an ImageSet of the cut-outs, where they lie); the pictures themselves when nothing is connected."""
         if not self.boxes and not self.masks:
             return pictures, None
-        from stablekp_core.images import ImageSet
-        from stablekp_core.instances import crop_instances
+        from stablekp_core.images.crops import crop_instances
+        from stablekp_core.images.image_set import ImageSet
 
         images = [pictures[i] for i in range(len(pictures))]  # uint8 [H, W, 3] each
         boxes = boxes_per_image(self.boxes, len(images)) if self.boxes else None
@@ -83,14 +83,14 @@ class Figures:
     def put_back(found, crops):
         if crops is None:
             return found
-        from stablekp_core.instances import to_full_image
+        from stablekp_core.images.crops import to_full_image
 
         return to_full_image(found, crops)
 
 
 def boxes_per_image(boxes: list, images: int) -> list:
     """Boxes of each image, from a list of what the wire carried: one value for all images, or one for each."""
-    from stablekp_core.instances import read_boxes
+    from stablekp_core.images.crops import read_boxes
 
     return read_boxes(boxes[0] if len(boxes) == 1 else boxes, images)
 

@@ -82,8 +82,7 @@ def input_file(name: str) -> Path:
     path = (root / name.strip()).resolve()
     if root not in path.parents or not path.is_file():
         raise KeypointError(
-            f"there is no file {name.strip()!r} in ComfyUI's input folder; put it there and give its path "
-            "from there."
+            f"there is no file {name.strip()!r} in ComfyUI's input folder; put it there and give its path from there."
         )
     return path
 
@@ -107,13 +106,9 @@ def diffusers_folders() -> list[str]:
 def diffusers_path(name: str) -> Path:
     """The folder behind one of `diffusers_folders`."""
     if name not in diffusers_folders():
-        raise KeypointError(
-            f"there is no diffusers folder {name!r} in models/diffusers; choose one from the list."
-        )
+        raise KeypointError(f"there is no diffusers folder {name!r} in models/diffusers; choose one from the list.")
     return next(
-        Path(base) / name
-        for base in folder_paths.get_folder_paths("diffusers")
-        if (Path(base) / name).is_dir()
+        Path(base) / name for base in folder_paths.get_folder_paths("diffusers") if (Path(base) / name).is_dir()
     )
 
 
@@ -137,9 +132,7 @@ def image_folder(folder: str, other: str = "") -> Path:
     root = Path(folder_paths.get_input_directory()).resolve()
     path = (root / folder).resolve()
     if root != path and root not in path.parents:
-        raise KeypointError(
-            f"the folder {folder!r} lies outside ComfyUI's input folder; choose one from the list."
-        )
+        raise KeypointError(f"the folder {folder!r} lies outside ComfyUI's input folder; choose one from the list.")
     if not path.is_dir():
         raise KeypointError(
             f"there is no folder {folder!r} in ComfyUI's input folder; make it, put images into it, "

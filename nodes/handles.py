@@ -42,7 +42,7 @@ class FileBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
-        from stablekp_core.backbone import Backbone
+        from stablekp_core.backbone.backbone import Backbone
 
         unet, vae = self._loaded.unet, self._loaded.vae
         device = model_management.get_torch_device()
@@ -74,8 +74,9 @@ class GraphBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
-        from stablekp_core.backbone import Backbone, choose_dtype
-        from stablekp_core.checkpoint import unet_from_ldm, vae_from_ldm, weights_hash
+        from stablekp_core.backbone.backbone import Backbone
+        from stablekp_core.backbone.checkpoint import unet_from_ldm, vae_from_ldm, weights_hash
+        from stablekp_core.backbone.devices import choose_dtype
 
         # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view
         # would hold.
@@ -110,15 +111,11 @@ def check_graph_models(model, vae) -> str:
 
     Looks at the model's kind and tensor shapes only, so a wrong wire is reported before anything is loaded.
     """
-    from stablekp_core.checkpoint import ldm
+    from stablekp_core.backbone.checkpoint import ldm
 
     network = getattr(model.model, "diffusion_model", None)
     kind = type(getattr(model.model, "model_config", model.model)).__name__
-    shapes = (
-        {key: tuple(value.shape) for key, value in network.state_dict().items()}
-        if network is not None
-        else {}
-    )
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()} if network is not None else {}
     problem = ldm.unsupported_unet(shapes)
     if problem:
         raise KeypointError(
@@ -160,8 +157,7 @@ def _refuse_partial_load(patcher, what: str) -> None:
     """
     network = patcher.model
     pending = any(
-        getattr(part, "weight_function", None) or getattr(part, "bias_function", None)
-        for part in network.modules()
+        getattr(part, "weight_function", None) or getattr(part, "bias_function", None) for part in network.modules()
     )
     device = patcher.load_device
     elsewhere = any(weight.device != device for weight in network.parameters())

@@ -92,13 +92,13 @@ class LoadImageSet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> str:
-        from stablekp_core.images import fingerprint
+        from stablekp_core.images.image_set import fingerprint
 
         return fingerprint(_source(folder, other_path))
 
     @classmethod
     def execute(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> io.NodeOutput:
-        from stablekp_core.images import load_folder
+        from stablekp_core.images.image_set import load_folder
 
         seed = shuffle_seed if order == "shuffled" else None
         # The label file beside the built-in pictures is no news to anyone.

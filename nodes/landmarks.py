@@ -31,8 +31,7 @@ class FitLandmarkMap(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="The leave-one-out error of each joint: how far off it is on images the map has "
-                    "not seen.",
+                    tooltip="The leave-one-out error of each joint: how far off it is on images the map has not seen.",
                 ),
             ],
         )
@@ -52,7 +51,7 @@ class FitLandmarkMap(io.ComfyNode):
     def execute(
         cls, keypoints, labels_file, mode, ridge, components, labels=None, use_confidence=True
     ) -> io.NodeOutput:
-        from stablekp_core.landmarks import fit_landmark_map
+        from stablekp_core.pose.fitting import fit_landmark_map
 
         landmarks = fit_landmark_map(
             keypoints,
@@ -111,8 +110,7 @@ def _fit_inputs() -> list:
             "use_confidence",
             default=True,
             **more,
-            tooltip="Keypoints of low confidence count less, and are replaced by where the others say they "
-            "are.",
+            tooltip="Keypoints of low confidence count less, and are replaced by where the others say they are.",
         ),
     ]
 
@@ -122,7 +120,7 @@ def read_labels(keypoints, pose, labels_file: str):
 
     Poses carry no image names: those of the keypoints are given to them in order, so that both pair.
     """
-    from stablekp_core.pose import read_pose
+    from stablekp_core.pose.writing import read_pose
 
     if labels_file.strip():
         if pose is not None:
@@ -132,8 +130,7 @@ def read_labels(keypoints, pose, labels_file: str):
         return read_pose(folders.input_file(labels_file))
     if pose is None:
         raise KeypointError(
-            "Fit Landmark Map has no labels; connect a POSE_KEYPOINT, or name a JSON file in ComfyUI's "
-            "input folder."
+            "Fit Landmark Map has no labels; connect a POSE_KEYPOINT, or name a JSON file in ComfyUI's input folder."
         )
     frames = len(pose) if isinstance(pose, list) else 1
     names = dict(zip(keypoints.image_index.tolist(), keypoints.images, strict=True))
@@ -150,12 +147,8 @@ class ApplyLandmarkMap(io.ComfyNode):
             description="Turns unnamed keypoints into the named joints that a landmark map was fitted to.",
             search_aliases=["name keypoints", "pose", "stable keypoints"],
             inputs=[
-                types.Points.Input(
-                    "keypoints", tooltip="Detected with the tokens that the map was fitted with."
-                ),
-                types.Landmarks.Input(
-                    "landmark_map", tooltip="From Fit Landmark Map or Load Landmark Map."
-                ),
+                types.Points.Input("keypoints", tooltip="Detected with the tokens that the map was fitted with."),
+                types.Landmarks.Input("landmark_map", tooltip="From Fit Landmark Map or Load Landmark Map."),
             ],
             outputs=[
                 types.Points.Output(
@@ -225,7 +218,7 @@ class LoadLandmarkMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, landmarks_file) -> io.NodeOutput:
-        from stablekp_core.landmarks import LandmarkMap
+        from stablekp_core.pose.fitting import LandmarkMap
 
         return io.NodeOutput(LandmarkMap.load(folders.landmark_path(landmarks_file)))
 
@@ -264,6 +257,6 @@ class MapKeypointsByHand(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, pose, table) -> io.NodeOutput:
-        from stablekp_core.pose import map_by_hand
+        from stablekp_core.pose.writing import map_by_hand
 
         return io.NodeOutput(map_by_hand(keypoints, table, POSES[pose]))

@@ -22,15 +22,13 @@ class KeypointsToPose(io.ComfyNode):
             inputs=[
                 types.Points.Input(
                     "landmarks",
-                    tooltip="Keypoints whose names are joints: from Apply Landmark Map or Map Keypoints by "
-                    "Hand.",
+                    tooltip="Keypoints whose names are joints: from Apply Landmark Map or Map Keypoints by Hand.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=list(_FORMATS),
                     default=_FORMATS[0],
-                    tooltip="openpose: people of 18 points. AP-10K: animals of 17 points. Missing joints "
-                    "are zero.",
+                    tooltip="openpose: people of 18 points. AP-10K: animals of 17 points. Missing joints are zero.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -42,16 +40,14 @@ class KeypointsToPose(io.ComfyNode):
                 ),
             ],
             outputs=[
-                types.Pose.Output(
-                    display_name="pose", tooltip="One entry for each image, in pixels of the image."
-                ),
+                types.Pose.Output(display_name="pose", tooltip="One entry for each image, in pixels of the image."),
                 io.String.Output(display_name="json", tooltip="The same as text."),
             ],
         )
 
     @classmethod
     def execute(cls, landmarks, format, threshold) -> io.NodeOutput:
-        from stablekp_core.pose import to_ap10k, to_pose_keypoint
+        from stablekp_core.pose.writing import to_ap10k, to_pose_keypoint
 
         pose = (to_pose_keypoint if format == _FORMATS[0] else to_ap10k)(landmarks, threshold)
         text = json.dumps(pose)

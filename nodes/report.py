@@ -37,9 +37,7 @@ class KeypointReport(io.ComfyNode):
                     step=0.01,
                     tooltip="From this confidence on a keypoint counts as seen.",
                 ),
-                types.Tokens.Input(
-                    "tokens", optional=True, tooltip="The tokens, for their votes in training."
-                ),
+                types.Tokens.Input("tokens", optional=True, tooltip="The tokens, for their votes in training."),
                 io.Image.Input(
                     "images",
                     optional=True,
@@ -49,8 +47,7 @@ class KeypointReport(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="picture",
-                    tooltip="Images with each keypoint's number and consistency; ! marks a dead or double "
-                    "one.",
+                    tooltip="Images with each keypoint's number and consistency; ! marks a dead or double one.",
                 ),
                 io.String.Output(
                     display_name="report",
@@ -62,8 +59,8 @@ class KeypointReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, max_pictures, threshold, tokens=None, images=None) -> io.NodeOutput:
-        from stablekp_core.keypoints import Keypoints
-        from stablekp_core.report import keypoint_report, report_labels, report_text
+        from stablekp_core.keypoints.diagnostics import keypoint_report, report_labels, report_text
+        from stablekp_core.keypoints.keypoints import Keypoints
 
         points = Keypoints.concat(keypoints)
         report = keypoint_report(points, tokens[0] if tokens else None, threshold=threshold[0])
@@ -75,8 +72,8 @@ class KeypointReport(io.ComfyNode):
 
 def _sheet(points, pictures, labels: list[str], most: int) -> np.ndarray:
     """uint8 RGB contact sheet of the first images, each keypoint with its label."""
-    from stablekp_core import drawing
-    from stablekp_core.images import ImageSet
+    from stablekp_core.drawing import sheets
+    from stablekp_core.images.image_set import ImageSet
 
     numbers = sorted(set(points.image_index.tolist()))[:most]
     if pictures is not None and len(pictures) <= numbers[-1]:
@@ -93,7 +90,7 @@ def _sheet(points, pictures, labels: list[str], most: int) -> np.ndarray:
         cells.append(picture)
         places.append(rows.xy * (np.array(picture.shape[1::-1]) / rows.sizes[0]))
         sure.append(rows.confidence)
-    return drawing.contact_sheet(
+    return sheets.contact_sheet(
         cells, places, sure, skeleton=points.skeleton, colors=points.colors, labels=labels, cell=512
     )
 
@@ -124,7 +121,7 @@ class EditKeypointTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens, edits) -> io.NodeOutput:
-        from stablekp_core.edits import edit_tokens
+        from stablekp_core.keypoints.edit_script import edit_tokens
 
         edited = edit_tokens(tokens, edits)
         text = "\n".join(f"{number} {name}" for number, name in enumerate(edited.names))

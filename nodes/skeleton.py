@@ -21,9 +21,7 @@ class DiscoverSkeleton(io.ComfyNode):
             "the tokens.",
             search_aliases=["bones", "edges", "stable keypoints"],
             inputs=[
-                types.Points.Input(
-                    "keypoints", tooltip="Of 30 or more images in different poses; 5 are the least."
-                ),
+                types.Points.Input("keypoints", tooltip="Of 30 or more images in different poses; 5 are the least."),
                 types.Tokens.Input("tokens", tooltip="The tokens the keypoints were detected with."),
                 io.Float.Input(
                     "extra_lines",
@@ -43,9 +41,7 @@ class DiscoverSkeleton(io.ComfyNode):
                 ),
             ],
             outputs=[
-                types.Tokens.Output(
-                    display_name="tokens", tooltip="With the skeleton, for Save Keypoint Tokens."
-                ),
+                types.Tokens.Output(display_name="tokens", tooltip="With the skeleton, for Save Keypoint Tokens."),
                 types.Points.Output(
                     display_name="keypoints",
                     tooltip="The same keypoints with the skeleton, for Draw Keypoints in the style scribble.",
@@ -56,7 +52,8 @@ class DiscoverSkeleton(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, tokens, extra_lines, edges) -> io.NodeOutput:
-        from stablekp_core.skeleton import discover_skeleton, format_skeleton, parse_skeleton
+        from stablekp_core.keypoints.schema import format_skeleton, parse_skeleton
+        from stablekp_core.pose.skeleton import discover_skeleton
 
         if tokens.num_keypoints != keypoints.num_keypoints:
             raise KeypointError(

@@ -51,9 +51,7 @@ class LoadKeypointTokens(io.ComfyNode):
                     "Press R to refresh the list.",
                 ),
             ],
-            outputs=[
-                types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints, or to train on.")
-            ],
+            outputs=[types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints, or to train on.")],
         )
 
     @classmethod
@@ -66,6 +64,6 @@ class LoadKeypointTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens_file) -> io.NodeOutput:
-        from stablekp_core.tokens import KeypointTokens
+        from stablekp_core.keypoints.tokens import KeypointTokens
 
         return io.NodeOutput(KeypointTokens.load(folders.token_path(tokens_file)))

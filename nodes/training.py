@@ -53,9 +53,7 @@ class TrainKeypointTokens(io.ComfyNode):
                 *advanced_widgets(),
             ],
             outputs=[
-                types.Tokens.Output(
-                    display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."
-                ),
+                types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."),
                 types.LossMap.Output(display_name="loss", tooltip="For ComfyUI's Plot Loss Graph node."),
                 io.Image.Output(
                     display_name="contact_sheet",
@@ -66,7 +64,7 @@ class TrainKeypointTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, backbone, images, continue_from=None, **settings) -> io.NodeOutput:
-        from stablekp_core.images import ImageSet
+        from stablekp_core.images.image_set import ImageSet
 
         # is_input_list: everything arrives as a list, single values too.
         config = train_config({name: value[0] for name, value in settings.items()})
@@ -90,9 +88,9 @@ def loss_map(losses: Sequence[float]) -> dict[str, list[float]]:
 
 def keypoint_sheet(model, tokens, pictures, count: int, config: DetectConfig) -> np.ndarray:
     """Contact sheet, uint8 RGB [H, W, 3], of the keypoints on up to `count` pictures spread over the set."""
-    from stablekp_core.detection import detect
-    from stablekp_core.drawing import contact_sheet
-    from stablekp_core.images import ImageSet
+    from stablekp_core.detection.detector import detect
+    from stablekp_core.drawing.sheets import contact_sheet
+    from stablekp_core.images.image_set import ImageSet
 
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int))
     arrays = [pictures[int(i)] for i in chosen]
@@ -104,7 +102,7 @@ def keypoint_sheet(model, tokens, pictures, count: int, config: DetectConfig) ->
 
 def _train(model, pictures, config: TrainConfig, start):
     """The core's training with ComfyUI's progress bar, preview and Cancel around it."""
-    from stablekp_core.training import TrainingDiverged, train
+    from stablekp_core.training.trainer import TrainingDiverged, train
 
     progress, last = Progress(config.steps), None
 
@@ -122,9 +120,7 @@ def _train(model, pictures, config: TrainConfig, start):
         if error.tokens is not None:
             _rescue(error.tokens, "the loss stopped being a number")
         raise
-    except (
-        BaseException
-    ):  # Cancel is a BaseException in newer versions of ComfyUI and an Exception in older ones
+    except BaseException:  # Cancel is a BaseException in newer versions of ComfyUI and an Exception in older ones
         if last is not None:
             _rescue(last.snapshot(), f"training stopped at step {last.step} of {last.steps}")
         raise
@@ -132,9 +128,7 @@ def _train(model, pictures, config: TrainConfig, start):
 
 def _rescue(tokens, why: str) -> None:
     """Keep what was learned: the next run can start from this file."""
-    path = folders.free_path(
-        folders.rescue_folder() / time.strftime("interrupted_%Y-%m-%d_%H-%M-%S.safetensors")
-    )
+    path = folders.free_path(folders.rescue_folder() / time.strftime("interrupted_%Y-%m-%d_%H-%M-%S.safetensors"))
     _log(f"{why}; what was learned is in {tokens.save(path)} (Load Keypoint Tokens lists it)")
 
 
@@ -142,7 +136,7 @@ def _preview(model, pictures, info) -> np.ndarray:
     """Keypoints as of now on a few pictures, and the loss so far below them."""
     import torch
 
-    from stablekp_core.drawing import loss_plot
+    from stablekp_core.drawing.plots import loss_plot
 
     with torch.no_grad():
         sheet = keypoint_sheet(model, info.snapshot(), pictures, _PREVIEW_IMAGES, _PREVIEW)

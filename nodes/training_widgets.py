@@ -20,9 +20,7 @@ def train_config(settings: dict) -> TrainConfig:
 def main_widgets() -> list:
     d = TrainConfig
     return [
-        io.Int.Input(
-            "keypoints", default=d.keypoints, min=2, max=200, tooltip="How many keypoints to find (K)."
-        ),
+        io.Int.Input("keypoints", default=d.keypoints, min=2, max=200, tooltip="How many keypoints to find (K)."),
         io.Int.Input(
             "steps",
             default=d.steps,
@@ -53,9 +51,7 @@ def main_widgets() -> list:
             default=d.batch_size,
             min=1,
             max=256,
-            tooltip="Images per step. If memory runs out, they are worked on in smaller pieces, with "
-            "the same "
-            "result.",
+            tooltip="Images per step. If memory runs out, they are worked on in smaller pieces, with the same result.",
         ),
         io.Int.Input(
             "seed",
@@ -183,8 +179,7 @@ def advanced_widgets() -> list:
             min=0,
             max=256,
             **more,
-            tooltip="Images that are worked on at once, to save memory; the result is the same. 0: the whole "
-            "batch.",
+            tooltip="Images that are worked on at once, to save memory; the result is the same. 0: the whole batch.",
         ),
         io.Combo.Input(
             "gradient",

@@ -21,15 +21,13 @@ class SmoothKeypoints(io.ComfyNode):
             inputs=_inputs(),
             outputs=[
                 types.Points.Output(display_name="keypoints", tooltip="Smoothed, one entry for each frame."),
-                io.String.Output(
-                    display_name="report", tooltip="Jitter before and after, and what was put in order."
-                ),
+                io.String.Output(display_name="report", tooltip="Jitter before and after, and what was put in order."),
             ],
         )
 
     @classmethod
     def execute(cls, keypoints, method, fill, threshold, may_swap="auto", **settings) -> io.NodeOutput:
-        from stablekp_core.tracking import parse_swaps, smooth_keypoints
+        from stablekp_core.video.smoothing import parse_swaps, smooth_keypoints
 
         done = smooth_keypoints(
             keypoints,
@@ -69,9 +67,7 @@ def _inputs() -> list:
             max=5,
             tooltip="Savitzky-Golay: the curve's degree. Higher follows quick turns better.",
         ),
-        io.Float.Input(
-            "fps", default=25.0, min=0.1, max=1000.0, step=0.1, tooltip="One-Euro: frames per second."
-        ),
+        io.Float.Input("fps", default=25.0, min=0.1, max=1000.0, step=0.1, tooltip="One-Euro: frames per second."),
         io.Float.Input(
             "min_cutoff",
             default=1.0,

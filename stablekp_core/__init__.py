@@ -10,6 +10,7 @@
 Coordinates: pixel (0, 0) covers [0, 1) x [0, 1), its centre is (0.5, 0.5). Importing this package loads no torch; the
 names below load their modules when they are first used.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -17,10 +18,21 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "KeypointError": "errors", "TrainConfig": "config", "DetectConfig": "config", "Backbone": "backbone",
-    "load_backbone": "backbone", "train": "training", "training_step": "training", "Detector": "detection",
-    "detect": "detection", "KeypointTokens": "tokens", "Keypoints": "keypoints", "load_folder": "images",
-    "load_files": "images", "load_image": "images", "ImageSet": "images",
+    "KeypointError": "errors",
+    "TrainConfig": "config",
+    "DetectConfig": "config",
+    "Backbone": "backbone.backbone",
+    "load_backbone": "backbone.loading",
+    "train": "training.trainer",
+    "training_step": "training.step",
+    "Detector": "detection.detector",
+    "detect": "detection.detector",
+    "KeypointTokens": "keypoints.tokens",
+    "Keypoints": "keypoints.keypoints",
+    "load_folder": "images.image_set",
+    "load_files": "images.image_set",
+    "load_image": "images.image_set",
+    "ImageSet": "images.image_set",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -1,6 +1,7 @@
 """`python -m stablekp_core`."""
+
 import sys
 
-from .cli import main
+from .cli.main import main
 
 sys.exit(main())

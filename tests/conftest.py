@@ -9,7 +9,7 @@ from tiny_models import make_unet, make_vae, write_pictures
 @pytest.fixture
 def backbone():
     """A fresh tiny Backbone in fp32 on the CPU."""
-    from stablekp_core.backbone import Backbone
+    from stablekp_core.backbone.backbone import Backbone
 
     return Backbone(make_unet(), make_vae(), "tiny", "0123abcd")
 

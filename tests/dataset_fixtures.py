@@ -91,9 +91,7 @@ def write_celeba(root: Path, train: int = 8, test: int = 3, small: tuple[int, ..
         tables["list_bbox_celeba.txt"].append(f"{number:06d}.jpg {' '.join(map(str, box))}")
     (root / "Anno").mkdir()
     for name, rows in tables.items():
-        header = (
-            "image_id x_1 y_1 width height" if "bbox" in name else "lefteye_x lefteye_y righteye_x righteye_y"
-        )
+        header = "image_id x_1 y_1 width height" if "bbox" in name else "lefteye_x lefteye_y righteye_x righteye_y"
         (root / "Anno" / name).write_text("\n".join([str(len(rows)), header, *rows]) + "\n")
     (root / "MAFL").mkdir()
     lists = {"training": range(1, train + 1), "testing": range(train + 1, train + test + 1)}

@@ -30,18 +30,14 @@ class _Socket:
 
     @property
     def is_widget(self) -> bool:
-        return self.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not self.options.get(
-            "force_input"
-        )
+        return self.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not self.options.get("force_input")
 
 
 def _custom(io_type: str) -> type:
     def make(id=None, **options):
         return _Socket(io_type, id, **options)
 
-    return type(
-        io_type.title(), (), {"io_type": io_type, "Input": staticmethod(make), "Output": staticmethod(make)}
-    )
+    return type(io_type.title(), (), {"io_type": io_type, "Input": staticmethod(make), "Output": staticmethod(make)})
 
 
 @dataclass
@@ -165,9 +161,7 @@ def install(base: Path) -> types.ModuleType:
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
     _module("comfy", model_management=management, utils=utils)
     _folder_paths(base)
-    spec = importlib.util.spec_from_file_location(
-        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     pack = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = pack
     spec.loader.exec_module(pack)

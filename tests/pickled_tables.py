@@ -1,7 +1,7 @@
 """The same small table as several pandas wrote it: zlib, base 85.
 
-    DataFrame({"n": [1, 2], "file_name": ["a.png", "b.png"],
-               "value": [array([[1., 2], [3, 4]]), array([[5., -1], [7, 8]])]})
+DataFrame({"n": [1, 2], "file_name": ["a.png", "b.png"],
+           "value": [array([[1., 2], [3, 4]]), array([[5., -1], [7, 8]])]})
 """
 
 #: (pandas, type of file_name, protocol) -> the file

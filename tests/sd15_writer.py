@@ -14,8 +14,13 @@ from safetensors.torch import save_file
 
 Shapes = dict[str, tuple[int, ...]]
 
-FULL_UNET = {"channels": 320, "mult": (1, 2, 4, 4), "res_blocks": 2, "attention": (True, True, True, False),
-             "context": 768}
+FULL_UNET = {
+    "channels": 320,
+    "mult": (1, 2, 4, 4),
+    "res_blocks": 2,
+    "attention": (True, True, True, False),
+    "context": 768,
+}
 FULL_VAE = {"channels": 128, "mult": (1, 2, 4, 4), "res_blocks": 2}
 # The same structure, with all of its up-path cross-attentions, in 3 M parameters.
 SMALL_UNET = {**FULL_UNET, "channels": 32, "mult": (1, 2, 2, 2), "context": 48}
@@ -54,8 +59,16 @@ def _transformer(shapes: Shapes, name: str, width: int, context: int, linear: bo
     _affine(shapes, f"{name}.proj_out", width, width, *kernel)
 
 
-def unet_shapes(channels=320, mult=(1, 2, 4, 4), res_blocks=2, attention=(True, True, True, False),
-                context=768, in_channels=4, linear=False, label_width=0) -> Shapes:
+def unet_shapes(
+    channels=320,
+    mult=(1, 2, 4, 4),
+    res_blocks=2,
+    attention=(True, True, True, False),
+    context=768,
+    in_channels=4,
+    linear=False,
+    label_width=0,
+) -> Shapes:
     """Bare LDM names and shapes of a UNet; `label_width` > 0 adds SDXL's label embedding."""
     shapes: Shapes = {}
     time, width = 4 * channels, channels
@@ -142,8 +155,7 @@ def vae_shapes(channels=128, mult=(1, 2, 4, 4), res_blocks=2, latents=4) -> Shap
     return shapes
 
 
-def random_tensors(shapes: Shapes, seed: int = 0,
-                   dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+def random_tensors(shapes: Shapes, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     """Weights that keep activations of order one: scaled by fan-in, norms near one, small biases."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -157,22 +169,27 @@ def random_tensors(shapes: Shapes, seed: int = 0,
     return tensors
 
 
-def sd15_tensors(unet: dict = SMALL_UNET, vae: dict | None = SMALL_VAE, seed: int = 0,
-                 dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+def sd15_tensors(
+    unet: dict = SMALL_UNET, vae: dict | None = SMALL_VAE, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor]:
     """A whole checkpoint in memory, with some of the tensors that a loader has to leave alone."""
-    tensors = {f"model.diffusion_model.{key}": value
-               for key, value in random_tensors(unet_shapes(**unet), seed, dtype).items()}
+    tensors = {
+        f"model.diffusion_model.{key}": value for key, value in random_tensors(unet_shapes(**unet), seed, dtype).items()
+    }
     if vae is not None:
-        tensors |= {f"first_stage_model.{key}": value
-                    for key, value in random_tensors(vae_shapes(**vae), seed + 1, dtype).items()}
+        tensors |= {
+            f"first_stage_model.{key}": value
+            for key, value in random_tensors(vae_shapes(**vae), seed + 1, dtype).items()
+        }
     tensors["cond_stage_model.transformer.text_model.final_layer_norm.weight"] = torch.ones(8, dtype=dtype)
     tensors["model_ema.decay"] = torch.tensor(0.5)
     tensors["betas"] = torch.linspace(0, 1, 1000)
     return tensors
 
 
-def write_checkpoint(path: Path, unet: dict = SMALL_UNET, vae: dict | None = SMALL_VAE, seed: int = 0,
-                     dtype: torch.dtype = torch.float32) -> Path:
+def write_checkpoint(
+    path: Path, unet: dict = SMALL_UNET, vae: dict | None = SMALL_VAE, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Path:
     """Save such a checkpoint; `FULL_UNET` and `FULL_VAE` give the real sizes. Returns `path`."""
     save_file(sd15_tensors(unet, vae, seed, dtype), str(path))
     return path

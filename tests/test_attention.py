@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stablekp_core import attention_tiles
-from stablekp_core.attention import chosen_maps, coarse_maps, place_maps, summed_logits, token_maps
+from stablekp_core.attention import tiled
+from stablekp_core.attention.token_maps import chosen_maps, coarse_maps, place_maps, summed_logits, token_maps
 
 LAYERS = [(2, 4), (3, 4), (2, 6)]  # (heads, side): two resolutions
 TOKENS, SIZE = 11, 13
@@ -32,7 +32,7 @@ def materialised(logits, size):
     ids=["one-tile", "few-rows", "three-rows", "one-head", "one-row"],
 )
 def tile_bytes(request, monkeypatch):
-    monkeypatch.setattr(attention_tiles, "TILE_BYTES", request.param)
+    monkeypatch.setattr(tiled, "TILE_BYTES", request.param)
 
 
 def test_upsampling_logits_is_upsampling_queries():
@@ -112,15 +112,13 @@ def test_coarse_maps_and_their_gradient():
     expected.square().sum().backward()
     for found, wanted in zip(logits, exact, strict=True):
         np.testing.assert_allclose(found.grad, wanted.grad, atol=1e-5)
-    assert (
-        maps - token_maps(some_logits(3), SIZE)
-    ).abs().max() > 0.05  # not the same thing as upsampled logits
+    assert (maps - token_maps(some_logits(3), SIZE)).abs().max() > 0.05  # not the same thing as upsampled logits
 
 
 def test_halving_tiles_ends(monkeypatch):
-    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 16 << 20)
-    assert [attention_tiles.halve_tiles() for _ in range(4)] == [True, True, False, False]
-    assert attention_tiles.TILE_BYTES == 4 << 20
+    monkeypatch.setattr(tiled, "TILE_BYTES", 16 << 20)
+    assert [tiled.halve_tiles() for _ in range(4)] == [True, True, False, False]
+    assert tiled.TILE_BYTES == 4 << 20
 
 
 def test_logits_far_apart_do_not_overflow(tile_bytes):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stablekp_core import attention
+from stablekp_core.attention import token_maps
 
 
 def test_kernels_under_the_interpreter():
@@ -27,10 +27,10 @@ def test_kernels_under_the_interpreter():
 
 def test_without_kernels_cuda_says_so_and_goes_on(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)  # import triton fails
-    monkeypatch.delitem(sys.modules, "stablekp_core.attention_triton", raising=False)
-    monkeypatch.delattr("stablekp_core.attention_triton", raising=False)
-    attention._fused.cache_clear()
+    monkeypatch.delitem(sys.modules, "stablekp_core.attention.token_maps.triton_kernels", raising=False)
+    monkeypatch.delattr("stablekp_core.attention.token_maps.triton_kernels", raising=False)
+    token_maps._fused.cache_clear()
     with pytest.warns(UserWarning, match="plain PyTorch"):
-        assert attention._fused(torch.device("cuda", 0)) is None
-    attention._fused.cache_clear()
-    assert attention._fused(torch.device("cpu")) is None
+        assert token_maps._fused(torch.device("cuda", 0)) is None
+    token_maps._fused.cache_clear()
+    assert token_maps._fused(torch.device("cpu")) is None

@@ -3,15 +3,10 @@ import pytest
 import torch
 from tiny_models import SIDE, WIDTH, make_unet, make_vae
 
-from stablekp_core.backbone import (
-    Backbone,
-    alphas_cumprod,
-    captured_layers,
-    choose_device,
-    choose_dtype,
-    load_backbone,
-    queries,
-)
+from stablekp_core.backbone.attention_processors import captured_layers, queries
+from stablekp_core.backbone.backbone import Backbone, alphas_cumprod
+from stablekp_core.backbone.devices import choose_device, choose_dtype
+from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.errors import KeypointError
 
 TOKENS = 7

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.arrangement import arrange, convolution_layout
-from stablekp_core.backbone import Backbone, compile_blocks, load_backbone
-from stablekp_core.capture import _attend
-from stablekp_core.checkpoint import load_model
+from stablekp_core.backbone.attention_processors import _attend
+from stablekp_core.backbone.backbone import Backbone
+from stablekp_core.backbone.checkpoint import load_model
+from stablekp_core.backbone.loading import compile_blocks, load_backbone
+from stablekp_core.backbone.memory_layout import arrange, convolution_layout
 
 
 def tokens_gradient(backbone: Backbone) -> tuple[list[torch.Tensor], torch.Tensor, int]:

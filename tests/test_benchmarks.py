@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core import transforms
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import Detector
+from stablekp_core.detection.detector import Detector
+from stablekp_core.images import affine
+from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.randomness import generator_for
-from stablekp_core.step import training_step
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.training.step import training_step
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 CONFIG = TrainConfig.preset(
@@ -51,7 +51,7 @@ def test_map_stage(bench):
 def test_training_step(bench, backbone):
     naive, g = bench("naive"), torch.Generator().manual_seed(0)
     pictures = torch.rand(2, 3, 16, 16, generator=g)
-    theta, noise = transforms.random_affine(2, 15, (0.8, 1), 0.25, g), torch.randn(4, 4, 8, 8, generator=g)
+    theta, noise = affine.random_affine(2, 15, (0.8, 1), 0.25, g), torch.randn(4, 4, 8, 8, generator=g)
     tokens = torch.randn(12, backbone.width, generator=g).requires_grad_()
     loss = naive.training_step(backbone, CONFIG, tokens, pictures, theta, noise)
     expected, tokens.grad = tokens.grad, None
@@ -60,7 +60,7 @@ def test_training_step(bench, backbone):
         CONFIG,
         tokens,
         backbone.encode(pictures),
-        backbone.encode(transforms.warp(pictures, theta)),
+        backbone.encode(affine.warp(pictures, theta)),
         theta,
         noise,
     )

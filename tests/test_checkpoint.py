@@ -22,13 +22,13 @@ from sd15_writer import (
     write_checkpoint,
 )
 
-from stablekp_core import checkpoint
-from stablekp_core.backbone import Backbone
-from stablekp_core.checkpoint import load_model, unet_from_ldm, vae_from_ldm, weights_hash
+from stablekp_core.backbone import checkpoint
+from stablekp_core.backbone.backbone import Backbone
+from stablekp_core.backbone.checkpoint import load_model, unet_from_ldm, vae_from_ldm, weights_hash
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import detect
+from stablekp_core.detection.detector import detect
 from stablekp_core.errors import KeypointError
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Every test here runs with the network gone, and fails loudly if something reaches for it unasked."""
+
     def refuse(*args, **kwargs):
         raise OSError("the network is blocked in this test")
 
@@ -70,16 +71,20 @@ def directly_built_unet(tensors, **config):
 
 def unet_inputs(width):
     generator = torch.Generator().manual_seed(5)
-    return (torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([3, 700]),
-            torch.randn(2, 7, width, generator=generator))
+    return (
+        torch.randn(2, 4, 16, 16, generator=generator),
+        torch.tensor([3, 700]),
+        torch.randn(2, 7, width, generator=generator),
+    )
 
 
 @pytest.mark.parametrize("linear", [False, True])
 def test_unet_forward_equals_the_directly_built_one(tmp_path, linear):
     layout = {**SMALL_UNET, "linear": linear}
     path = write_checkpoint(tmp_path / "m.safetensors", unet=layout)
-    wanted = directly_built_unet(load_file(path), block_out_channels=(32, 64, 64, 64), cross_attention_dim=48,
-                                 use_linear_projection=linear)
+    wanted = directly_built_unet(
+        load_file(path), block_out_channels=(32, 64, 64, 64), cross_attention_dim=48, use_linear_projection=linear
+    )
     inputs = unet_inputs(48)
     with torch.no_grad():
         assert torch.equal(load_model(path).unet(*inputs).sample, wanted(*inputs).sample)
@@ -89,9 +94,13 @@ def test_other_depths_and_transformer_placement(tmp_path):
     layout = {"channels": 64, "mult": (1, 2), "res_blocks": 1, "attention": (True, False), "context": 32}
     path = write_checkpoint(tmp_path / "m.safetensors", unet=layout)
     wanted = directly_built_unet(
-        load_file(path), block_out_channels=(64, 128), layers_per_block=1, cross_attention_dim=32,
+        load_file(path),
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        cross_attention_dim=32,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
     inputs = unet_inputs(32)
     with torch.no_grad():
         assert torch.equal(load_model(path).unet(*inputs).sample, wanted(*inputs).sample)
@@ -102,9 +111,12 @@ def test_vae_equals_the_directly_built_one(small_file):
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
     vae = load_model(small_file).vae
-    wanted = AutoencoderKL(block_out_channels=(32, 32, 32, 64), layers_per_block=1,
-                           down_block_types=("DownEncoderBlock2D",) * 4,
-                           up_block_types=("UpDecoderBlock2D",) * 4)
+    wanted = AutoencoderKL(
+        block_out_channels=(32, 32, 32, 64),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
     wanted.load_state_dict(convert_ldm_vae_checkpoint(load_file(small_file), dict(wanted.config)))
     wanted.eval()
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -238,8 +250,7 @@ def test_hash_ignores_dtype_and_sees_other_weights(small_file, tmp_path):
 def test_folder_with_fp16_variant_shards_and_old_names(small_folder, tmp_path):
     wanted = load_model(small_folder)
     folder = tmp_path / "old"
-    load_model(small_folder, torch.float16).unet.save_pretrained(folder / "unet", variant="fp16",
-                                                                 max_shard_size="2MB")
+    load_model(small_folder, torch.float16).unet.save_pretrained(folder / "unet", variant="fp16", max_shard_size="2MB")
     (folder / "vae").mkdir()
     (folder / "vae/config.json").write_text((small_folder / "vae/config.json").read_text())
     state = load_file(small_folder / "vae/diffusion_pytorch_model.safetensors")
@@ -283,8 +294,17 @@ def test_hub_id_downloads_only_unet_and_vae(small_folder, monkeypatch):
 
     assert taken("unet/config.json") and taken("vae/diffusion_pytorch_model.safetensors")
     assert taken("unet/diffusion_pytorch_model-00001-of-00002.safetensors")
-    assert not any(map(taken, ("text_encoder/model.safetensors", "unet/diffusion_pytorch_model.bin",
-                               "v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors")))
+    assert not any(
+        map(
+            taken,
+            (
+                "text_encoder/model.safetensors",
+                "unet/diffusion_pytorch_model.bin",
+                "v1-5-pruned.safetensors",
+                "unet/diffusion_pytorch_model.fp16.safetensors",
+            ),
+        )
+    )
 
 
 def test_works_with_the_hub_switched_off(small_file):
@@ -292,7 +312,7 @@ def test_works_with_the_hub_switched_off(small_file):
 import socket
 def refuse(*a, **k): raise SystemExit("the network was used")
 socket.socket.connect = socket.getaddrinfo = refuse
-from stablekp_core.checkpoint import load_model
+from stablekp_core.backbone.checkpoint import load_model
 print(load_model({str(small_file)!r}).hash)
 """
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
@@ -302,6 +322,7 @@ print(load_model({str(small_file)!r}).hash)
 
 
 # ---- refusals: each sentence says what was given, and what to use instead ----
+
 
 def refusal(model) -> str:
     with pytest.raises(KeypointError) as error:
@@ -325,8 +346,9 @@ REFUSED = {
     "a Stable Diffusion 2 model": lambda: unet_file(context=1024, linear=True),
     "an inpainting model": lambda: unet_file(in_channels=9),
     "an InstructPix2Pix model": lambda: unet_file(in_channels=8),
-    "a Stable Diffusion 3 model": lambda: shaped({"joint_blocks.0.x_block.attn.qkv.weight": (4, 4)},
-                                                 "model.diffusion_model."),
+    "a Stable Diffusion 3 model": lambda: shaped(
+        {"joint_blocks.0.x_block.attn.qkv.weight": (4, 4)}, "model.diffusion_model."
+    ),
     "a Flux-like model": lambda: shaped({"double_blocks.0.img_attn.qkv.weight": (4, 4)}),
     "a diffusion transformer": lambda: shaped({"transformer_blocks.0.attn.to_q.weight": (4, 4)}),
     "a LoRA": lambda: shaped({"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": (4, 4)}),
@@ -348,23 +370,29 @@ def test_other_safetensors_files_are_named(tmp_path, words):
     assert words in message and "given.safetensors" in message
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"context": 2048, "label_width": 64}, "an SDXL model"),
-    ({"context": 1024}, "a Stable Diffusion 2 model"),
-    ({"in_channels": 9}, "an inpainting model"),
-])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"context": 2048, "label_width": 64}, "an SDXL model"),
+        ({"context": 1024}, "a Stable Diffusion 2 model"),
+        ({"in_channels": 9}, "an inpainting model"),
+    ],
+)
 def test_weights_in_memory_are_refused_by_name(changes, words):
     with pytest.raises(KeypointError, match=words):
         unet_from_ldm(random_tensors(unet_shapes(**{**SMALL_UNET, **changes})))
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda t: t.pop("model.diffusion_model.out.2.bias"), "conv_out.bias is missing"),
-    (lambda t: t.update({"model.diffusion_model.time_mixer.w": torch.zeros(1)}), "time_mixer.w is not part"),
-    (lambda t: t.update({"model.diffusion_model.time_embed.0.bias": torch.zeros(5)}), "has the wrong shape"),
-    (lambda t: t.pop("first_stage_model.decoder.norm_out.bias"), "decoder.conv_norm_out.bias is missing"),
-    (lambda t: t.pop("first_stage_model.encoder.conv_out.weight"), "not a Stable Diffusion VAE"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda t: t.pop("model.diffusion_model.out.2.bias"), "conv_out.bias is missing"),
+        (lambda t: t.update({"model.diffusion_model.time_mixer.w": torch.zeros(1)}), "time_mixer.w is not part"),
+        (lambda t: t.update({"model.diffusion_model.time_embed.0.bias": torch.zeros(5)}), "has the wrong shape"),
+        (lambda t: t.pop("first_stage_model.decoder.norm_out.bias"), "decoder.conv_norm_out.bias is missing"),
+        (lambda t: t.pop("first_stage_model.encoder.conv_out.weight"), "not a Stable Diffusion VAE"),
+    ],
+)
 def test_incomplete_or_extended_models_are_refused(tmp_path, change, words):
     tensors = sd15_tensors()
     change(tensors)
@@ -392,7 +420,7 @@ def test_pickles_are_never_opened(tmp_path, suffix):
 
 def test_truncated_foreign_and_missing_files(small_file, tmp_path):
     data = small_file.read_bytes()
-    for name, content in (("half", data[:len(data) // 2]), ("empty", b""), ("page", b"<!doctype html>" * 9)):
+    for name, content in (("half", data[: len(data) // 2]), ("empty", b""), ("page", b"<!doctype html>" * 9)):
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(content)
         assert f"{name}.safetensors is not a complete safetensors file" in refusal(path)

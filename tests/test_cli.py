@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from tiny_models import WIDTH, write_pictures
 
-from stablekp_core import cli, commands
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.cli import commands, main
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 ROOT = Path(__file__).parent.parent
 SMALL = "--tokens 12 --candidates 5 --keypoints 3 --steps 4 --batch-size 2 --map-size 16 --selection-images 2".split()
@@ -22,7 +22,7 @@ COMMANDS = ("train", "detect", "detect-dataset", "evaluate", "draw", "heatmaps",
 
 def run(*arguments) -> int:
     try:
-        return cli.main([str(a) for a in arguments])
+        return main.main([str(a) for a in arguments])
     except SystemExit as stop:
         return stop.code
 
@@ -207,7 +207,7 @@ def test_heatmaps_of_a_padded_picture_lie_on_the_picture(place, model_folder, tm
     padded = KeypointTokens(tokens.embeddings, tokens.chosen, config={**tokens.config, "resize": "pad"})
     padded.save(tmp_path / "pad.safetensors")
     seen = []
-    monkeypatch.setattr(commands.drawing, "heat_maps", lambda picture, maps, *a, **k: seen.append(maps) or picture)
+    monkeypatch.setattr(commands.sheets, "heat_maps", lambda picture, maps, *a, **k: seen.append(maps) or picture)
     Image.new("RGB", (64, 16), (255, 0, 0)).save(tmp_path / "wide.png")
     real = commands.Detector.maps
     bar = torch.zeros(1, 3, 16, 16)
@@ -275,14 +275,14 @@ def test_interrupt_saves_and_resume_goes_on(place, model_folder, tmp_path, monke
 
 
 def test_diverged_training_keeps_the_last_good_tokens(place, model_folder, tmp_path, monkeypatch, capsys):
-    from stablekp_core import training
+    from stablekp_core.training import trainer
 
-    step, calls = training.training_step, []
+    step, calls = trainer.training_step, []
 
     def poisoned(*args):
         calls.append(1)
         out = step(*args)
-        return training.StepOutput(
+        return trainer.StepOutput(
             out.maps,
             out.view_maps,
             out.chosen,
@@ -291,7 +291,7 @@ def test_diverged_training_keeps_the_last_good_tokens(place, model_folder, tmp_p
             out.total * (float("nan") if len(calls) == 3 else 1),
         )
 
-    monkeypatch.setattr(training, "training_step", poisoned)
+    monkeypatch.setattr(trainer, "training_step", poisoned)
     path = tmp_path / "t.safetensors"
     assert run("train", place / "pictures", path, "--model", model_folder, *SMALL) == 1
     one_line(capsys, "not a finite number at step 3", "last good tokens were kept")
@@ -316,7 +316,7 @@ def test_every_command_has_help(capsys):
 
 def test_the_command_line_starts_without_torch():
     code = (
-        "import sys; from stablekp_core import cli; cli.build_parser();"
+        "import sys; from stablekp_core.cli import main; main.build_parser();"
         "print([m for m in ('torch', 'diffusers', 'cv2', 'scipy', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100)
@@ -461,7 +461,7 @@ def test_debug_shows_where_it_failed(tmp_path):
 
     for arguments in (["--debug", "info", "absent"], ["info", "absent", "--debug"]):
         with pytest.raises(KeypointError, match="There is no file or folder absent"):
-            cli.main(arguments)
+            main.main(arguments)
     command = [sys.executable, "-m", "stablekp_core", "info", "absent"]
     plain = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
     assert plain.returncode == 1 and "Traceback" not in plain.stderr

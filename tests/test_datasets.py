@@ -10,14 +10,14 @@ import dataset_fixtures as make
 import numpy as np
 import pytest
 
-from stablekp_core.datasets import DATASETS, generated, open_dataset
-from stablekp_core.datasets.common import Split, roles_of
-from stablekp_core.datasets.cub import MIRRORED, cut_out, square_around
-from stablekp_core.datasets.human36m import SWAP
-from stablekp_core.datasets.human36m_unaligned import crop_box
 from stablekp_core.errors import KeypointError
-from stablekp_core.image_files import BrokenImage
-from stablekp_core.metrics import Roles
+from stablekp_core.evaluation.datasets import DATASETS, generated, open_dataset
+from stablekp_core.evaluation.datasets.common import Split, roles_of
+from stablekp_core.evaluation.datasets.cub import MIRRORED, cut_out, square_around
+from stablekp_core.evaluation.datasets.human36m import SWAP
+from stablekp_core.evaluation.datasets.human36m_unaligned import crop_box
+from stablekp_core.evaluation.metrics import Roles
+from stablekp_core.images.files import BrokenImage
 
 
 def check_places(split: Split, share, off=None, tolerance=0.05):
@@ -43,11 +43,7 @@ def test_celeba_aligned_takes_the_mafl_lists(tmp_path):
     share = [0, 1, 0.5, 0.25, 0.75]
     assert check_places(data.regression, share) == [5] * 8
     check_places(data.test, share, off=[1, 2, 3])
-    assert (
-        data.keypoints == 10
-        and data.metrics == ("inter_ocular",)
-        and data.paper[("inter_ocular", 10)] == 3.60
-    )
+    assert data.keypoints == 10 and data.metrics == ("inter_ocular",) and data.paper[("inter_ocular", 10)] == 3.60
 
 
 def test_celeba_wild_keeps_boxes_of_thirty_percent(tmp_path):
@@ -108,9 +104,7 @@ def test_cub_landmarks_follow_crop_and_mirror(cub):
 
 
 def test_cub_mirror_table_exchanges_eyes_legs_and_wings():
-    names = (
-        "back beak belly breast crown forehead left_eye left_leg left_wing nape right_eye right_leg".split()
-    )
+    names = "back beak belly breast crown forehead left_eye left_leg left_wing nape right_eye right_leg".split()
     names += ["right_wing", "tail", "throat"]
     for name, partner in zip(names, MIRRORED, strict=True):
         swapped = name.replace("left", "L").replace("right", "left").replace("L", "right")
@@ -280,9 +274,9 @@ def test_landmark_names_tell_sides_and_eyes():
 def test_the_generator_is_part_of_a_generated_sets_fingerprint(monkeypatch):
     before = open_dataset("dolls").test.fingerprint()
     assert open_dataset("dolls").test.fingerprint() == before
-    render = generated.synthetic.render
+    render = generated.generator.render
     monkeypatch.setattr(
-        generated.synthetic, "render", lambda kind, seed, size: render(kind, seed, size, variant="wild")
+        generated.generator, "render", lambda kind, seed, size: render(kind, seed, size, variant="wild")
     )
     assert open_dataset("dolls").test.fingerprint() != before
 
@@ -430,12 +424,10 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
 
 def test_the_list_of_data_sets_loads_nothing_heavy():
     code = (
-        "import sys; import stablekp_core.datasets as d; assert len(d.DATASETS) >= 13; "
+        "import sys; import stablekp_core.evaluation.datasets as d; assert len(d.DATASETS) >= 13; "
         "print([m for m in ('torch', 'scipy', 'h5py', 'pandas', 'cv2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    wanted = (
-        "celeba_aligned celeba_wild cub_aligned cub_001 cub_002 cub_003 cub_all taichi deepfashion human36m"
-    )
+    wanted = "celeba_aligned celeba_wild cub_aligned cub_001 cub_002 cub_003 cub_all taichi deepfashion human36m"
     assert set(wanted.split()) | {"human36m_unaligned", "dolls", "folder"} <= set(DATASETS)

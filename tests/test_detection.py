@@ -7,18 +7,19 @@ import torch
 import torch.nn.functional as F
 from tiny_models import WIDTH
 
-from stablekp_core import attention_tiles, selection
-from stablekp_core.attention import coarse_maps, place_maps, stacked_features, token_maps
+from stablekp_core.attention import tiled
+from stablekp_core.attention.readout import REACH, moments, peaks, place, read_out, share_at
+from stablekp_core.attention.token_maps import coarse_maps, place_maps, stacked_features, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import Detector, detect, picture_maps
+from stablekp_core.detection.detector import Detector, detect, picture_maps
 from stablekp_core.errors import KeypointError
-from stablekp_core.images import ImageSet, square_map
-from stablekp_core.occluders import OccluderNet, _shapes
-from stablekp_core.prediction import Peers
+from stablekp_core.images.affine import identity_affine, mirror, random_affine, warp
+from stablekp_core.images.ensembling import average_views
+from stablekp_core.images.image_set import ImageSet, square_map
+from stablekp_core.keypoints.spatial_prior import SpatialPrior
+from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.randomness import generator_for
-from stablekp_core.readout import REACH, average_views, moments, place, read_out, share_at
-from stablekp_core.tokens import KeypointTokens
-from stablekp_core.transforms import identity_affine, mirror, random_affine, warp
+from stablekp_core.selection.occlusion import OccluderNet, _shapes
 
 SIZE, CHOSEN = 16, (7, 2, 9)
 LAYERS = 4  # of the tiny model that are captured
@@ -352,10 +353,10 @@ def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
     maps[1, 2] = maps[1, 2].roll(-8, 1)
     usual = torch.tensor([[4.5, 4.5], [8.5, 8.5], [12.5, 12.5]]) / SIZE
     shared = torch.linspace(-0.2, 0.2, 41)[:, None, None].expand(-1, 3, 2)  # all three always move together
-    peers = Peers.of(usual + shared)
+    peers = SpatialPrior.of(usual + shared)
     tokens = replace(make_tokens(scores=(1.0, 1.0, 2.0)), peers=peers)
     detector = Detector(backbone, tokens, DetectConfig(readout="argmax", views=0))
-    xy, confidence, _ = detector.unit_points(maps, (selection.peaks(maps).flip(-1)[:, None] + 0.5) / SIZE)
+    xy, confidence, _ = detector.unit_points(maps, (peaks(maps).flip(-1)[:, None] + 0.5) / SIZE)
     np.testing.assert_allclose(confidence[0], (1, 1, 0.5), atol=1e-2)
     fits = peers.agreement(torch.from_numpy(xy))[1].numpy()
     assert fits[2] < 0.05
@@ -363,7 +364,7 @@ def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
 
 
 def test_detection_goes_on_with_fewer_views_when_memory_runs_out(backbone, monkeypatch):
-    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 4 << 20)
+    monkeypatch.setattr(tiled, "TILE_BYTES", 4 << 20)
     items, config = pictures(2), DetectConfig(views=3, batch_size=4)
     whole = detect(backbone, make_tokens(), items, config).keypoints
     encode, sizes = backbone.encode, []
@@ -443,7 +444,7 @@ def test_what_lies_in_front_hides_keypoints(backbone):
     g = torch.Generator().manual_seed(6)
     shapes = [shape for kernel in _shapes(LAYERS * WIDTH) for shape in (kernel, kernel[:1])]
     net = OccluderNet(tuple(torch.randn(shape, generator=g) * 0.3 for shape in shapes))
-    peers = Peers.of(torch.rand(20, 3, 2, generator=g))
+    peers = SpatialPrior.of(torch.rand(20, 3, 2, generator=g))
     tokens = replace(refined_tokens(), occluder=net, peers=peers)
     detector = Detector(backbone, tokens, DetectConfig(views=2, noise_draws=1))
     squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

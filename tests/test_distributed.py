@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from stablekp_core import cli, synthetic
-from stablekp_core.backbone import load_backbone
+from stablekp_core.backbone.loading import load_backbone
+from stablekp_core.cli import main
 from stablekp_core.config import TrainConfig
-from stablekp_core.distributed import Ranks, launched_processes, process_group
 from stablekp_core.errors import KeypointError
-from stablekp_core.images import load_folder
-from stablekp_core.tokens import KeypointTokens
-from stablekp_core.training import train
+from stablekp_core.images.image_set import load_folder
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.synthetic import generator
+from stablekp_core.training.distributed import Ranks, launched_processes, process_group
+from stablekp_core.training.trainer import train
 
 ROOT = Path(__file__).parent.parent
 # A batch of 3 on 2 processes: shares differ, so a mean over processes would not be the mean over the batch.
@@ -39,11 +40,12 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import torch
-from stablekp_core import cli, training
-from stablekp_core.backbone import load_backbone
+from stablekp_core.cli import main as cli
+from stablekp_core.training import trainer as training
+from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import TrainConfig
-from stablekp_core.distributed import process_group
-from stablekp_core.images import load_folder
+from stablekp_core.images.image_set import load_folder
+from stablekp_core.training.distributed import process_group
 
 folder, config = Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2]))
 batches, step = [], training.training_step
@@ -86,7 +88,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     (folder / "pictures").mkdir()
     for seed in range(5):
-        Image.fromarray(synthetic.render("faces", seed).image).save(folder / "pictures" / f"{seed}.png")
+        Image.fromarray(generator.render("faces", seed).image).save(folder / "pictures" / f"{seed}.png")
     return folder
 
 
@@ -239,5 +241,5 @@ def test_what_several_processes_cannot_do_is_said(monkeypatch, tmp_path, capsys)
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(KeypointError, match="pip install accelerate"), process_group("cpu"):
         pass
-    assert cli.main(["train", str(tmp_path), str(tmp_path / "t.safetensors"), "--device", "cpu"]) == 1
+    assert main.main(["train", str(tmp_path), str(tmp_path / "t.safetensors"), "--device", "cpu"]) == 1
     assert "pip install accelerate" in capsys.readouterr().err

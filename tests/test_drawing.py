@@ -6,12 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from stablekp_core import drawing, strokes
-from stablekp_core.drawing import contact_sheet, draw_keypoints, heat_maps, heat_overlay, loss_plot
+from stablekp_core.drawing import strokes
+from stablekp_core.drawing.label_layout import place_labels
+from stablekp_core.drawing.overlay import draw_keypoints
+from stablekp_core.drawing.plots import loss_plot
+from stablekp_core.drawing.sheets import contact_sheet, heat_maps, heat_overlay
+from stablekp_core.drawing.strokes import put_text, text_size
 from stablekp_core.errors import KeypointError
-from stablekp_core.palette import palette
-from stablekp_core.placement import place_labels
-from stablekp_core.strokes import put_text, text_size
+from stablekp_core.keypoints.palette import palette
 
 
 def picture(height=128, width=192, value=None, seed=0):
@@ -38,9 +40,7 @@ def linear(rgb):
 
 def dichromat(rgb_linear, missing):
     """Red-green blindness by projection in LMS (Vienot 1999), not the model the palette was made with."""
-    to_lms = np.array(
-        [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
-    )
+    to_lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
     lms = rgb_linear @ to_lms.T
     if missing == "protan":
         lms[:, 0] = 2.02344 * lms[:, 1] - 2.52581 * lms[:, 2]
@@ -118,9 +118,7 @@ def test_lines_run_between_pixel_coordinates():
 @pytest.mark.parametrize("end", [(150, 40), (120, 80), (40.2, 110)])
 def test_lines_are_as_wide_as_asked(width, end):
     start = (40.3, 40.7)
-    result = black(
-        [start, end], skeleton=[(0, 1)], dots=False, outline=False, width=width, colors=[(255,) * 3] * 2
-    )
+    result = black([start, end], skeleton=[(0, 1)], dots=False, outline=False, width=width, colors=[(255,) * 3] * 2)
     length = np.hypot(end[0] - start[0], end[1] - start[1])
     area = length * width + np.pi * width**2 / 4  # with round ends
     assert abs(result[:, :, 0].sum() / 255 - area) < 0.35 * length + 2
@@ -176,9 +174,7 @@ def test_canvases_and_sizes():
 def test_sizes_follow_the_shorter_side():
     areas = []
     for side in (256, 512, 1024):
-        result = draw_keypoints(
-            None, [[side / 2, side / 2]], canvas="black", size=(2 * side, side), numbers=False
-        )
+        result = draw_keypoints(None, [[side / 2, side / 2]], canvas="black", size=(2 * side, side), numbers=False)
         areas.append(changed(result, 0).sum() / side**2)
     assert max(areas) / min(areas) < 1.35
 
@@ -259,21 +255,6 @@ def test_missing_opencv_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_cv2)
     with pytest.raises(KeypointError, match="pip install opencv-python"):
         strokes.opencv()
-
-
-def test_drawing_knows_where_the_other_drawers_are():
-    for name in (
-        "contact_sheet",
-        "heat_maps",
-        "heat_overlay",
-        "loss_plot",
-        "draw_openpose",
-        "draw_ap10k",
-        "draw_scribble",
-    ):
-        assert callable(getattr(drawing, name))
-    with pytest.raises(AttributeError, match="no attribute 'draw_cat'"):
-        drawing.draw_cat  # noqa: B018
 
 
 # Labels
@@ -394,9 +375,7 @@ def test_heat_overlay_is_brightest_at_the_peak_and_keeps_the_picture_elsewhere()
     y, x = np.unravel_index(result.argmax(), result.shape)
     assert abs(y + 0.5 - 45) <= 6 and abs(x + 0.5 - 250) <= 11
     assert result[100, 100] == 3 * 55
-    ranked = (
-        heat_overlay(picture(16, 16, 100), np.arange(256.0).reshape(16, 16)).astype(int).sum(axis=2).ravel()
-    )
+    ranked = heat_overlay(picture(16, 16, 100), np.arange(256.0).reshape(16, 16)).astype(int).sum(axis=2).ravel()
     assert (np.diff(ranked[64:]) >= -6).mean() > 0.97  # brightness alone tells the order
     assert np.array_equal(heat_overlay(picture(), heat), heat_overlay(picture(), heat * 1e-6))
 

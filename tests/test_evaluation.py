@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core import evaluation, evaluation_command, evaluation_stages
-from stablekp_core.cli import main
+from stablekp_core.cli.evaluate import table
+from stablekp_core.cli.main import main
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.datasets import open_dataset
-from stablekp_core.datasets.human36m import SWAP
 from stablekp_core.errors import KeypointError
-from stablekp_core.evaluation import ABLATIONS, Limits, ablate, evaluate, limit_splits, transfer
-from stablekp_core.evaluation_cache import Points
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.metrics import Roles
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.evaluation import protocol, stages
+from stablekp_core.evaluation.cache import Points
+from stablekp_core.evaluation.datasets import open_dataset
+from stablekp_core.evaluation.datasets.human36m import SWAP
+from stablekp_core.evaluation.metrics import Roles
+from stablekp_core.evaluation.protocol import ABLATIONS, Limits, ablate, evaluate, limit_splits, transfer
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 TRAIN, LOOK = TrainConfig(keypoints=2), DetectConfig(views=0)
 
@@ -56,8 +57,8 @@ class Fakes:
 @pytest.fixture
 def fakes(monkeypatch):
     made = Fakes()
-    monkeypatch.setattr(evaluation_stages, "train", made.train)
-    monkeypatch.setattr(evaluation_stages, "detect", made.detect)
+    monkeypatch.setattr(stages, "train", made.train)
+    monkeypatch.setattr(stages, "detect", made.detect)
     return made
 
 
@@ -140,9 +141,7 @@ def test_human36m_unaligned(tmp_path, fakes):
     make.write_human36m_unaligned(tmp_path)
     result = run("human36m_unaligned", tmp_path)
     boxes = [s.extras["bbox"] for s in map(open_dataset("human36m_unaligned", tmp_path).test.sample, (0, 1))]
-    errors = [
-        128 * np.hypot(3 * s / (box[2] - box[0]), 4 * s / (box[3] - box[1])) for s, box in enumerate(boxes, 1)
-    ]
+    errors = [128 * np.hypot(3 * s / (box[2] - box[0]), 4 * s / (box[3] - box[1])) for s, box in enumerate(boxes, 1)]
     assert result.metrics["l2_128"] == pytest.approx(np.mean(errors), rel=0.03)
     assert result.counts["train"]["skipped"] == [
         ("S1/Discussion 1/60457274/img_000002.jpg", "annot.h5 has no pose for it")
@@ -160,9 +159,7 @@ def test_folder_and_the_columns_beside_the_protocol(tmp_path, fakes):
     truth = np.stack([data.test.landmarks(i) for i in range(2)])
     guess = 100 * np.linalg.norm((fit - truth) / [120, 100], axis=-1).mean()
     assert result.baseline["mean_l2_percent"] == pytest.approx(guess, rel=1e-5)
-    assert result.metrics["pck_5_percent"] == 50 and result.metrics["pck_10_percent"] == 50 + 50 * (
-        2 * shift < 0.1
-    )
+    assert result.metrics["pck_5_percent"] == 50 and result.metrics["pck_10_percent"] == 50 + 50 * (2 * shift < 0.1)
 
 
 # Landmarks nobody sees, skipping, errors
@@ -170,27 +167,25 @@ def test_folder_and_the_columns_beside_the_protocol(tmp_path, fakes):
 
 def points(xy, visible):
     xy = np.asarray(xy, float)
-    return Points(
-        xy, np.ones(xy.shape[:2]), xy.copy(), np.asarray(visible), list(map(str, range(len(xy)))), []
-    )
+    return Points(xy, np.ones(xy.shape[:2]), xy.copy(), np.asarray(visible), list(map(str, range(len(xy)))), [])
 
 
 def test_landmarks_that_were_never_fitted_are_left_out_and_named():
     rng = np.random.default_rng(0)
     fit, test = rng.random((9, 3, 2)), rng.random((4, 3, 2))
-    own, _, _, left_out = evaluation.measure(
+    own, _, _, left_out = protocol.measure(
         points(fit, [[True, False, True]] * 9), points(test, [[True] * 3] * 4), ("mean_l2_percent",)
     )
     assert left_out == (1,) and own["mean_l2_percent"] == pytest.approx(0, abs=1e-9)
     with pytest.raises(KeypointError, match="every landmark"):
-        evaluation.measure(
+        protocol.measure(
             points(fit, [[True, False, True]] * 9),
             points(test, [[True] * 3] * 4),
             ("swap_invariant_128",),
             Roles(swap=(1, 0, 2)),
         )
     with pytest.raises(KeypointError, match="visible on a test picture"):
-        evaluation.measure(
+        protocol.measure(
             points(fit, [[True, False, True]] * 9),
             points(test, [[False, True, False]] * 4),
             ("mean_l2_percent",),
@@ -257,7 +252,7 @@ def test_finished_stages_are_not_done_again(tmp_path, fakes):
 
 
 def test_a_stopped_detection_goes_on_where_it_was(tmp_path, fakes, monkeypatch):
-    monkeypatch.setattr(evaluation_stages, "SHARD", 2)
+    monkeypatch.setattr(stages, "SHARD", 2)
     make.write_folder(tmp_path)
     whole = run("folder", tmp_path)
     fakes.detected.clear()
@@ -328,7 +323,7 @@ def test_training_that_was_stopped_is_resumed(tmp_path, monkeypatch, fakes):
         return fakes.train(backbone, images, config)
 
     make.write_folder(tmp_path)
-    monkeypatch.setattr(evaluation_stages, "train", stopped)
+    monkeypatch.setattr(stages, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         run("folder", tmp_path, cache=tmp_path / "cache")
     run("folder", tmp_path, cache=tmp_path / "cache")
@@ -361,14 +356,12 @@ def several(fakes, monkeypatch):
             )
 
     engine = SimpleNamespace(Pool=lambda workers: workers, detect_shards=detect_shards)
-    monkeypatch.setitem(sys.modules, "stablekp_core.scale", engine)
-    monkeypatch.setattr(evaluation_stages, "SHARD", 2)
+    monkeypatch.setitem(sys.modules, "stablekp_core.scale.detect", engine)
+    monkeypatch.setattr(stages, "SHARD", 2)
     return calls
 
 
-@pytest.mark.parametrize(
-    "name", ["folder", "cub_001", "cub_aligned", "human36m", "human36m_unaligned", "taichi"]
-)
+@pytest.mark.parametrize("name", ["folder", "cub_001", "cub_aligned", "human36m", "human36m_unaligned", "taichi"])
 def test_several_processes_find_the_same(tmp_path, several, name):
     for module in ("scipy", "h5py", "pandas"):
         pytest.importorskip(module)
@@ -405,21 +398,13 @@ def test_a_missing_picture_stops_several_processes_too(tmp_path, several):
 def test_ablation_has_the_five_rows_of_table_4(tmp_path, fakes):
     make.write_folder(tmp_path)
     rows = dict(
-        ablate(
-            BACKBONE, open_dataset("folder", tmp_path), TRAIN, LOOK.replace(views=4), cache=tmp_path / "cache"
-        )
+        ablate(BACKBONE, open_dataset("folder", tmp_path), TRAIN, LOOK.replace(views=4), cache=tmp_path / "cache")
     )
-    assert (
-        list(rows)
-        == ["full", "no TTA", "no FPS", "no query upsampling", "no equivariance"]
-        == list(ABLATIONS)
-    )
+    assert list(rows) == ["full", "no TTA", "no FPS", "no query upsampling", "no equivariance"] == list(ABLATIONS)
     configs = [config for _, config in fakes.trained]
     assert len(configs) == 4  # no TTA uses the tokens of the full method
     assert configs[0] == TRAIN and configs[1] == TRAIN.replace(candidates=2)
-    assert configs[2] == TRAIN.replace(upsample="maps") and configs[3] == TRAIN.replace(
-        equivariance_weight=0.0
-    )
+    assert configs[2] == TRAIN.replace(upsample="maps") and configs[3] == TRAIN.replace(equivariance_weight=0.0)
     assert rows["no TTA"].detect["views"] == 0 and rows["no TTA"].detect["identity"]
     assert rows["full"].detect["views"] == rows["no FPS"].detect["views"] == 4
 
@@ -439,9 +424,7 @@ def test_transfer_learns_on_one_set_and_measures_on_another(tmp_path, fakes):
     assert [count for count, _ in fakes.trained] == [6] and len(fakes.detected) == 8
     assert result.dataset == "folder" and set(result.metrics) == set(target.metrics)
     assert result.counts["train"]["listed"] == 6 and result.counts["test"]["used"] == 2
-    assert result.metrics["mean_l2_percent"] == pytest.approx(
-        100 * 1.5 * np.hypot(3 / 120, 4 / 100), rel=1e-5
-    )
+    assert result.metrics["mean_l2_percent"] == pytest.approx(100 * 1.5 * np.hypot(3 / 120, 4 / 100), rel=1e-5)
     evaluate(BACKBONE, source, TRAIN, LOOK, cache=tmp_path / "cache")
     assert len(fakes.trained) == 1  # its own evaluation finds the same tokens in the cache
 
@@ -458,7 +441,7 @@ def test_limits_apply_per_split(tmp_path, fakes):
 
 @pytest.fixture
 def command(tmp_path, fakes, monkeypatch):
-    monkeypatch.setattr(evaluation_command, "load_backbone", lambda *_: BACKBONE)
+    monkeypatch.setattr("stablekp_core.cli.evaluate.load_backbone", lambda *_: BACKBONE)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
@@ -470,16 +453,11 @@ def command(tmp_path, fakes, monkeypatch):
 def test_the_command_writes_table_and_json(tmp_path, command, fakes, capsys):
     make.write_folder(tmp_path / "data")
     assert (
-        command(
-            "--dataset", "folder", "--root", "data", "--seed", 5, "--output", "out/r.json", "--batch-size", 2
-        )
-        == 0
+        command("--dataset", "folder", "--root", "data", "--seed", 5, "--output", "out/r.json", "--batch-size", 2) == 0
     )
     report = json.loads((tmp_path / "out" / "r.json").read_text())
     row = report["rows"]["folder"]
-    assert row["metrics"]["mean_l2_percent"] == pytest.approx(
-        100 * 1.5 * np.hypot(3 / 120, 4 / 100), rel=1e-5
-    )
+    assert row["metrics"]["mean_l2_percent"] == pytest.approx(100 * 1.5 * np.hypot(3 / 120, 4 / 100), rel=1e-5)
     assert row["train"]["seed"] == row["detect"]["seed"] == report["seeds"]["training"] == 5
     assert row["train"]["batch_size"] == row["detect"]["batch_size"] == 2
     assert row["train"]["keypoints"] == 10 and row["train"]["steps"] == 500  # the data set's own
@@ -497,12 +475,10 @@ def test_the_papers_numbers_stand_beside_their_own_row_only(tmp_path, command, c
     options = ("--dataset", "deepfashion", "--root", "data")
     data = open_dataset("deepfashion", tmp_path / "data")
     result = evaluate(BACKBONE, data, TRAIN, LOOK)
-    assert " 70 " not in evaluation_command.table(
-        data, {"deepfashion": result}
-    )  # two keypoints are not sixteen
+    assert " 70 " not in table(data, {"deepfashion": result})  # two keypoints are not sixteen
     sixteen = type(result)(**{**vars(result), "keypoints": 16})
-    assert " 70 " in evaluation_command.table(data, {"deepfashion": sixteen})
-    assert " 70 " not in evaluation_command.table(data, {"cub_all -> deepfashion": sixteen})
+    assert " 70 " in table(data, {"deepfashion": sixteen})
+    assert " 70 " not in table(data, {"cub_all -> deepfashion": sixteen})
     assert command(*options, "--metrics", "pck_6") == 0
     assert "l2_128" not in capsys.readouterr().out
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stablekp_core.controlnet.dataset import ExportSettings, draw_hint, export_controlnet_dataset, read_captions
 from stablekp_core.errors import KeypointError
-from stablekp_core.export import ExportSettings, draw_hint, export_controlnet_dataset, read_captions
-from stablekp_core.images import load_folder
-from stablekp_core.joints import OPENPOSE
-from stablekp_core.keypoints import Keypoints
+from stablekp_core.images.image_set import load_folder
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.pose.formats import OPENPOSE
 
 WORDS = ("train", "test", "validation", "eval")
 
@@ -73,13 +73,9 @@ def test_loaded_back_with_the_datasets_library(tmp_path):
             figure = kp.rows([row_of[name]])
             middle = (figure.xy[0].min(0) + figure.xy[0].max(0)) / 2
             left = int(np.clip(round(float(middle[0]) - 36), 0, 24))
-            expected = Image.fromarray(by_name[name][:, left : left + 72]).resize(
-                (64, 64), Image.Resampling.LANCZOS
-            )
+            expected = Image.fromarray(by_name[name][:, left : left + 72]).resize((64, 64), Image.Resampling.LANCZOS)
             np.testing.assert_array_equal(np.asarray(row["image"]), np.asarray(expected))
-            hint = draw_hint(
-                (figure.xy - (left, 0)) * (64 / 72), figure.confidence, SMALL, (64, 64), kp.skeleton
-            )
+            hint = draw_hint((figure.xy - (left, 0)) * (64 / 72), figure.confidence, SMALL, (64, 64), kp.skeleton)
             np.testing.assert_array_equal(np.asarray(row["conditioning_image"].convert("RGB")), hint)
             assert hint.max() == 255 and hint.min() == 0
 
@@ -89,11 +85,7 @@ def test_every_image_is_in_one_split_and_stays_there(tmp_path):
     export_controlnet_dataset(images[:25], points(images).rows(range(25)), tmp_path / "a", SMALL)
     export_controlnet_dataset(images, points(images), tmp_path / "b", SMALL)
     split_of = {
-        folder: {
-            row["source"]: split
-            for split in ("train", "validation")
-            for row in rows(tmp_path / folder, split)
-        }
+        folder: {row["source"]: split for split in ("train", "validation") for row in rows(tmp_path / folder, split)}
         for folder in "ab"
     }
     assert len(split_of["a"]) == 25 and len(split_of["b"]) == 40
@@ -120,9 +112,7 @@ def test_resumes_after_an_interruption(tmp_path):
         export_controlnet_dataset(interrupted(5), kp, folder, SMALL)
     (folder / "train" / "hints" / "notes.txt").write_text("mine")
     seen = []
-    done = export_controlnet_dataset(
-        images, kp, folder, SMALL, on_progress=lambda n, name: seen.append((n, name))
-    )
+    done = export_controlnet_dataset(images, kp, folder, SMALL, on_progress=lambda n, name: seen.append((n, name)))
     assert (done.written, done.kept) == (7, 5)
     assert seen == [(i + 1, name) for i, (name, _) in enumerate(images)]
     (folder / "train" / "hints" / "notes.txt").unlink()
@@ -189,21 +179,17 @@ def test_pairing_by_name_or_by_number(tmp_path):
 
 def test_several_figures_share_a_hint(tmp_path):
     images = pictures(1)
-    kp = points(
-        images * 2, xy=np.array([[[20, 20], [30, 30.0]], [[60, 20], [70, 50]]]), k=2, image_index=np.zeros(2)
-    )
+    kp = points(images * 2, xy=np.array([[[20, 20], [30, 30.0]], [[60, 20], [70, 50]]]), k=2, image_index=np.zeros(2))
     done = export_controlnet_dataset(images, kp, tmp_path, SMALL)
     assert done.train == 1 and done.validation == 0  # the only pair is a training pair
-    hint = np.asarray(
-        Image.open(tmp_path / "train" / rows(tmp_path, "train")[0]["conditioning_image_file_name"])
-    )
+    hint = np.asarray(Image.open(tmp_path / "train" / rows(tmp_path, "train")[0]["conditioning_image_file_name"]))
     left, right = hint[:, :32], hint[:, 32:]
     assert left.max() == 255 and right.max() == 255
 
 
 @pytest.mark.parametrize("style", ["openpose", "ap10k", "keypoints", "scribble"])
 def test_styles(tmp_path, style):
-    from stablekp_core.joints import AP10K
+    from stablekp_core.pose.formats import AP10K
 
     images = pictures(3)
     joints = (AP10K if style == "ap10k" else OPENPOSE).joints

@@ -4,14 +4,14 @@ import tiny_models
 import torch
 from tiny_models import write_pictures
 
-from stablekp_core import features as module
-from stablekp_core.features import FeatureSource
-from stablekp_core.images import load_folder
-from stablekp_core.latents import LatentSource
+from stablekp_core.images.affine import identity_affine, random_affine
+from stablekp_core.images.image_set import load_folder
+from stablekp_core.images.latent_cache import LatentSource
 from stablekp_core.randomness import generator_for
-from stablekp_core.step import training_step
-from stablekp_core.training import train
-from stablekp_core.transforms import identity_affine, random_affine
+from stablekp_core.training import fixed_features as module
+from stablekp_core.training.fixed_features import FeatureSource
+from stablekp_core.training.step import training_step
+from stablekp_core.training.trainer import train
 
 CONFIG = tiny_models.CONFIG.replace(gradient="cached", view_pool=2)
 

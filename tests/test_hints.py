@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from stablekp_core.drawing.hints import draw_ap10k, draw_openpose, draw_scribble
 from stablekp_core.errors import KeypointError
-from stablekp_core.hints import draw_ap10k, draw_openpose, draw_scribble
 
 # The published tables as text: pairs of points, then the colour.
 OPENPOSE = """

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.images import (
+from stablekp_core.images.image_set import (
     BrokenImage,
     ImageSet,
     fingerprint,
@@ -87,10 +87,7 @@ def test_transparency_is_laid_over_white(tmp_path):
     grey_alpha = rgba[:, :, [0, 3]]
     Image.fromarray(grey_alpha, "LA").save(tmp_path / "la.png")
     loaded = load_image(tmp_path / "la.png")
-    assert (
-        np.abs(loaded - over_white(grey_alpha[:, :, :1].repeat(3, 2), rgba[:, :, 3:].astype(float))).max()
-        <= 1
-    )
+    assert np.abs(loaded - over_white(grey_alpha[:, :, :1].repeat(3, 2), rgba[:, :, 3:].astype(float))).max() <= 1
 
 
 def test_palette_with_and_without_transparency(tmp_path):
@@ -297,16 +294,10 @@ def test_from_arrays_clips_and_survives_nan():
     wild = np.full((16, 16, 3), np.nan, dtype=np.float32)
     wild[0, 0], wild[0, 1] = 2.0, -1.0
     array = ImageSet.from_arrays([wild])[0]
-    assert (
-        array[0, 0].tolist() == [255] * 3
-        and array[0, 1].tolist() == [0] * 3
-        and array[5, 5].tolist() == [0] * 3
-    )
+    assert array[0, 0].tolist() == [255] * 3 and array[0, 1].tolist() == [0] * 3 and array[5, 5].tolist() == [0] * 3
 
 
-@pytest.mark.parametrize(
-    "bad", [np.zeros((3, 20, 30), np.float32), np.zeros((20, 30), np.float32), "text", None]
-)
+@pytest.mark.parametrize("bad", [np.zeros((3, 20, 30), np.float32), np.zeros((20, 30), np.float32), "text", None])
 def test_from_arrays_refuses_masks_and_latents(bad):
     with pytest.raises(KeypointError, match=r"image 0 has shape.*mask"):
         ImageSet.from_arrays([bad])

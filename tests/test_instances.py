@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.instances import (
-    boxes_from_masks,
-    crop_instances,
-    detect_instances,
-    read_boxes,
-    to_full_image,
-)
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.pose import to_pose_keypoint
+from stablekp_core.images.crops import boxes_from_masks, crop_instances, detect_instances, read_boxes, to_full_image
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.pose.writing import to_pose_keypoint
 
 
 def scene(dots, width=120, height=80):

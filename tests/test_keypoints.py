@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints import Keypoints
+from stablekp_core.keypoints.keypoints import Keypoints
 
 
 def make(rows=3, count=4, seed=0, **fields):
@@ -177,9 +177,7 @@ def test_json_round_trip_is_exact(rows, known):
 
 
 def test_round_trip_of_several_instances_per_image(tmp_path):
-    kp = make(
-        4, image_index=[0, 0, 1, 1], images=("a", "a", "b", "b"), sizes=[[9, 8], [9, 8], [7, 6], [7, 6]]
-    )
+    kp = make(4, image_index=[0, 0, 1, 1], images=("a", "a", "b", "b"), sizes=[[9, 8], [9, 8], [7, 6], [7, 6]])
     data = kp.to_coco()
     assert [image["file_name"] for image in data["images"]] == ["a", "b"]
     assert [annotation["image_id"] for annotation in data["annotations"]] == [1, 1, 2, 2]
@@ -292,12 +290,7 @@ def test_bad_files_are_named(tmp_path):
 def test_csv_has_one_line_per_point():
     kp = make(2, 3, images=("a,b.png", 'q"'))
     rows = list(csv.DictReader(io.StringIO(kp.to_csv())))
-    assert (
-        len(rows) == 6
-        and rows[4]["name"] == "p1"
-        and rows[0]["image"] == "a,b.png"
-        and rows[5]["image"] == 'q"'
-    )
+    assert len(rows) == 6 and rows[4]["name"] == "p1" and rows[0]["image"] == "a,b.png" and rows[5]["image"] == 'q"'
     read = np.array([[float(r["x"]), float(r["y"]), float(r["confidence"])] for r in rows], dtype=np.float32)
     assert np.array_equal(read[:, :2].reshape(2, 3, 2), kp.xy)
     assert np.array_equal(read[:, 2].reshape(2, 3), kp.confidence)

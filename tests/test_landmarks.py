@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.landmarks import LandmarkMap, apply_landmark_map, fit_landmark_map, pair_rows
-from stablekp_core.ridge import fit_ridge
-from stablekp_core.shapes import align, fill_unseen, mean_shape
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.procrustes import align, fill_unseen, mean_shape
+from stablekp_core.pose.fitting import LandmarkMap, apply_landmark_map, fit_landmark_map, pair_rows
+from stablekp_core.pose.ridge import fit_ridge
 
 LANDMARKS = ("hip", "neck", "head", "l_elbow", "l_hand", "r_elbow", "r_hand", "l_foot", "r_foot")
 
@@ -73,9 +73,7 @@ def test_leave_one_out_equals_fitting_again(block, intercept):
             if w[start, p] == 0:
                 assert np.isnan(fit.residuals[left_out, p]).all()
             else:
-                np.testing.assert_allclose(
-                    fit.residuals[left_out, p], (y - (a @ b)[:, None] * [1, 1, 1])[left_out, p]
-                )
+                np.testing.assert_allclose(fit.residuals[left_out, p], (y - (a @ b)[:, None] * [1, 1, 1])[left_out, p])
 
 
 def test_plain_least_squares_is_the_protocol():

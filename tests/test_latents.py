@@ -3,11 +3,11 @@ import pytest
 import torch
 from tiny_models import SIDE
 
-from stablekp_core import latents as module
-from stablekp_core.image_files import BrokenImage
-from stablekp_core.images import ImageSet, load_files, load_folder, to_square
-from stablekp_core.latents import LatentSource
-from stablekp_core.transforms import identity_affine, random_affine, warp
+from stablekp_core.images import latent_cache as module
+from stablekp_core.images.affine import identity_affine, random_affine, warp
+from stablekp_core.images.files import BrokenImage
+from stablekp_core.images.image_set import ImageSet, load_files, load_folder, to_square
+from stablekp_core.images.latent_cache import LatentSource
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.losses import equivariance_loss, gaussian_maps, localization_loss
+from stablekp_core.attention.readout import gaussian_maps
+from stablekp_core.training.losses import equivariance_loss, localization_loss
 
 
 def naive_gaussian(row, column, size, sigma):
@@ -25,9 +26,7 @@ def test_gaussians():
     assert found.shape == (2, 2, 12, 12)
     for i in range(2):
         for k in range(2):
-            np.testing.assert_allclose(
-                found[i, k], naive_gaussian(*center[i, k].tolist(), 12, 1.7), atol=1e-6
-            )
+            np.testing.assert_allclose(found[i, k], naive_gaussian(*center[i, k].tolist(), 12, 1.7), atol=1e-6)
     assert found[0, 0].max() == 1 and found[0, 0, 2, 6] == 1
 
 
@@ -68,9 +67,7 @@ def test_equivariance_loss_with_and_without_coverage():
     for i in range(2):
         m, b = maps[i].double().numpy(), returned[i].double().numpy()
         assert plain[i].item() == pytest.approx(naive_equivariance(m, b, None), rel=1e-5)
-        assert masked[i].item() == pytest.approx(
-            naive_equivariance(m, b, covered[i, 0].double().numpy()), rel=1e-5
-        )
+        assert masked[i].item() == pytest.approx(naive_equivariance(m, b, covered[i, 0].double().numpy()), rel=1e-5)
 
 
 def test_unseen_pixels_count_only_without_the_mask():

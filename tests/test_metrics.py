@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stablekp_core import metrics
-from stablekp_core.datasets.human36m import SWAP
 from stablekp_core.errors import KeypointError
+from stablekp_core.evaluation import metrics
+from stablekp_core.evaluation.datasets.human36m import SWAP
 
 TRUTH = np.array([[[0.2, 0.2], [0.6, 0.2], [0.4, 0.8]], [[0.5, 0.5], [0.5, 0.7], [0.1, 0.1]]])
 #: Distances: 0.05, 0, 0.1 in the first picture; 0.2, 0.1, 0 in the second.
@@ -73,9 +73,9 @@ def test_l2_at_a_size():
 
 def test_the_tai_chi_relation_of_the_paper():
     """Every pair of the paper's tables has the ratio 33.46 = 2 x 16.73 visible joints."""
-    assert metrics.taichi_reference(256 * GUESS, 256 * TRUTH, VISIBLE) / metrics.l2_at(
-        GUESS, TRUTH, 128, VISIBLE
-    ) == (pytest.approx(2 * VISIBLE.sum() / len(VISIBLE)))
+    assert metrics.taichi_reference(256 * GUESS, 256 * TRUTH, VISIBLE) / metrics.l2_at(GUESS, TRUTH, 128, VISIBLE) == (
+        pytest.approx(2 * VISIBLE.sum() / len(VISIBLE))
+    )
 
 
 def test_swap_invariant_takes_the_better_reading_per_picture():

@@ -18,8 +18,8 @@ from PIL import Image
 
 from stablekp_core.config import TrainConfig
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -133,9 +133,7 @@ def test_translations_are_complete(pack, language):
         for text in [*entry["inputs"].values(), *entry["outputs"].values()]:
             assert text["name"] and text["tooltip"]
         if language == "en":
-            assert {k: v["tooltip"] for k, v in entry["inputs"].items()} == {
-                i.id: i.tooltip for i in schema.inputs
-            }
+            assert {k: v["tooltip"] for k, v in entry["inputs"].items()} == {i.id: i.tooltip for i in schema.inputs}
     assert not entries
 
 
@@ -258,9 +256,7 @@ def test_load_image_set_gives_the_pictures_as_they_are(pack, tmp_path, caplog):
     folder = tmp_path / "input" / "cats"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    wanted = {
-        name: rng.integers(0, 256, (20 + i, 30, 3), np.uint8) for i, name in enumerate(("2.png", "10.png"))
-    }
+    wanted = {name: rng.integers(0, 256, (20 + i, 30, 3), np.uint8) for i, name in enumerate(("2.png", "10.png"))}
     for name, picture in wanted.items():
         Image.fromarray(picture).save(folder / name)
     (folder / "broken.jpg").write_bytes(b"no picture")
@@ -283,9 +279,7 @@ def test_built_in_pictures_need_no_folder_and_follow_the_seed(pack):
         assert load.validate_inputs(name) is True and len(load.execute(name, 100, "by name")[0]) >= 64
     unseen = "built in: paper dolls, unseen"
     first, other = (load.execute(unseen, 3, order, shuffle_seed=3)[1] for order in ("by name", "shuffled"))
-    assert (
-        first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
-    )
+    assert first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
     assert first != other
 
 
@@ -385,10 +379,8 @@ def test_cancel_saves_what_was_learned_and_goes_on_up(pack, monkeypatch):
     def cancelled():
         raise fake_comfy.Cancelled
 
-    monkeypatch.setattr("stablekp_core.training.train", core_train)
-    monkeypatch.setattr(
-        sys.modules["comfy.model_management"], "throw_exception_if_processing_interrupted", cancelled
-    )
+    monkeypatch.setattr("stablekp_core.training.trainer.train", core_train)
+    monkeypatch.setattr(sys.modules["comfy.model_management"], "throw_exception_if_processing_interrupted", cancelled)
     with pytest.raises(fake_comfy.Cancelled):
         training._train(None, [], TrainConfig(steps=9), None)
     (rescued,) = folders.rescue_folder().glob("interrupted_*.safetensors")
@@ -417,9 +409,7 @@ def test_detection_widgets_are_the_cores_settings(pack):
     from stablekp_core.config import DetectConfig
 
     detection = part(pack, "detection")
-    widgets = {
-        i.id: i.options["default"] for i in detection.DetectKeypoints.define_schema().inputs if i.is_widget
-    }
+    widgets = {i.id: i.options["default"] for i in detection.DetectKeypoints.define_schema().inputs if i.is_widget}
     for name in ("heat_maps", "crop_margin", "isolate"):  # of the node, not of the detection
         widgets.pop(name)
     assert detection.detect_config(widgets) == DetectConfig()
@@ -449,7 +439,7 @@ def test_the_confidence_text_names_the_doubtful_points(pack):
 
 
 def test_maps_over_a_padded_image_leave_out_the_bars(pack):
-    from stablekp_core.square import square_map
+    from stablekp_core.images.preprocessing import square_map
 
     class Detector:
         @staticmethod
@@ -501,9 +491,7 @@ def drawn(pack, keypoints, images=None, **changes):
 
 
 def test_points_are_drawn_where_they_are_whatever_the_size(pack):
-    keypoints = Keypoints(
-        xy=np.array([[[20.0, 10.0]]]), confidence=np.ones((1, 1)), sizes=np.array([[80, 40]])
-    )
+    keypoints = Keypoints(xy=np.array([[[20.0, 10.0]]]), confidence=np.ones((1, 1)), sizes=np.array([[80, 40]]))
     for images, size in (
         (None, (160, 80)),
         ([torch.zeros(1, 40, 80, 3)], (160, 80)),
@@ -543,7 +531,7 @@ def test_hidden_points_are_marked_on_images_and_not_on_hints(pack):
 
 
 def test_hint_styles_are_the_cores_pictures(pack):
-    from stablekp_core.drawing import draw_ap10k, draw_openpose, draw_scribble
+    from stablekp_core.drawing.hints import draw_ap10k, draw_openpose, draw_scribble
 
     rng = np.random.default_rng(1)
     for style, count, draw in (("openpose", 18, draw_openpose), ("animal openpose", 17, draw_ap10k)):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from stablekp_core.drawing.hints import draw_ap10k, draw_openpose
 from stablekp_core.errors import KeypointError
-from stablekp_core.hints import draw_ap10k, draw_openpose
-from stablekp_core.joints import OPENPOSE
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.pose import to_pose, to_pose_keypoint
-from stablekp_core.synthetic import render
-from stablekp_core.synthetic_figures import landmark_names
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.pose.formats import OPENPOSE
+from stablekp_core.pose.writing import to_pose, to_pose_keypoint
+from stablekp_core.synthetic.figures import landmark_names
+from stablekp_core.synthetic.generator import render
 
 SIDE, COUNT = 64, 12
 
@@ -174,9 +174,7 @@ def test_smoothing_with_the_widgets_values(pack, method):
     way = np.stack([32 + 15 * np.sin(time + np.arange(5)), 32 + 15 * np.cos(time - np.arange(5))], -1)
     noisy = way + np.random.default_rng(1).normal(0, 0.5, way.shape)
     points = Keypoints(noisy, np.ones(noisy.shape[:2]), np.full((60, 2), SIDE))
-    smooth, report = (
-        part("video").SmoothKeypoints.execute(points, **{**smooth_defaults(), "method": method}).args
-    )
+    smooth, report = part("video").SmoothKeypoints.execute(points, **{**smooth_defaults(), "method": method}).args
     before, after = (np.abs(np.diff(xy, 2, axis=0)).mean() for xy in (noisy, smooth.xy))
     assert after < 0.5 * before if method != "none" else after == pytest.approx(before, rel=1e-4)
     assert "jitter" in report

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stablekp_core import occluders
-from stablekp_core.occluders import AREA, DILATIONS, WIDTH, OccluderNet, occlude
-from stablekp_core.prediction import BLUR, STANCE, Peers
-from stablekp_core.readout import moments, share_at
+from stablekp_core.attention.readout import moments, share_at
+from stablekp_core.keypoints.spatial_prior import BLUR, STANCE, SpatialPrior
+from stablekp_core.selection import occlusion
+from stablekp_core.selection.occlusion import AREA, DILATIONS, WIDTH, OccluderNet, occlude
 
 
 def rng(seed=0):
@@ -35,17 +35,17 @@ def test_shapes_cover_what_they_say():
 def test_half_of_the_shapes_are_bars_across_the_picture():
     bars = []
     for seed in range(200):
-        shape = occluders._shape(96, rng(seed)) > 0.5
+        shape = occlusion._shape(96, rng(seed)) > 0.5
         edge = shape[0].any().int() + shape[-1].any().int() + shape[:, 0].any().int() + shape[:, -1].any().int()
         bars.append(int(edge) >= 2)
     assert 0.4 < np.mean(bars) < 0.75  # a few large others reach two edges too
 
 
 def test_a_bar_is_as_wide_as_it_says():
-    kinds = [seed for seed in range(60) if torch.rand(6, generator=rng(seed))[0] < occluders.BARS]
+    kinds = [seed for seed in range(60) if torch.rand(6, generator=rng(seed))[0] < occlusion.BARS]
     for seed in kinds[:8]:
         _, size, _, across, down, turn = torch.rand(6, generator=rng(seed)).tolist()
-        shape = occluders._shape(400, rng(seed))
+        shape = occlusion._shape(400, rng(seed))
         if min(across, down, 1 - across, 1 - down) < 0.2:
             continue  # its middle is too near an edge to see its width
         step = torch.linspace(-0.15, 0.15, 601)
@@ -103,7 +103,7 @@ def test_the_others_say_where_a_point_is():
     g = rng(2)
     base = torch.tensor([[0.3, 0.3], [0.7, 0.3], [0.5, 0.7]])
     train = base + 0.05 * torch.randn(400, 1, 2, generator=g) + 0.03 * torch.randn(400, 3, 2, generator=g)
-    peers = Peers.of(train)
+    peers = SpatialPrior.of(train)
     xy, width = train[:5].clone(), torch.rand(5, 3, generator=g) * 0.1
     mean, covariance = peers.expected(xy, width)
     assert mean.shape == (5, 3, 2) and covariance.shape == (5, 3, 2, 2)
@@ -124,7 +124,7 @@ def test_the_others_say_where_a_point_is():
 
 def test_an_uncertain_point_has_less_say():
     train = torch.rand(50, 1, 2, generator=rng(3)) * 0.2 + torch.tensor([[0.3, 0.4], [0.5, 0.4], [0.4, 0.6]])
-    peers = Peers.of(train + 0.01 * torch.randn(50, 3, 2, generator=rng(4)))
+    peers = SpatialPrior.of(train + 0.01 * torch.randn(50, 3, 2, generator=rng(4)))
     xy = torch.tensor([[[0.3, 0.4], [0.5, 0.4], [0.9, 0.1]]])  # the third is far off
     sure, unsure = (peers.expected(xy, torch.tensor([[0.02, 0.02, w]]))[0][0, 0] for w in (0.02, 0.5))
     right = torch.tensor([0.3, 0.4])

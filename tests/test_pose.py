@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.joints import AP10K, COCO17, OPENPOSE, joint_name, mirrored, side_pairs
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.pose import (
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.pose.formats import AP10K, COCO17, OPENPOSE, joint_name, mirrored, side_pairs
+from stablekp_core.pose.writing import (
     map_by_hand,
     parse_mapping,
     read_pose,
@@ -94,9 +94,7 @@ def test_pose_keypoint_is_the_safe_form():
             }
             assert all(type(v) is float for values in p.values() for v in values)
             assert set(p["pose_keypoints_2d"][2::3]) <= {0.0, 1.0}
-            assert not any(
-                p["face_keypoints_2d"] + p["hand_left_keypoints_2d"] + p["hand_right_keypoints_2d"]
-            )
+            assert not any(p["face_keypoints_2d"] + p["hand_left_keypoints_2d"] + p["hand_right_keypoints_2d"])
     body = np.array(frames[0]["people"][0]["pose_keypoints_2d"]).reshape(18, 3)
     assert body[4].tolist() == [0.0, 0.0, 0.0]
     np.testing.assert_allclose(np.delete(body, 4, 0)[:, :2], np.delete(kp.xy[0], 4, 0))

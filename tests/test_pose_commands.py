@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from stablekp_core.cli import main
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.landmarks import LandmarkMap
-from stablekp_core.synthetic import render
-from stablekp_core.synthetic_figures import landmark_names
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.cli.main import main
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.pose.fitting import LandmarkMap
+from stablekp_core.synthetic.figures import landmark_names
+from stablekp_core.synthetic.generator import render
 
 SIDE, COUNT = 64, 24
 
@@ -53,7 +53,7 @@ def tokens(path, count: int) -> str:
 
 def test_the_command_line_stays_light():
     code = (
-        "import sys; from stablekp_core.cli import build_parser; build_parser(); "
+        "import sys; from stablekp_core.cli.main import build_parser; build_parser(); "
         "print([m for m in ('torch', 'cv2', 'numpy', 'diffusers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)

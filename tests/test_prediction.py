@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from stablekp_core.prediction import FOLDS, RIDGE, STEP, Peers, most_predictive
+from stablekp_core.keypoints.spatial_prior import RIDGE, STEP, SpatialPrior
+from stablekp_core.selection.predictive import FOLDS, most_predictive
 
 
 def naive_choice(position, height, count):
@@ -63,7 +64,7 @@ def test_the_choice_works_with_one_view_or_one_image():
 
 
 def test_tokens_beyond_the_limit_are_left_out_by_height(monkeypatch):
-    monkeypatch.setattr("stablekp_core.prediction.MOST", 4)
+    monkeypatch.setattr("stablekp_core.selection.predictive.MOST", 4)
     position, height = some_positions()
     height[:, [0, 1, 2]] *= 0.01
     assert set(most_predictive(position, height, 2).tolist()) <= {3, 4, 5, 6, 7}
@@ -76,7 +77,7 @@ def centred(x):
 def test_peers_predict_each_point_from_the_others():
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(200, 1, 2)) * np.array([1.0, 0.8, 0.5])[:, None] + rng.normal(0, 0.02, (200, 3, 2))
-    peers, y = Peers.of(torch.from_numpy(x)), centred(x)
+    peers, y = SpatialPrior.of(torch.from_numpy(x)), centred(x)
     np.testing.assert_allclose(peers.mean, y.mean(0), atol=1e-6)
     np.testing.assert_allclose(peers.covariance, np.cov(y.reshape(200, -1).T, bias=True), atol=1e-6)
     moved = x[:5].copy()
@@ -99,16 +100,16 @@ def test_peers_predict_each_point_from_the_others():
 
 def test_where_the_figure_stands_does_not_matter():
     x = torch.rand(30, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    peers = Peers.of(x)
+    peers = SpatialPrior.of(x)
     np.testing.assert_allclose(peers.agreement(x + torch.tensor([0.3, -2.0])), peers.agreement(x), atol=1e-6)
     assert peers.agreement(x).mean() > 0.5
-    assert Peers.of(x[:, :1]).agreement(x[:, :1]).min() == 1  # nobody to disagree
+    assert SpatialPrior.of(x[:, :1]).agreement(x[:, :1]).min() == 1  # nobody to disagree
 
 
 def test_peers_of_some_keypoints():
     x = torch.rand(30, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    picked, fresh = Peers.of(x).pick([2, 0, 3]), Peers.of(x[:, [2, 0, 3]])
+    picked, fresh = SpatialPrior.of(x).pick([2, 0, 3]), SpatialPrior.of(x[:, [2, 0, 3]])
     np.testing.assert_allclose(picked.mean, fresh.mean, atol=1e-6)
     np.testing.assert_allclose(picked.covariance, fresh.covariance, atol=1e-6)
     assert picked.fits(3) and not picked.fits(4)
-    assert not Peers(fresh.mean, fresh.covariance * float("nan"), 30).fits(3)
+    assert not SpatialPrior(fresh.mean, fresh.covariance * float("nan"), 30).fits(3)

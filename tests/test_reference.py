@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from tiny_models import WIDTH, make_unet, make_vae
 
-from stablekp_core.backbone import Backbone
+from stablekp_core.backbone.backbone import Backbone
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection import Detector
-from stablekp_core.step import training_step
-from stablekp_core.tokens import KeypointTokens
-from stablekp_core.transforms import random_affine
+from stablekp_core.detection.detector import Detector
+from stablekp_core.images.affine import random_affine
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.training.step import training_step
 
 SIZE, TOKENS, CANDIDATES, KEYPOINTS = 24, 30, 10, 4
 SCALED = {"keypoints": KEYPOINTS, "tokens": TOKENS, "candidates": CANDIDATES, "map_size": SIZE}

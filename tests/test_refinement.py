@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core import places as places_module
-from stablekp_core import refinement
-from stablekp_core.places import SPOT, Places
-from stablekp_core.refinement import PENALTY, refine, refine_candidates
-from stablekp_core.transforms import identity_affine, random_affine, view_to_picture, warp
+from stablekp_core.images.affine import identity_affine, random_affine, view_to_picture, warp
+from stablekp_core.selection import positions as places_module
+from stablekp_core.selection import refinement
+from stablekp_core.selection.positions import SPOT, Places
+from stablekp_core.selection.refinement import PENALTY, refine, refine_candidates
 
 G, D = 16, 6
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.metrics import taichi_standard
-from stablekp_core.regression import fit_regression
+from stablekp_core.evaluation.metrics import taichi_standard
+from stablekp_core.evaluation.regression import fit_regression
 
 
 def data(images=40, keypoints=3, landmarks=4, seed=0):
@@ -39,9 +39,7 @@ def test_without_bias_the_centre_maps_to_the_centre():
 @pytest.mark.parametrize("bias", [False, True])
 def test_each_landmark_is_fitted_on_the_images_that_show_it(bias):
     x, y, visible = data()
-    wrong = np.where(
-        visible[..., None], y, -1 / 256
-    )  # what stands where a landmark is missing must not matter
+    wrong = np.where(visible[..., None], y, -1 / 256)  # what stands where a landmark is missing must not matter
     model = fit_regression(x, wrong, visible, bias=bias)
     for landmark in range(4):
         for axis in range(2):
@@ -95,9 +93,7 @@ def test_fewer_images_than_unknowns_are_fitted_exactly():
     x, y, _ = data(images=4, keypoints=10)
     model = fit_regression(x, y)
     np.testing.assert_allclose(model.predict(x), y, atol=1e-9)
-    expected = np.linalg.pinv(x.reshape(4, 20) - 0.5) @ (
-        y.reshape(4, 8) - 0.5
-    )  # the smallest of the solutions
+    expected = np.linalg.pinv(x.reshape(4, 20) - 0.5) @ (y.reshape(4, 8) - 0.5)  # the smallest of the solutions
     np.testing.assert_allclose(model.matrix, expected, atol=1e-9)
 
 

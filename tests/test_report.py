@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.palette import palette
-from stablekp_core.report import edit_tokens, keypoint_report, report_labels, report_text
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.keypoints.diagnostics import edit_tokens, keypoint_report, report_labels, report_text
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.palette import palette
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 NAMES = ("a", "b", "c", "d", "hand", "copy of a", "corner", "ghost")
 

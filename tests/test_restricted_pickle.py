@@ -13,7 +13,7 @@ import pytest
 from pickled_tables import TABLES
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.restricted_pickle import ALLOWED, read_table
+from stablekp_core.evaluation.restricted_pickle import ALLOWED, read_table
 
 COLUMNS = ("file_name", "value")
 
@@ -168,7 +168,7 @@ def test_what_a_name_stands_for_cannot_be_changed(tmp_path):
 
 def test_nothing_that_is_allowed_is_the_real_thing():
     for (module, name), stands_for in ALLOWED.items():
-        assert stands_for.__module__ == "stablekp_core.restricted_pickle", (module, name)
+        assert stands_for.__module__ == "stablekp_core.evaluation.restricted_pickle", (module, name)
 
 
 # Files that are no such tables

@@ -14,26 +14,30 @@ from PIL import Image
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from stablekp_core import cli, scale, scale_cluster, scale_dataset, synthetic  # noqa: E402
-from stablekp_core.backbone import load_backbone  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone  # noqa: E402
+from stablekp_core.cli.main import main  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection import Detector, detect  # noqa: E402
+from stablekp_core.detection.detector import Detector, detect  # noqa: E402
 from stablekp_core.errors import KeypointError  # noqa: E402
-from stablekp_core.image_files import BrokenImage, SmallImage, decode_image, load_image  # noqa: E402
-from stablekp_core.images import ImageSet, load_folder  # noqa: E402
-from stablekp_core.scale_cluster import Pool, cluster  # noqa: E402
-from stablekp_core.scale_dataset import Report, detect_dataset  # noqa: E402
-from stablekp_core.scale_engine import Done, Job, find_rows, read_ahead, run_pieces  # noqa: E402
-from stablekp_core.scale_inputs import Piece, find_pieces, pictures, read  # noqa: E402
-from stablekp_core.scale_parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan  # noqa: E402
-from stablekp_core.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.images.files import BrokenImage, SmallImage, decode_image, load_image  # noqa: E402
+from stablekp_core.images.image_set import ImageSet, load_folder  # noqa: E402
+from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.scale import cluster as cluster_module  # noqa: E402
+from stablekp_core.scale import dataset  # noqa: E402
+from stablekp_core.scale.cluster import Pool, cluster  # noqa: E402
+from stablekp_core.scale.dataset import Report, detect_dataset  # noqa: E402
+from stablekp_core.scale.detect import as_images, detect_parallel  # noqa: E402
+from stablekp_core.scale.engine import Done, Job, find_rows, read_ahead, run_pieces  # noqa: E402
+from stablekp_core.scale.inputs import Piece, find_pieces, pictures, read  # noqa: E402
+from stablekp_core.scale.parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan  # noqa: E402
+from stablekp_core.synthetic import generator  # noqa: E402
 
 LOOK = DetectConfig(views=1, batch_size=4)
 
 
 def png(seed, size=64):
     file = io.BytesIO()
-    Image.fromarray(synthetic.render("dolls", seed, size).image).save(file, "PNG")
+    Image.fromarray(generator.render("dolls", seed, size).image).save(file, "PNG")
     return file.getvalue()
 
 
@@ -45,9 +49,7 @@ def backbone():
 def random_tokens(seed=0):
     config = TrainConfig(keypoints=3, tokens=12, candidates=5, map_size=32)
     embeddings = torch.randn(12, 64, generator=torch.Generator().manual_seed(seed))
-    return KeypointTokens(
-        embeddings, (1, 5, 7), config=config.to_dict(), names=("a", "b", "c"), skeleton=((0, 2),)
-    )
+    return KeypointTokens(embeddings, (1, 5, 7), config=config.to_dict(), names=("a", "b", "c"), skeleton=((0, 2),))
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +298,7 @@ def test_storage_that_fails_is_no_broken_picture(monkeypatch, tmp_path):
 
 
 def test_rows_keep_the_order_and_the_errors(backbone, tokens):
-    images = [synthetic.render("dolls", i, s).image for i, s in enumerate((64, 80, 64, 96, 64))]
+    images = [generator.render("dolls", i, s).image for i, s in enumerate((64, 80, 64, 96, 64))]
     items = [("first", "broken"), *((f"n{i}", image) for i, image in enumerate(images)), ("last", "gone")]
     items.insert(3, ("middle", "bad"))
     rows = find_rows(Detector(backbone, tokens, LOOK), items)
@@ -333,9 +335,7 @@ def test_a_part_says_everything(tokens):
         },
     ]
     about = table.schema.metadata
-    assert json.loads(about[b"keypoint_names"]) == ["a", "b", "c"] and json.loads(about[b"skeleton"]) == [
-        [0, 2]
-    ]
+    assert json.loads(about[b"keypoint_names"]) == ["a", "b", "c"] and json.loads(about[b"skeleton"]) == [[0, 2]]
 
 
 def test_the_hash_follows_what_decides_the_keypoints(tokens):
@@ -382,9 +382,9 @@ def test_the_report_counts():
 
 def test_images_of_every_form(tmp_path):
     (tmp_path / "a.png").write_bytes(png(0))
-    array = synthetic.render("dolls", 0, 64).image
+    array = generator.render("dolls", 0, 64).image
     for given in (load_folder(tmp_path), [tmp_path / "a.png"], [str(tmp_path / "a.png")], [("a.png", array)]):
-        images = scale.as_images(given)
+        images = as_images(given)
         assert images.names == ("a.png",) and np.array_equal(images[0], array)
 
 
@@ -396,7 +396,7 @@ def test_resources_decide_the_number_of_workers():
         def cluster_resources(self):
             return self.has
 
-    settle = scale_cluster.settle
+    settle = cluster_module.settle
     assert settle(FakeRay(CPU=6.0), Pool(cpus=2), "auto") == (3, 0.0, "cpu")
     assert settle(FakeRay(CPU=6.0, GPU=2.0), Pool(), "auto") == (2, 1.0, "cuda")
     assert settle(FakeRay(CPU=6.0, GPU=2.0), Pool(gpus=0.25), "auto") == (8, 0.25, "cuda")
@@ -418,7 +418,7 @@ def test_without_ray_the_extra_is_named(monkeypatch, tmp_path, tokens, folder, c
         "--tokens",
         str(tmp_path / "t.safetensors"),
     ]
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     assert 'pip install "ray[data]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -474,7 +474,7 @@ def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(small_cluster
     found = np.array([r["keypoints"] for r in sorted(rows, key=lambda r: r["image_id"]) if not r["error"]])
     np.testing.assert_allclose(found[..., :2], expected.xy, atol=1e-2)
     np.testing.assert_allclose(found[..., 2], expected.confidence, atol=1e-4)
-    assert json.loads((out / scale_dataset.REPORT).read_text())["rows"] == 24
+    assert json.loads((out / dataset.REPORT).read_text())["rows"] == 24
 
     before = {p.name: p.stat().st_mtime_ns for p in out.glob("part-*")}
     (out / part_name(2)).unlink()
@@ -496,7 +496,7 @@ def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, t
     (tmp_path / "4.png").write_bytes(whole[: len(whole) // 2])  # its header is fine
     expected = detect(backbone, tokens, load_folder(tmp_path), LOOK)
     images, counts = load_folder(tmp_path), []
-    found = scale.detect_parallel(backbone, tokens, images, LOOK, 2, on_progress=counts.append)
+    found = detect_parallel(backbone, tokens, images, LOOK, 2, on_progress=counts.append)
     assert found.keypoints.images == expected.keypoints.images and len(found.keypoints) == 8
     np.testing.assert_allclose(found.keypoints.xy, expected.keypoints.xy, atol=1e-2)
     np.testing.assert_allclose(found.keypoints.confidence, expected.keypoints.confidence, atol=1e-4)
@@ -528,6 +528,6 @@ def _deadly(detector, number, text):
 
 @pytest.mark.slow
 def test_a_model_that_cannot_be_opened_is_a_sentence(small_cluster, tmp_path, tokens):
-    images = ImageSet.from_arrays([synthetic.render("dolls", 0, 64).image])
+    images = ImageSet.from_arrays([generator.render("dolls", 0, 64).image])
     with pytest.raises(KeypointError, match="There is no file or folder"):
-        scale.detect_parallel(str(tmp_path / "absent.safetensors"), tokens, images, LOOK, 1)
+        detect_parallel(str(tmp_path / "absent.safetensors"), tokens, images, LOOK, 1)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.selection import (
+from stablekp_core.attention.readout import peaks
+from stablekp_core.selection.ranking import (
     farthest_points,
     gaussian_divergence,
     most_consistent,
     most_gaussian,
     most_voted,
-    peaks,
     spread_choice,
 )
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.skeleton import discover_skeleton, format_skeleton, parse_skeleton, spanning_tree
-from stablekp_core.synthetic import render
-from stablekp_core.synthetic_figures import DOLL_BONES, DOLL_JOINTS
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.schema import format_skeleton, parse_skeleton
+from stablekp_core.pose.skeleton import discover_skeleton, spanning_tree
+from stablekp_core.synthetic.figures import DOLL_BONES, DOLL_JOINTS
+from stablekp_core.synthetic.generator import render
 
 # Part of each point of `stick_figures`, and which parts are joined at a joint.
 PARTS = ("head", "trunk", "trunk", "arm_l", "hand_l", "arm_r", "hand_r", "leg_l", "foot_l", "leg_r", "foot_r")
@@ -79,9 +80,7 @@ def test_doll_joints():
     """Joints of rendered dolls: nearly every edge is a bone, or joins neighbours of the trunk."""
     xy = np.stack([render("dolls", seed, size=64, variant="plain").joints for seed in range(60)])
     xy = xy + np.random.default_rng(0).normal(0, 0.5, xy.shape)
-    trunk = {
-        DOLL_JOINTS.index(n) for n in ("neck", "left shoulder", "right shoulder", "left hip", "right hip")
-    }
+    trunk = {DOLL_JOINTS.index(n) for n in ("neck", "left shoulder", "right shoulder", "left hip", "right hip")}
     edges = discover_skeleton(as_keypoints(xy), extra=1.0).edges
     bones = {frozenset(bone) for bone in DOLL_BONES}
     assert np.mean([frozenset(edge) in bones or set(edge) <= trunk for edge in edges]) >= 0.85

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.synthetic import COLORS, VARIANTS, render
-from stablekp_core.synthetic_figures import KINDS, landmark_names, landmark_skeleton, part_names
+from stablekp_core.synthetic.figures import KINDS, landmark_names, landmark_skeleton, part_names
+from stablekp_core.synthetic.generator import COLORS, VARIANTS, render
 
 # The part that is painted on top of each joint when nothing of the figure covers it.
 PART_OF = {

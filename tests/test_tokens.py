@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.files import sanitize_name
-from stablekp_core.occluders import OccluderNet, _shapes
-from stablekp_core.prediction import Peers
-from stablekp_core.tokens import KeypointTokens
-from stablekp_core.tokens_file import FORMAT
+from stablekp_core.keypoints.spatial_prior import SpatialPrior
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.keypoints.tokens_file import FORMAT
+from stablekp_core.selection.occlusion import OccluderNet, _shapes
 
 
 def net(width):
@@ -36,7 +36,7 @@ def make(**fields):
         "scores": (0.1, 0.2, 0.3),
         "losses": (1.0, 0.1, 1e-9),
         "partners": (3, 0, 9),
-        "peers": Peers.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
+        "peers": SpatialPrior.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
         "refined": torch.randn(6, 2, 8, generator=torch.Generator().manual_seed(2)),  # keypoints, then partners
         "occluder": net(16),
     }

@@ -4,12 +4,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stablekp_core.assignment import assign
 from stablekp_core.errors import KeypointError
-from stablekp_core.filters import fill_gaps, jitter, one_euro, savitzky_golay
-from stablekp_core.identity import keep_identity, track_figures
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.tracking import parse_swaps, smooth_keypoints
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.video.assignment import assign
+from stablekp_core.video.filters import fill_gaps, jitter, one_euro, savitzky_golay
+from stablekp_core.video.smoothing import parse_swaps, smooth_keypoints
+from stablekp_core.video.swaps import keep_identity, track_figures
 
 NAMES = (
     "head",

@@ -6,14 +6,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import CONFIG, WIDTH, make_unet, make_vae, write_pictures
 
-from stablekp_core import attention, attention_tiles, choosing, training
-from stablekp_core.backbone import Backbone
+from stablekp_core.attention import readout, tiled, token_maps
+from stablekp_core.backbone.backbone import Backbone
 from stablekp_core.errors import KeypointError
-from stablekp_core.images import load_folder
+from stablekp_core.images import affine
+from stablekp_core.images.affine import random_affine
+from stablekp_core.images.image_set import load_folder
 from stablekp_core.randomness import generator_for, picture_order
-from stablekp_core.step import training_step
-from stablekp_core.training import TrainingDiverged, train
-from stablekp_core.transforms import random_affine
+from stablekp_core.selection import ranking, select
+from stablekp_core.training import trainer
+from stablekp_core.training.step import training_step
+from stablekp_core.training.trainer import TrainingDiverged, train
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_pictures_of_a_batch_do_not_mix(model):
 
 def same_choice_and_peaks(a, b):
     every = torch.arange(2)[:, None]
-    peaks = [training.selection.peaks(x.maps[every, x.chosen]) for x in (a, b)]
+    peaks = [readout.peaks(x.maps[every, x.chosen]) for x in (a, b)]
     return torch.equal(a.chosen, b.chosen) and torch.equal(*peaks)
 
 
@@ -155,7 +158,7 @@ def test_the_first_step_is_adam_on_the_mean_gradient(model, folder, whole):
     g = generator_for(seed, "step", 0)
     theta = random_affine(2, config.rotation, config.scale, config.translation, g)
     noise = torch.randn(2, 2, 4, 8, 8, generator=g).flatten(0, 1)
-    source = training.LatentSource(model, images)
+    source = trainer.LatentSource(model, images)
     inputs = (tokens, source.latents(order), source.view_latents(order, theta), theta, noise)
     out, grad = gradient(model, config, inputs)
     expected = tokens.detach() - config.learning_rate * grad / (grad.abs() + 1e-8)
@@ -264,7 +267,7 @@ def test_stopping_before_the_first_step_leaves_nothing(model, folder, tmp_path, 
     def fail(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "training_step", fail)
+    monkeypatch.setattr(trainer, "training_step", fail)
     with pytest.raises(KeyboardInterrupt):
         train(model, load_folder(folder), CONFIG, checkpoint=tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
@@ -273,7 +276,7 @@ def test_stopping_before_the_first_step_leaves_nothing(model, folder, tmp_path, 
 def test_stopping_while_tokens_are_chosen_keeps_what_was_learned(model, folder, tmp_path, monkeypatch, whole):
     path = tmp_path / "run.checkpoint"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(choosing.Look, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(select.Look, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         train(model, load_folder(folder), CONFIG, checkpoint=path)
     steps = []
     found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True, on_step=steps.append)
@@ -338,17 +341,17 @@ def test_snapshots_can_be_saved_at_any_step(model, folder, tmp_path, whole):
 def test_a_loss_that_is_no_number_stops_with_the_last_good_tokens(
     model, folder, tmp_path, monkeypatch, whole, bad_step
 ):
-    path, calls, step = tmp_path / "run.checkpoint", [], training.training_step
+    path, calls, step = tmp_path / "run.checkpoint", [], trainer.training_step
 
     def poisoned(*args):
         calls.append(1)
         out = step(*args)
-        return training.StepOutput(
+        return trainer.StepOutput(
             *(getattr(out, n) for n in ("maps", "view_maps", "chosen", "localization", "equivariance")),
             out.total * (float("nan") if len(calls) == bad_step else 1),
         )
 
-    monkeypatch.setattr(training, "training_step", poisoned)
+    monkeypatch.setattr(trainer, "training_step", poisoned)
     with pytest.raises(TrainingDiverged, match=f"not a finite number at step {bad_step}") as caught:
         train(model, load_folder(folder), CONFIG, checkpoint=path, checkpoint_every=1)
     if bad_step == 1:
@@ -357,13 +360,13 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_tokens(
     assert "last good tokens were kept" in str(caught.value)
     assert torch.equal(caught.value.tokens.embeddings, whole[1][bad_step - 2])
     assert len(caught.value.tokens.losses) == bad_step - 1
-    monkeypatch.setattr(training, "training_step", step)
+    monkeypatch.setattr(trainer, "training_step", step)
     resumed = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True)  # it is not spoilt either
     assert torch.equal(resumed.tokens.embeddings, whole[0].tokens.embeddings)
 
 
 def test_a_gradient_that_is_no_number_stops_too(model, folder, monkeypatch, whole):
-    step = training.training_step
+    step = trainer.training_step
 
     def poisoned(backbone, config, tokens, *rest):
         if len(calls) == 2:
@@ -372,7 +375,7 @@ def test_a_gradient_that_is_no_number_stops_too(model, folder, monkeypatch, whol
         return step(backbone, config, tokens, *rest)
 
     calls = []
-    monkeypatch.setattr(training, "training_step", poisoned)
+    monkeypatch.setattr(trainer, "training_step", poisoned)
     with pytest.raises(TrainingDiverged, match="at step 3") as caught:
         train(model, load_folder(folder), CONFIG)
     assert torch.equal(caught.value.tokens.embeddings, whole[1][1])
@@ -402,16 +405,16 @@ def test_micro_batches_have_the_gradient_of_the_batch(model, folder, tmp_path):
 
 
 def test_out_of_memory_goes_on_in_smaller_pieces(model, folder, monkeypatch, whole):
-    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 8 << 20)
-    step, sizes, notices = training.training_step, [], []
+    monkeypatch.setattr(tiled, "TILE_BYTES", 8 << 20)
+    step, sizes, notices = trainer.training_step, [], []
 
     def hungry(backbone, config, tokens, latents, *rest):
-        sizes.append((len(latents), attention_tiles.TILE_BYTES >> 20))
+        sizes.append((len(latents), tiled.TILE_BYTES >> 20))
         if len(sizes) in (2, 3):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return step(backbone, config, tokens, latents, *rest)
 
-    monkeypatch.setattr(training, "training_step", hungry)
+    monkeypatch.setattr(trainer, "training_step", hungry)
     result = train(model, load_folder(folder), CONFIG.replace(steps=2), notice=notices.append)
     assert sizes == [(2, 8), (2, 8), (2, 4), (1, 4), (1, 4)]  # first smaller tiles, then fewer pictures
     assert ["4 MB" in notices[0], "1 images per pass" in notices[1], len(notices)] == [True, True, 2]
@@ -420,19 +423,19 @@ def test_out_of_memory_goes_on_in_smaller_pieces(model, folder, monkeypatch, who
 
 
 def test_too_little_memory_for_one_image_is_said(model, folder, monkeypatch):
-    monkeypatch.setattr(attention_tiles, "TILE_BYTES", 4 << 20)
+    monkeypatch.setattr(tiled, "TILE_BYTES", 4 << 20)
 
     def fail(*_args):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(training, "training_step", fail)
+    monkeypatch.setattr(trainer, "training_step", fail)
     monkeypatch.setattr(model, "recompute", False)  # and back to it at the end
     notices = []
     with pytest.raises(KeypointError, match="not enough memory for one image; lower"):
         train(model, load_folder(folder), CONFIG, notice=notices.append)
     assert ["1 images per pass" in notices[0], "twice" in notices[1], len(notices)] == [True, True, 2]
     assert model.recompute
-    monkeypatch.setattr(training, "training_step", lambda *a: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(trainer, "training_step", lambda *a: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):  # other errors are not taken for that
         train(model, load_folder(folder), CONFIG)
 
@@ -448,7 +451,7 @@ def test_broken_pictures_are_left_out_and_named(model, tmp_path):
 
 
 def test_view_pool_reuses_views(model, folder, monkeypatch):
-    seen, step = {}, training.training_step
+    seen, step = {}, trainer.training_step
 
     def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
         for own, turned, t in zip(latents, view, theta, strict=True):
@@ -456,7 +459,7 @@ def test_view_pool_reuses_views(model, folder, monkeypatch):
             assert torch.equal(seen.setdefault(key, t), t)
         return step(backbone, config, tokens, latents, view, theta, noise)
 
-    monkeypatch.setattr(training, "training_step", record)
+    monkeypatch.setattr(trainer, "training_step", record)
     train(model, load_folder(folder), CONFIG.replace(steps=20, view_pool=2))
     assert len(seen) == 10 == len({t.numpy().tobytes() for t in seen.values()})  # two of each of five pictures
     seen.clear()
@@ -467,14 +470,14 @@ def test_view_pool_reuses_views(model, folder, monkeypatch):
 def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tmp_path, monkeypatch):
     write_pictures(tmp_path, 3)
     (tmp_path / "picture1.png").write_bytes((tmp_path / "picture1.png").read_bytes()[:-60])
-    step, views = training.training_step, {}
+    step, views = trainer.training_step, {}
 
     def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
         for turned, t in zip(view, theta, strict=True):
             views.setdefault(turned.numpy().tobytes(), set()).add(t.numpy().tobytes())
         return step(backbone, config, tokens, latents, view, theta, noise)
 
-    monkeypatch.setattr(training, "training_step", record)
+    monkeypatch.setattr(trainer, "training_step", record)
     train(model, load_folder(tmp_path), CONFIG.replace(steps=12, view_pool=2))
     assert len(views) == 4 and all(len(thetas) == 1 for thetas in views.values())
 
@@ -483,21 +486,19 @@ def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tm
 
 
 def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
-    config, seen, views = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], choosing.Look.views
+    config, seen, views = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], select.Look.views
     with monkeypatch.context() as patch:
-        patch.setattr(choosing.Look, "views", lambda *a: seen.append(a[2]) or views(*a))
+        patch.setattr(select.Look, "views", lambda *a: seen.append(a[2]) or views(*a))
         result = train(model, load_folder(folder), config)
     assert [len(theta) for theta in seen] == [1] * 5
-    tokens, source = result.tokens.embeddings, training.LatentSource(model, load_folder(folder))
+    tokens, source = result.tokens.embeddings, trainer.LatentSource(model, load_folder(folder))
     votes, heights = torch.zeros(12, dtype=torch.long), []
     for i in range(5):
         latents = source.latents([i])
         noise = torch.randn(latents.shape, generator=generator_for(0, "selection noise", i))
-        maps = attention.token_maps(model.token_logits(model.add_noise(latents, noise, 0), 0, tokens), 16)
+        maps = token_maps.token_maps(model.token_logits(model.add_noise(latents, noise, 0), 0, tokens), 16)
         heights.append(maps[0].flatten(1).amax(1))
-        choice = training.selection.spread_choice(
-            maps, training.selection.peaks(maps), 3, 5, 2.0, "softmax", config.border
-        )
+        choice = ranking.spread_choice(maps, readout.peaks(maps), 3, 5, 2.0, "softmax", config.border)
         votes[choice[0]] += 1
     assert result.tokens.chosen == tuple(votes.argsort(descending=True, stable=True)[:3].tolist())
     assert result.tokens.votes == tuple(votes[list(result.tokens.chosen)].tolist())
@@ -506,13 +507,13 @@ def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
 
 
 def test_consistency_sees_several_views_of_each_picture(model, folder, monkeypatch):
-    calls, chooser = [], training.selection.most_consistent
+    calls, chooser = [], ranking.most_consistent
 
     def record(position, seen, height, keypoints):
         calls.append((position, seen, height))
         return chooser(position, seen, height, keypoints)
 
-    monkeypatch.setattr(choosing.selection, "most_consistent", record)
+    monkeypatch.setattr(select.ranking, "most_consistent", record)
     result = train(model, load_folder(folder), CONFIG.replace(steps=0, selection="consistency"))
     position, seen, height = calls[0]
     assert position.shape == (3, 3, 12, 2) and seen.shape == (3, 3, 12) and height.shape == (3, 12)
@@ -522,13 +523,13 @@ def test_consistency_sees_several_views_of_each_picture(model, folder, monkeypat
 
 
 def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
-    calls, chooser = [], choosing.most_predictive
+    calls, chooser = [], select.most_predictive
 
     def record(position, height, keypoints):
         calls.append((position, height))
         return chooser(position, height, keypoints)
 
-    monkeypatch.setattr(choosing, "most_predictive", record)
+    monkeypatch.setattr(select, "most_predictive", record)
     result = train(model, load_folder(folder), CONFIG.replace(steps=0, flip_symmetry=True, refine_images=0))
     position, height = calls[0]
     assert position.shape == (3, 3, 12, 2) and height.shape == (3, 12)
@@ -555,12 +556,12 @@ def test_the_chosen_tokens_are_refined(model, folder, flip):
 
 
 def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
-    kept, add = [], choosing.Places.add
-    monkeypatch.setattr(choosing.Places, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
+    kept, add = [], select.Places.add
+    monkeypatch.setattr(select.Places, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
     train(model, load_folder(folder), CONFIG.replace(steps=0))
     assert kept == [3] * 3 + [1] * 2 + [4] * 5
     kept.clear()
-    monkeypatch.setattr(choosing, "FEATURE_BYTES", 1)
+    monkeypatch.setattr(select, "FEATURE_BYTES", 1)
     seen = []
     tokens = train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a)).tokens
     assert seen == [(i + 1, 10) for i in range(10)]
@@ -568,8 +569,8 @@ def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
 
 
 def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
-    areas, add = [], choosing.Places.add
-    monkeypatch.setattr(choosing.Places, "add", lambda self, f, area: areas.append(area) or add(self, f, area))
+    areas, add = [], select.Places.add
+    monkeypatch.setattr(select.Places, "add", lambda self, f, area: areas.append(area) or add(self, f, area))
     half = np.zeros((20, 24), bool)
     half[:, 12:] = True
     train(model, load_folder(folder), CONFIG.replace(steps=0), masks=lambda name: half)
@@ -595,12 +596,15 @@ def test_choosing_can_be_watched_and_stopped(model, folder):
         train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=stop)
 
 
-def test_choosing_in_smaller_passes_finds_the_same(model, folder):
-    source = training.LatentSource(model, load_folder(folder))
+def test_what_is_chosen_from_does_not_depend_on_the_size_of_passes(model, folder):
+    source = trainer.LatentSource(model, load_folder(folder))
     tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
-    whole, parts = (choosing.choose_tokens(model, tokens, source, CONFIG, at_once=n) for n in (8, 1))
-    assert torch.equal(whole.chosen, parts.chosen)
-    np.testing.assert_allclose(whole.heights, parts.heights, atol=1e-4)
+    theta = torch.cat([affine.identity_affine(1), affine.random_affine(4, 15, (0.8, 1), 0.25, generator_for(0, "t"))])
+    (maps, features), (maps_1, features_1) = (
+        select.Look(model, tokens, source, CONFIG, at_once=n).views(0, theta, refine=True) for n in (8, 1)
+    )
+    np.testing.assert_allclose(maps, maps_1, atol=1e-5)
+    np.testing.assert_allclose(features, features_1, atol=1e-4 * features.abs().max())
 
 
 def features_by_hand(model, source, index, prompt):
@@ -609,17 +613,17 @@ def features_by_hand(model, source, index, prompt):
     noise = torch.randn(latents.shape, generator=generator_for(0, "selection noise", index))
     queries = model.queries(model.add_noise(latents, noise, 0), 0, prompt)
     side = max(int(q.shape[2] ** 0.5) for q in queries)
-    return torch.cat([attention.summed_logits([layer], side) for layer in model.features(queries)], 1)
+    return torch.cat([token_maps.summed_logits([layer], side) for layer in model.features(queries)], 1)
 
 
 def test_pictures_seen_together_have_the_features_of_each(model, folder):
-    source = training.LatentSource(model, load_folder(folder))
+    source = trainer.LatentSource(model, load_folder(folder))
     tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
-    look = choosing.Look(model, tokens, source, CONFIG, at_once=2)
+    look = select.Look(model, tokens, source, CONFIG, at_once=2)
     alone = torch.cat([look.features([index]) for index in (3, 0, 4)])
     np.testing.assert_allclose(look.features([3, 0, 4]), alone, atol=1e-4 * alone.abs().max())
     wanted = features_by_hand(model, source, 3, tokens.mean(0)[None])
     np.testing.assert_allclose(alone[:1], wanted, atol=1e-4 * wanted.abs().max())
-    _, as_views = look.views(0, choosing.transforms.identity_affine(1), refine=True)
+    _, as_views = look.views(0, affine.identity_affine(1), refine=True)
     np.testing.assert_allclose(as_views, alone[1:2], atol=1e-4 * alone.abs().max())
     assert (alone[0] - alone[1]).abs().max() > 0.1 * alone.abs().max()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.transforms import (
+from stablekp_core.images.affine import (
     coverage,
     identity_affine,
     invert_affine,
@@ -98,9 +98,7 @@ def test_random_affine_is_a_rotation_times_a_zoom_and_a_shift():
         (theta[:, 1, 2], -0.25, 0.25),
     ):
         span = high - low
-        assert (
-            low - 1e-3 <= value.min() < low + 0.01 * span and high - 0.01 * span < value.max() <= high + 1e-3
-        )
+        assert low - 1e-3 <= value.min() < low + 0.01 * span and high - 0.01 * span < value.max() <= high + 1e-3
         assert value.mean() == pytest.approx((low + high) / 2, abs=0.03 * span)  # uniform
         assert value.std() == pytest.approx(span / math.sqrt(12), rel=0.05)
     parts = torch.stack([zoom, angle, theta[:, 0, 2], theta[:, 1, 2]])

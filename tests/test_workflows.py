@@ -52,9 +52,7 @@ def test_nodes_match_their_schemas(path, schemas):
 def check_value(kind: str, widget, value) -> None:
     where, options = (kind, widget.id, value), widget.options
     if widget.io_type in ("INT", "FLOAT"):
-        assert (
-            isinstance(value, int if widget.io_type == "INT" else (int, float)) and type(value) is not bool
-        ), where
+        assert isinstance(value, int if widget.io_type == "INT" else (int, float)) and type(value) is not bool, where
         assert options["min"] <= value <= options["max"], where
     elif widget.io_type == "BOOLEAN":
         assert type(value) is bool, where
@@ -96,10 +94,7 @@ def test_the_files_are_what_the_tool_writes(tmp_path):
         "import sys; sys.path.insert(0, sys.argv[1]); import make_workflows as m, pathlib; "
         "m.ROOT = pathlib.Path(sys.argv[2]); (m.ROOT / 'example_workflows').mkdir(); m.main()"
     )
-    subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)], check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)], check=True, capture_output=True)
     assert {
-        path.name: path.read_text(encoding="utf-8")
-        for path in (tmp_path / "example_workflows").glob("*.json")
+        path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "example_workflows").glob("*.json")
     } == before

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core import attention_tiles as tiles
-from stablekp_core import attention_triton as kernels
+from stablekp_core.attention import tiled as tiles
+from stablekp_core.attention import triton_kernels as kernels
 
 LAYERS = [(2, 3), (1, 4)]  # (heads, side)
 TOKENS, SIZE = 70, 5  # more than one tile of tokens

@@ -26,8 +26,7 @@ def node_definitions(schemas) -> dict:
             "description": schema.description,
             "inputs": {i.id: {"name": i.id, "tooltip": i.tooltip} for i in schema.inputs},
             "outputs": {
-                str(n): {"name": o.options["display_name"], "tooltip": o.tooltip}
-                for n, o in enumerate(schema.outputs)
+                str(n): {"name": o.options["display_name"], "tooltip": o.tooltip} for n, o in enumerate(schema.outputs)
             },
         }
         for schema in schemas

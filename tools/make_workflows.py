@@ -195,9 +195,7 @@ checkpoint.""",
     )
     sheet = {"images": (train, 2)}
     g.node("PreviewImage", (1260, 40), (560, 480), "Keypoints on the training pictures", wires=sheet)
-    g.node(
-        "LossGraphNode", (1260, 600), (560, 340), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss"
-    )
+    g.node("LossGraphNode", (1260, 600), (560, 340), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
     fresh = g.node(
         "StableKPLoadImageSet",
         (420, 1030),
@@ -248,13 +246,9 @@ The tokens are saved to `models/keypoint_tokens`; use them with the template **3
         color=_GREEN,
         wires={"backbone": (backbone, 0), "images": (images, 0)},
     )
-    save = g.node(
-        "StableKPSaveTokens", (1260, 40), (420, 110), wires={"tokens": (train, 0)}, name="my_keypoints"
-    )
+    save = g.node("StableKPSaveTokens", (1260, 40), (420, 110), wires={"tokens": (train, 0)}, name="my_keypoints")
     g.node("PreviewAny", (1260, 240), (420, 115), "Where the tokens are", wires={"source": (save, 0)})
-    g.node(
-        "LossGraphNode", (1260, 420), (420, 420), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss"
-    )
+    g.node("LossGraphNode", (1260, 420), (420, 420), wires={"loss": (train, 1)}, filename_prefix="keypoint_loss")
     g.node(
         "PreviewImage",
         (1740, 40),
@@ -276,9 +270,7 @@ Use the model they were learned with, or a fine-tune of it. *Draw* on black make
 *JSON* is COCO, with coordinates in pixels of the original picture.""",
     )
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
-    tokens = g.node(
-        "StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors"
-    )
+    tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
     image = g.node("LoadImage", (420, 370), (340, 340), image="example.png", upload="image")
     detect = g.node(
         "StableKPDetect",
@@ -288,9 +280,7 @@ Use the model they were learned with, or a fine-tune of it. *Draw* on black make
         heat_maps="image size",
         wires={"backbone": (backbone, 0), "tokens": (tokens, 0), "images": (image, 0)},
     )
-    draw = g.node(
-        "StableKPDraw", (1240, 40), (340, 330), wires={"keypoints": (detect, 0), "images": (image, 0)}
-    )
+    draw = g.node("StableKPDraw", (1240, 40), (340, 330), wires={"keypoints": (detect, 0), "images": (image, 0)})
     g.node("PreviewImage", (1640, 40), (420, 440), "Overlay", wires={"images": (draw, 0)})
     black = g.node(
         "StableKPDraw",
@@ -332,12 +322,8 @@ the tokens, choose the style *scribble* in *Draw*.
         color=_GREEN,
         wires={"model": (model, 0), "vae": (model, 2)},
     )
-    tokens = g.node(
-        "StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors"
-    )
-    image = g.node(
-        "LoadImage", (420, 370), (340, 340), "The pose to take", image="example.png", upload="image"
-    )
+    tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
+    image = g.node("LoadImage", (420, 370), (340, 340), "The pose to take", image="example.png", upload="image")
     detect = g.node(
         "StableKPDetect",
         (820, 190),
@@ -417,9 +403,7 @@ the tokens, choose the style *scribble* in *Draw*.
         },
     )
     decode = g.node("VAEDecode", (1580, 880), (320, 50), wires={"samples": (sampler, 0), "vae": (model, 2)})
-    g.node(
-        "SaveImage", (1960, 40), (520, 560), filename_prefix="keypoint_pose", wires={"images": (decode, 0)}
-    )
+    g.node("SaveImage", (1960, 40), (520, 560), filename_prefix="keypoint_pose", wires={"images": (decode, 0)})
 
 
 def video_frames(g: Graph) -> None:
@@ -437,12 +421,8 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
 *Keypoints to TRACKS* makes ComfyUI's own tracks of them.""",
     )
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
-    tokens = g.node(
-        "StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors"
-    )
-    frames = g.node(
-        "StableKPLoadImageSet", (420, 370), (340, 210), "Frames", folder="my_frames", max_images=2000
-    )
+    tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
+    frames = g.node("StableKPLoadImageSet", (420, 370), (340, 210), "Frames", folder="my_frames", max_images=2000)
     detect = g.node(
         "StableKPDetect",
         (820, 40),
@@ -503,9 +483,7 @@ def main() -> None:
             graph = Graph(schemas)
             build(graph)
             path = ROOT / "example_workflows" / f"{name}.json"
-            path.write_text(
-                json.dumps(graph.as_dict(name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+            path.write_text(json.dumps(graph.as_dict(name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             print(path.relative_to(ROOT))
 
 

@@ -49,9 +49,7 @@ def _hint(g, at, points, style: str) -> dict:
 def _generate(g, x: int, model, hint, control_net: str, text: str, name: str) -> None:
     """A ControlNet generation from the hint, in three columns from `x` on."""
     positive = g.node("CLIPTextEncode", (x, 40), (340, 130), text=text, wires={"clip": (model, 1)})
-    negative = g.node(
-        "CLIPTextEncode", (x, 260), (340, 110), "Not wanted", text="blurry", wires={"clip": (model, 1)}
-    )
+    negative = g.node("CLIPTextEncode", (x, 260), (340, 110), "Not wanted", text="blurry", wires={"clip": (model, 1)})
     control = g.node("ControlNetLoader", (x, 460), (340, 60), color=_BLUE, control_net_name=control_net)
     latent = g.node("EmptyLatentImage", (x, 610), (340, 110), width=512, height=512, batch_size=1)
     applied = g.node(
@@ -87,9 +85,7 @@ def _generate(g, x: int, model, hint, control_net: str, text: str, name: str) ->
             "latent_image": (latent, 0),
         },
     )
-    decode = g.node(
-        "VAEDecode", (x + 400, 680), (340, 50), wires={"samples": (sampler, 0), "vae": (model, 2)}
-    )
+    decode = g.node("VAEDecode", (x + 400, 680), (340, 50), wires={"samples": (sampler, 0), "vae": (model, 2)})
     g.node("SaveImage", (x + 800, 40), (520, 560), filename_prefix=name, wires={"images": (decode, 0)})
 
 
@@ -125,9 +121,7 @@ seen.
         wires={"keypoints": (found, 0)},
     )
     g.node("PreviewAny", (1240, 370), (360, 210), "How far off", wires={"source": (fit, 1)})
-    g.node(
-        "StableKPSaveLandmarks", (1240, 670), (360, 110), name="people", wires={"landmark_map": (fit, 0)}
-    )
+    g.node("StableKPSaveLandmarks", (1240, 670), (360, 110), name="people", wires={"landmark_map": (fit, 0)})
     named = g.node(
         "StableKPApplyLandmarks",
         (1240, 880),
@@ -155,9 +149,7 @@ that are not mentioned stay away. With labels, *Fit Landmark Map* of template 6 
 joints that no keypoint sits on.""",
     )
     model, backbone, tokens = _loaders(g)
-    image = g.node(
-        "LoadImage", (420, 540), (340, 340), "The pose to take", image="example.png", upload="image"
-    )
+    image = g.node("LoadImage", (420, 540), (340, 340), "The pose to take", image="example.png", upload="image")
     found = _detect(g, (820, 40), backbone, (tokens, 0), image, heat_maps="off")
     numbers = g.node(
         "StableKPDraw",
@@ -197,9 +189,7 @@ A mascot, a toy, a chair: no pose ControlNet knows it, but every **scribble** Co
 To change lines, copy the text into *edges* and edit it.""",
     )
     model, backbone, tokens = _loaders(g)
-    many = g.node(
-        "StableKPLoadImageSet", (420, 540), (340, 210), "Many poses", folder="my_images", max_images=100
-    )
+    many = g.node("StableKPLoadImageSet", (420, 540), (340, 210), "Many poses", folder="my_images", max_images=100)
     new = g.node("LoadImage", (420, 840), (340, 340), "The pose to take", image="example.png", upload="image")
     found = _detect(g, (820, 40), backbone, (tokens, 0), many, heat_maps="off")
     bones = g.node(
@@ -244,13 +234,9 @@ the images.""",
     )
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=_SD15)
     tokens = g.node("StableKPLoadTokens", (420, 240), (340, 60), color=_BLUE, tokens_file=_TOKENS)
-    frames = g.node(
-        "StableKPLoadImageSet", (420, 390), (340, 210), "Frames", folder="my_frames", max_images=2000
-    )
+    frames = g.node("StableKPLoadImageSet", (420, 390), (340, 210), "Frames", folder="my_frames", max_images=2000)
     found = _detect(g, (820, 40), backbone, (tokens, 0), frames, names=True, views=4, heat_maps="off")
-    smooth = g.node(
-        "StableKPSmooth", (820, 470), (360, 330), color=_GREEN, wires={"keypoints": (found, 0)}
-    )
+    smooth = g.node("StableKPSmooth", (820, 470), (360, 330), color=_GREEN, wires={"keypoints": (found, 0)})
     g.node("PreviewAny", (820, 890), (360, 115), "Jitter", wires={"source": (smooth, 1)})
     for row, (title, source, name) in enumerate(
         (("Smoothed", smooth, "video/keypoints_smooth"), ("As detected", found, "video/keypoints_raw"))

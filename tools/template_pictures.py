@@ -22,20 +22,24 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from make_workflows import DEMO_TRAINING  # noqa: E402
 
-from stablekp_core.backbone import load_backbone  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection import detect  # noqa: E402
-from stablekp_core.drawing import contact_sheet, draw_keypoints, heat_overlay  # noqa: E402
-from stablekp_core.export import ExportSettings, draw_hint  # noqa: E402
-from stablekp_core.images import ImageSet, load_folder  # noqa: E402
-from stablekp_core.keypoints import Keypoints  # noqa: E402
-from stablekp_core.landmarks import apply_landmark_map, fit_landmark_map  # noqa: E402
-from stablekp_core.palette import palette  # noqa: E402
-from stablekp_core.pose import map_by_hand, to_pose  # noqa: E402
-from stablekp_core.skeleton import discover_skeleton  # noqa: E402
-from stablekp_core.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.tracking import smooth_keypoints  # noqa: E402
-from stablekp_core.training import train  # noqa: E402
+from stablekp_core.controlnet.dataset import ExportSettings, draw_hint  # noqa: E402
+from stablekp_core.detection.detector import detect  # noqa: E402
+from stablekp_core.drawing.overlay import draw_keypoints
+from stablekp_core.drawing.sheets import (
+    contact_sheet,  # noqa: E402
+    heat_overlay,
+)
+from stablekp_core.images.image_set import ImageSet, load_folder  # noqa: E402
+from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
+from stablekp_core.keypoints.palette import palette  # noqa: E402
+from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
+from stablekp_core.pose.fitting import apply_landmark_map, fit_landmark_map  # noqa: E402
+from stablekp_core.pose.skeleton import discover_skeleton  # noqa: E402
+from stablekp_core.pose.writing import map_by_hand, to_pose  # noqa: E402
+from stablekp_core.training.trainer import train  # noqa: E402
+from stablekp_core.video.smoothing import smooth_keypoints  # noqa: E402
 
 DOLLS = ROOT / "stablekp_core" / "assets" / "pictures" / "dolls"
 SIDE = 384

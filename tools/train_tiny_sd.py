@@ -26,13 +26,17 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core import synthetic, synthetic_figures  # noqa: E402
-from stablekp_core.backbone import alphas_cumprod, captured_layers, keys, queries  # noqa: E402
+from stablekp_core.backbone.attention_processors import captured_layers, keys, queries  # noqa: E402
+from stablekp_core.backbone.backbone import alphas_cumprod  # noqa: E402
+from stablekp_core.synthetic import (
+    figures,  # noqa: E402
+    generator,
+)
 
 SIZE, GRID, WIDTH = 128, 32, 64  # picture side, latent side, width of a token
-OFFSETS = {"faces": 0, "dolls": len(synthetic_figures.FACE_PARTS) + 1}
-WORDS = len(synthetic_figures.FACE_PARTS) + len(synthetic_figures.DOLL_PARTS) + 2
-SLOTS = len(synthetic_figures.DOLL_PARTS) + 1  # the longest caption, background first
+OFFSETS = {"faces": 0, "dolls": len(figures.FACE_PARTS) + 1}
+WORDS = len(figures.FACE_PARTS) + len(figures.DOLL_PARTS) + 2
+SLOTS = len(figures.DOLL_PARTS) + 1  # the longest caption, background first
 VAE_CONFIG = dict(
     in_channels=3,
     out_channels=3,
@@ -59,15 +63,15 @@ UNET_CONFIG = dict(
 )
 
 
-def sample_at(seed: int, index: int, faces: float) -> synthetic.Sample:
+def sample_at(seed: int, index: int, faces: float) -> generator.Sample:
     """Picture number `index` of a run: a share `faces` of faces, variants 20 % plain, 60 % standard, 20 % wild."""
     rng = np.random.default_rng([seed, index])
     kind = "faces" if rng.random() < faces else "dolls"
-    variant = str(rng.choice(synthetic.VARIANTS, p=(0.2, 0.6, 0.2)))
-    return synthetic.render(kind, 10_000_000 + int(rng.integers(2**40)), SIZE, variant)
+    variant = str(rng.choice(generator.VARIANTS, p=(0.2, 0.6, 0.2)))
+    return generator.render(kind, 10_000_000 + int(rng.integers(2**40)), SIZE, variant)
 
 
-def to_tensor(samples: list[synthetic.Sample]) -> torch.Tensor:
+def to_tensor(samples: list[generator.Sample]) -> torch.Tensor:
     """float32 [B, 3, S, S] in [-1, 1]."""
     images = np.stack([s.image for s in samples])
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -104,7 +108,7 @@ class Captions(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.part = torch.nn.Parameter(torch.randn(WORDS, WIDTH))
-        self.color = torch.nn.Parameter(torch.randn(len(synthetic.COLORS), WIDTH))
+        self.color = torch.nn.Parameter(torch.randn(len(generator.COLORS), WIDTH))
 
     def forward(self, words: torch.Tensor, colors: torch.Tensor) -> torch.Tensor:
         token = (self.part[words.clamp(min=0)] + self.color[colors]) / math.sqrt(2)  # [B, SLOTS, D]

@@ -15,13 +15,16 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core import synthetic, synthetic_figures  # noqa: E402
-from stablekp_core.keypoints import Keypoints  # noqa: E402
+from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
+from stablekp_core.synthetic import (
+    figures,  # noqa: E402
+    generator,
+)
 
 
 def write(folder: Path, kind: str, seeds: range) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    samples, names = [synthetic.render(kind, seed) for seed in seeds], []
+    samples, names = [generator.render(kind, seed) for seed in seeds], []
     for seed, sample in zip(seeds, samples, strict=True):
         names.append(f"{kind}_{seed:03d}.jpg")
         Image.fromarray(sample.image).save(folder / names[-1], quality=95)
@@ -30,14 +33,14 @@ def write(folder: Path, kind: str, seeds: range) -> None:
         xy=np.stack([s.joints for s in samples]),
         confidence=np.stack([s.visible for s in samples]).astype(np.float32),
         sizes=np.array([size] * len(samples)),
-        names=synthetic_figures.landmark_names(kind),
-        skeleton=synthetic_figures.landmark_skeleton(kind),
+        names=figures.landmark_names(kind),
+        skeleton=figures.landmark_skeleton(kind),
         images=tuple(names),
     )
     (folder / "joints.json").write_text(joints.to_json() + "\n")
 
 
 if __name__ == "__main__":
-    for kind in synthetic_figures.KINDS:
+    for kind in figures.KINDS:
         write(Path(sys.argv[1]) / kind / "train", kind, range(0, 64))
         write(Path(sys.argv[1]) / kind / "test", kind, range(64, 128))

@@ -81,7 +81,5 @@ def write_models(models: Path) -> None:
     inpainting = random_tensors(unet_shapes(**UNET, in_channels=9), 3, half)
     tensors |= {f"model.diffusion_model.{key}": value for key, value in inpainting.items()}
     save_file(tensors, str(models / "checkpoints" / "random_inpainting.safetensors"))
-    control = {
-        f"control_model.{key}": value for key, value in random_tensors(control_shapes(), 7, half).items()
-    }
+    control = {f"control_model.{key}": value for key, value in random_tensors(control_shapes(), 7, half).items()}
     save_file(control, str(models / "controlnet" / "random_control.safetensors"))

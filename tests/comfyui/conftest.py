@@ -17,9 +17,7 @@ _TIMES: list[str] = []
 
 def pytest_collection_modifyitems(items) -> None:
     here = Path(__file__).parent
-    skip = pytest.mark.skip(
-        reason="COMFYUI_DIR does not name a ComfyUI checkout (make test-comfyui COMFYUI_DIR=...)"
-    )
+    skip = pytest.mark.skip(reason="COMFYUI_DIR does not name a ComfyUI checkout (make test-comfyui COMFYUI_DIR=...)")
     for item in items:
         if here in Path(item.fspath).parents:
             item.add_marker(pytest.mark.comfyui)

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 # Small enough for one core: a 64-pixel view of the pictures, few tokens, coarse maps.
 SMALL = {
@@ -84,9 +84,7 @@ def generation(seed: int, text: str = "a face") -> dict:
 
 def newest_latent(server) -> np.ndarray:
     """What the sampler gave last, as float32: a picture would hide differences under its 8 bits."""
-    files = sorted(
-        (server.base / "output" / "latents").glob("*.latent"), key=lambda path: path.stat().st_mtime_ns
-    )
+    files = sorted((server.base / "output" / "latents").glob("*.latent"), key=lambda path: path.stat().st_mtime_ns)
     return load_file(str(files[-1]))["latent_tensor"].numpy()
 
 

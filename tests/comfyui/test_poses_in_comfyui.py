@@ -18,12 +18,12 @@ from comfy_models import write_models
 from comfy_server import ComfyServer, NodeError
 from PIL import Image
 
-from stablekp_core.hints import draw_openpose
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.landmarks import LandmarkMap
-from stablekp_core.pose import read_pose
-from stablekp_core.synthetic import render
-from stablekp_core.synthetic_figures import landmark_names
+from stablekp_core.drawing.hints import draw_openpose
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.pose.fitting import LandmarkMap
+from stablekp_core.pose.writing import read_pose
+from stablekp_core.synthetic.figures import landmark_names
+from stablekp_core.synthetic.generator import render
 
 SIDE, COUNT = 128, 8
 AUX = os.environ.get("AUX_DIR")
@@ -75,9 +75,7 @@ def prepare(server) -> None:
     server.run(
         {
             **detection(),
-            "3": node(
-                "StableKPTrain", backbone=["1", 0], images=["2", 0], image_size=64, map_size=16, **small
-            ),
+            "3": node("StableKPTrain", backbone=["1", 0], images=["2", 0], image_size=64, map_size=16, **small),
             "9": node("StableKPSaveTokens", tokens=["3", 0], name="dolls"),
         }
     )
@@ -182,9 +180,7 @@ def test_comfyuis_boxes_give_several_people(aux_server):
         "20": node("SolidMask", value=1.0, width=SIDE // 2, height=SIDE),
         "21": node("SolidMask", value=0.0, width=SIDE, height=SIDE),
         "22": node("MaskComposite", destination=["21", 0], source=["20", 0], x=0, y=0, operation="add"),
-        "23": node(
-            "MaskComposite", destination=["21", 0], source=["20", 0], x=SIDE // 2, y=0, operation="add"
-        ),
+        "23": node("MaskComposite", destination=["21", 0], source=["20", 0], x=SIDE // 2, y=0, operation="add"),
         "24": node("MaskToImage", mask=["22", 0]),
         "25": node("MaskToImage", mask=["23", 0]),
         "26": node("ImageBatch", image1=["24", 0], image2=["25", 0]),

@@ -13,10 +13,10 @@ import pytest
 from comfy_graph import inputs_of, to_api
 from PIL import Image
 
-from stablekp_core.keypoints import Keypoints
-from stablekp_core.synthetic import render
-from stablekp_core.synthetic_figures import landmark_names
-from stablekp_core.tokens import KeypointTokens
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.synthetic.figures import landmark_names
+from stablekp_core.synthetic.generator import render
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "example_workflows").glob("*.json"))
@@ -138,9 +138,7 @@ def test_the_templates_are_offered_with_their_pictures(server):
         assert server.get(f"/api/workflow_templates/stable-keypoints/{name}.jpg", raw=True)[:2] == b"\xff\xd8"
 
 
-@pytest.mark.skipif(
-    not (ROOT / "stablekp_core/assets/tiny_sd/unet").is_dir(), reason="the demo model is not here yet"
-)
+@pytest.mark.skipif(not (ROOT / "stablekp_core/assets/tiny_sd/unet").is_dir(), reason="the demo model is not here yet")
 def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, stopwatch):
     path = next(path for path in FILES if path.stem.startswith("1 "))
     prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
@@ -177,9 +175,7 @@ def test_the_same_training_on_the_command_line_gives_the_same_tokens(prepared, t
     }
     text = prepared.run(prompt)["outputs"]["4"]["text"][0]
     here = KeypointTokens.load(text.removeprefix("saved "))
-    arguments = [
-        item for name, value in settings.items() for item in (f"--{name.replace('_', '-')}", str(value))
-    ]
+    arguments = [item for name, value in settings.items() for item in (f"--{name.replace('_', '-')}", str(value))]
     subprocess.run(
         [
             prepared.python,

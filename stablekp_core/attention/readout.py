@@ -1,0 +1,84 @@
+"""From maps to points: the peak of a map and the Gaussian at it (Eq. 7 and 8), sub-pixel positions, widths.
+
+Knows maps alone, nothing of views, models or files.
+"""
+
+from __future__ import annotations
+
+import torch
+
+REACH = 0.3  # sides of the square: how far from its highest place a place map takes part in its mean
+
+
+def peaks(maps: torch.Tensor) -> torch.Tensor:
+    """int64 [..., 2] (row, column) of the highest pixel of maps [..., R, R]; the first one when several are."""
+    index = maps.flatten(-2).argmax(-1)
+    return torch.stack([index // maps.shape[-1], index % maps.shape[-1]], -1)
+
+
+def gaussian_maps(center: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
+    """Gaussians of peak 1 (not normalised): center [..., 2] (row, column) in pixels, pixel i centred at i + 0.5.
+
+    Returns [..., size, size].
+    """
+    along = torch.arange(size, device=center.device, dtype=torch.float32) + 0.5  # [R]
+    g = torch.exp(-((along - center[..., None]) ** 2) / (2 * sigma**2))  # [..., 2, R]
+    return g[..., 0, :, None] * g[..., 1, None, :]
+
+
+def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions [..., 2] (x, y) in the unit square and peak heights [...] of maps [..., R, R].
+
+    "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map within a square window of
+    half side `radius` pixels around it (sub-pixel).
+    """
+    size = maps.shape[-1]
+    height = maps.flatten(-2).amax(-1)
+    peak = peaks(maps)  # [..., 2] row, column
+    if method == "argmax":
+        return (peak.flip(-1) + 0.5) / size, height
+    return _mean(_around(maps, peak, radius))[0], height
+
+
+def place(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions [..., 2] (x, y) in the unit square and widths [...] in its sides, of place maps [..., R, R] of any
+    scale: the mean position under the squared map within REACH of its highest place, and the standard deviation of the
+    whole map from its mean."""
+    _, width = moments(maps)
+    scaled = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
+    return _mean(_around(scaled**2, peaks(maps), REACH * maps.shape[-1]))[0], width
+
+
+def moments(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean positions [..., 2] (x, y) in the unit square of maps [..., R, R] of any scale, and the standard deviations
+    [...] from them in its sides."""
+    mean, variance = _mean(maps)
+    return mean, variance.sqrt()
+
+
+def share_at(values: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
+    """[B, K]: means of values [B, R, R] under Gaussians of mean [B, K, 2] and covariance [B, K, 2, 2] in the unit
+    square."""
+    size = values.shape[-1]
+    centre = (torch.arange(size, device=values.device) + 0.5) / size
+    places = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)  # [R*R, 2]
+    away = places - mean[:, :, None]  # [B, K, R*R, 2]
+    distance = (away @ torch.linalg.inv(covariance) * away).sum(-1)  # [B, K, R*R], squared
+    return ((-distance / 2).softmax(-1) @ values.flatten(1)[..., None])[..., 0]
+
+
+def _around(maps: torch.Tensor, peak: torch.Tensor, radius: float) -> torch.Tensor:
+    """Maps [..., R, R], 0 outside of square windows of half side `radius` pixels around peak [..., 2] (row, column)."""
+    away = torch.arange(maps.shape[-1], device=maps.device) - peak[..., None]  # [..., 2, R]
+    near = (away.abs() <= radius).to(maps)
+    return maps * near[..., 0, :, None] * near[..., 1, None, :]
+
+
+def _mean(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean position [..., 2] (x, y) in the unit square and variance [...] about it of the mass of maps [..., R, R]."""
+    size = maps.shape[-1]
+    centre = (torch.arange(size, device=maps.device) + 0.5) / size  # [R]
+    mass = maps.sum((-2, -1)).clamp(min=1e-12)
+    along = torch.stack([maps.sum(-2), maps.sum(-1)], -2) / mass[..., None, None]  # [..., 2, R]: x, y
+    mean = (along * centre).sum(-1)  # [..., 2]
+    return mean, ((along * centre**2).sum(-1) - mean**2).clamp(min=0).sum(-1)

@@ -1,0 +1,156 @@
+"""The frozen diffusion model: pictures to latents, latents and tokens to cross-attention queries and keys.
+
+A `Backbone` wraps a UNet2DConditionModel and an AutoencoderKL of diffusers. It knows which cross-attention layers the
+method reads (the first four on the way up: up_blocks.1.attentions.0-2 and up_blocks.2.attentions.0 in Stable Diffusion
+1.5), captures their queries (capture.py), and stops the UNet right after the last one: nothing behind it is computed in
+the forward or the backward pass. It knows nothing of losses, keypoints or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..errors import KeypointError
+from .attention_processors import LastQuery, captured_layers, keys, queries
+
+
+def alphas_cumprod() -> torch.Tensor:
+    """float32 [1000]: share of signal variance at each timestep of Stable Diffusion's scaled-linear schedule."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0).float()
+
+
+@dataclass
+class Backbone:
+    """A frozen UNet and VAE, ready to be asked for latents, queries and logits.
+
+    `hash` tells the UNet's weights (see checkpoint.weights_hash), `dtype` is what UNet and VAE compute in; logits are
+    always fp32. With `recompute` the UNet's blocks are computed again in the backward pass (gradient checkpointing):
+    less memory, about a third more time, the same result. The modules' own parameters are only read.
+    """
+
+    unet: Any
+    vae: Any
+    name: str = ""
+    hash: str = ""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        self.unet.requires_grad_(False).eval()
+        self.vae.requires_grad_(False).eval()
+        self.layers = captured_layers(self.unet)
+        if len(self.layers) < 4:
+            raise KeypointError(
+                f"The model {self.name or 'given'} has {len(self.layers)} cross-attentions on the way up, "
+                "but 4 are needed; use a Stable Diffusion 1.4 or 1.5 model."
+            )
+        self._alphas = alphas_cumprod()
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return self.unet.config.cross_attention_dim
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along a side (8 for Stable Diffusion 1.5)."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def picture_side(self, image_size: int = 0) -> int:
+        """Side in pixels of the square the model sees: `image_size`, or what the model was made for when it is 0.
+
+        Raises KeypointError when the UNet cannot halve the latents that often.
+        """
+        size = image_size or int(self.unet.config.sample_size or 64) * self.factor
+        step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if size % step:
+            raise KeypointError(
+                f"image_size is {size}, but {self.name or 'this model'} needs a multiple of {step}; "
+                f"use {max(step, round(size / step) * step)}."
+            )
+        return size
+
+    def _autocast(self):
+        weights = next(self.unet.parameters()).dtype
+        return torch.autocast(
+            self.device.type,
+            dtype=self.dtype if self.dtype != torch.float32 else torch.bfloat16,
+            enabled=self.dtype != weights and self.dtype != torch.float32,
+        )
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor, slice_size: int = 0) -> torch.Tensor:
+        """Pictures [B, 3, S, S] in [0, 1] -> latents [B, 4, S/f, S/f] fp32: mean of the posterior times the VAE's
+        scaling factor. `slice_size` pictures at a time; 0: one on a CPU, where its caches hold no more, else 8."""
+        parameter = next(self.vae.parameters())
+        slice_size = slice_size or (1 if self.device.type == "cpu" else 8)
+        out = []
+        for part in images.split(slice_size):
+            x = (part.to(self.device) * 2 - 1).to(parameter.dtype)
+            out.append(self.vae.encode(x).latent_dist.mean.float() * self.vae.config.scaling_factor)
+        return torch.cat(out)
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+        """Latents as they are at `timestep` of 1000 of the forward process."""
+        a = self._alphas[timestep].item()
+        return a**0.5 * latents + (1 - a) ** 0.5 * noise
+
+    def queries(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
+        every picture of the batch shares. The UNet stops after the last one."""
+        dtype = next(self.unet.parameters()).dtype
+        with queries(self.unet, self.layers, recompute=self.recompute) as found, self._autocast():
+            try:
+                self.unet(noisy.to(self.device, dtype), timestep, tokens[None].to(self.device, dtype))
+            except LastQuery:
+                pass
+        return [found[name] for name in self.layers]
+
+    def logits(self, found: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Scaled attention logits [B, heads, s*s, N] fp32 of queries with the keys of tokens [N, D], or of those
+        [N, L, D] that each layer has of its own, per layer."""
+        out = []
+        for i, (name, q) in enumerate(zip(self.layers, found, strict=True)):
+            own = tokens if tokens.ndim == 2 else tokens[:, i]
+            k = keys(self.unet, name, own.to(self.device))  # [h, N, d]
+            scale = self.unet.get_submodule(name).scale
+            out.append(torch.matmul(q.float() * scale, k.transpose(-1, -2)))
+        return out
+
+    def features(self, found: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Features [B, 1, s*s, D] fp32 of queries, per layer: their product with a token's embedding [D] is the sum of
+        the token's logits over the heads."""
+        out = []
+        for name, q in zip(self.layers, found, strict=True):
+            attn = self.unet.get_submodule(name)
+            flat = q.transpose(1, 2).flatten(2).float() * attn.scale  # [B, s*s, h*d]
+            out.append((flat @ attn.to_k.weight.float())[:, None])
+        return out
+
+    def token_logits(
+        self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
+    ) -> list[torch.Tensor]:
+        """Logits of tokens [N, D] on noisy latents; gradient as in `token_queries`."""
+        return self.logits(self.token_queries(noisy, timestep, tokens, gradient), tokens)
+
+    def token_queries(
+        self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
+    ) -> list[torch.Tensor]:
+        """Queries of noisy latents for tokens [N, D]. gradient: "exact" through the queries too; "direct": they are
+        constants; "cached": constants, and those of a fixed zero prompt, so that they do not depend on the tokens at
+        all."""
+        if gradient == "exact":
+            return self.queries(noisy, timestep, tokens)
+        with torch.no_grad():
+            if gradient == "direct":
+                return self.queries(noisy, timestep, tokens.detach())
+            return self.fixed_queries(noisy, timestep)
+
+    def fixed_queries(self, noisy: torch.Tensor, timestep: int) -> list[torch.Tensor]:
+        """Queries as in `queries` under a prompt of one zero token: what is cached with gradient "cached"."""
+        return self.queries(noisy, timestep, torch.zeros(1, self.width))

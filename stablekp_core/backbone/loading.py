@@ -1,0 +1,54 @@
+"""One way to open a model: a file, folder or name becomes a frozen `Backbone` on a device, laid out to run fast."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from .backbone import Backbone
+from .checkpoint import load_model
+from .devices import choose_device, choose_dtype
+from .memory_layout import arrange
+
+
+def compile_blocks(backbone: Backbone) -> bool:
+    """Compile the residual blocks, the feed-forward parts and the VAE's encoder with torch.compile, in place, and try
+    them once; where that fails, everything is as before, a notice says why, and False is returned."""
+    parts = [m for m in backbone.unet.modules() if type(m).__name__ in ("ResnetBlock2D", "FeedForward")]
+    parts.append(backbone.vae.encoder)
+    for part in parts:
+        part.compile()
+    side = backbone.picture_side()
+    try:
+        latents = backbone.encode(torch.zeros(1, 3, side, side))
+        tokens = torch.zeros(2, backbone.width, device=backbone.device, requires_grad=True)
+        sum(q.sum() for q in backbone.queries(latents, 0, tokens)).backward()
+    except Exception as error:  # noqa: BLE001 - compilers fail in many ways; the notice says which
+        for part in parts:
+            part._compiled_call_impl = None
+        reason = str(error).splitlines()[0] if str(error) else ""
+        warnings.warn(
+            f"torch.compile does not work here ({type(error).__name__}: {reason}); going on without.", stacklevel=2
+        )
+        return False
+    return True
+
+
+def load_backbone(
+    model: str = "demo", dtype: str = "auto", device: str = "auto", compile: bool = False, recompute: bool = False
+) -> Backbone:
+    """Open a model (see checkpoint.load_model for what `model` may be) and put it on a device.
+
+    dtype: auto, fp32, bf16 or fp16; the weights are held in it, once. compile: see `compile_blocks`; pays off over
+    hundreds of steps. recompute: see `Backbone`.
+    """
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
+    loaded = load_model(model, kind)
+    unet, vae = loaded.unet.to(place), loaded.vae.to(place)
+    arrange(unet, vae, place, kind)
+    backbone = Backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute)
+    if compile:
+        compile_blocks(backbone)
+    return backbone

@@ -1,0 +1,202 @@
+"""What the pose commands do: read files, call the core, write files, say what was written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import KeypointError
+from ..files import write_atomically
+from ..keypoints.keypoints import Keypoints
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Fit a landmark map, write it, print its report."""
+    from ..pose.fitting import fit_landmark_map
+    from ..pose.writing import read_pose
+
+    landmarks = fit_landmark_map(
+        Keypoints.load(args.keypoints),
+        read_pose(args.labels),
+        mode=args.mode,
+        ridge=args.ridge,
+        rank=args.rank,
+        use_confidence=args.confidence,
+    )
+    print(f"{landmarks.report()}\nlandmark map: {landmarks.save(args.output)}")
+
+
+def apply(args: argparse.Namespace) -> None:
+    """Apply a landmark map and write named COCO, POSE_KEYPOINT or AP-10K."""
+    from ..pose.fitting import LandmarkMap
+    from ..pose.writing import to_ap10k, to_pose_keypoint
+
+    named = LandmarkMap.load(args.landmarks).apply(Keypoints.load(args.keypoints))
+    if args.format == "coco":
+        value = named.to_coco()
+    else:
+        value = (to_pose_keypoint if args.format == "openpose" else to_ap10k)(named, args.threshold)
+    _write_text(args.output, json.dumps(value))
+    print(f"{len(named)} figures, {named.num_keypoints} joints each, as {args.format}: {args.output}")
+
+
+def smooth(args: argparse.Namespace) -> None:
+    """Smooth the keypoints of a video and print jitter before and after."""
+    from ..video.smoothing import parse_swaps, smooth_keypoints
+
+    points = Keypoints.load(args.keypoints)
+    if not len(points.xy):
+        raise KeypointError(f"{args.keypoints} has no frames; detect keypoints on the frames of a video first.")
+    done = smooth_keypoints(
+        points,
+        args.method,
+        window=args.window,
+        order=args.order,
+        fps=args.fps,
+        min_cutoff=args.min_cutoff,
+        beta=args.beta,
+        causal=args.causal,
+        fill=args.fill,
+        threshold=args.threshold,
+        identity=parse_swaps(args.swaps, points),
+    )
+    _write_text(args.output, done.keypoints.to_json())
+    print(f"{done.report()}\nkeypoints: {args.output}")
+
+
+def skeleton(args: argparse.Namespace) -> None:
+    """Discover or take a skeleton; print it, and write it into tokens or keypoints."""
+    from ..keypoints.schema import format_skeleton, parse_skeleton
+    from ..keypoints.tokens import KeypointTokens
+    from ..pose.skeleton import discover_skeleton
+
+    points = Keypoints.load(args.keypoints)
+    if args.edges is not None:
+        edges = parse_skeleton(args.edges, points.num_keypoints, points.names)
+    else:
+        edges = discover_skeleton(points, extra=args.extra).edges
+    print(format_skeleton(edges))
+    if args.tokens_file:
+        tokens = KeypointTokens.load(args.tokens_file)
+        if tokens.num_keypoints != points.num_keypoints:
+            raise KeypointError(
+                f"{args.tokens_file.name} has {tokens.num_keypoints} keypoints but {args.keypoints.name} has "
+                f"{points.num_keypoints}; give the tokens these keypoints were detected with."
+            )
+        print(f"tokens: {tokens.with_skeleton(edges).save(args.output or args.tokens_file)}")
+    elif args.output:
+        _write_text(args.output, replace(points, skeleton=edges).to_json())
+        print(f"keypoints: {args.output}")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the table of keypoints; draw the first pictures with it where asked."""
+    from ..keypoints.diagnostics import keypoint_report, report_labels, report_text
+    from ..keypoints.tokens import KeypointTokens
+    from .commands import check_picture_name
+
+    if args.picture and not args.images:
+        raise KeypointError("--picture needs --images, the folder the keypoints were found on.")
+    if args.picture:
+        check_picture_name(args.picture)
+    points = Keypoints.load(args.keypoints)
+    tokens = KeypointTokens.load(args.tokens_file) if args.tokens_file else None
+    lines = keypoint_report(points, tokens, threshold=args.threshold)
+    print(report_text(lines))
+    if args.picture:
+        _draw_report(args, points, report_labels(lines))
+        print(f"picture: {args.picture}")
+
+
+def _draw_report(args: argparse.Namespace, points: Keypoints, labels: list[str]) -> None:
+    from ..drawing.sheets import contact_sheet
+    from .commands import save_picture
+
+    first = sorted(set(points.image_index.tolist()))[: args.max_pictures]
+    figures = {rows.images[0]: rows for rows in (points.instances(image) for image in first)}
+    pictures = dict(_pictures(args.images, list(figures)))
+    rows = [figures[name] for name in pictures]
+    sheet = contact_sheet(
+        list(pictures.values()),
+        [row.xy for row in rows],
+        [row.confidence for row in rows],
+        labels=labels,
+        skeleton=points.skeleton,
+        colors=points.colors,
+        cell=512,
+    )
+    save_picture(args.picture, sheet)
+
+
+def edit(args: argparse.Namespace) -> None:
+    """Edit the keypoints of a tokens file."""
+    from ..keypoints.edit_script import edit_tokens
+    from ..keypoints.tokens import KeypointTokens
+
+    lines = [Path(edit).read_text("utf-8-sig") if _is_file(edit) else edit for edit in args.edits]
+    tokens = edit_tokens(KeypointTokens.load(args.tokens_file), "\n".join(lines))
+    path = tokens.save(args.output or args.tokens_file)
+    print("\n".join(f"{number} {name}" for number, name in enumerate(tokens.names)) + f"\ntokens: {path}")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a ControlNet data set."""
+    from tqdm import tqdm
+
+    from ..controlnet.dataset import ExportSettings, export_controlnet_dataset, read_captions
+    from ..pose.fitting import LandmarkMap
+
+    settings = ExportSettings(**{item.name: getattr(args, item.name) for item in fields(ExportSettings)})
+    points = Keypoints.load(args.keypoints)
+    if args.landmarks:
+        points = LandmarkMap.load(args.landmarks).apply(points)
+    names = list(dict.fromkeys(points.images))
+    with tqdm(total=len(names), unit="image", desc="exporting") as bar:
+        done = export_controlnet_dataset(
+            _pictures(args.images, names),
+            points,
+            args.output,
+            settings,
+            captions=read_captions(args.captions) if args.captions else None,
+            caption=args.caption,
+            overwrite=args.overwrite,
+            on_progress=lambda count, name: bar.update(count - bar.n),
+        )
+    print(done.report())
+
+
+def _pictures(folder: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The named pictures of a folder one after the other; those that cannot be read are named and left out."""
+    from ..images.image_set import BrokenImage, load_image
+
+    missing = [name for name in names if not name or not (folder / name).is_file()]
+    if missing:
+        raise KeypointError(
+            f"{folder / missing[0]} is named by the keypoints but is not there; give the folder the keypoints "
+            "were found on."
+        )
+    for name in names:
+        try:
+            picture = load_image(folder / name)
+        except BrokenImage as error:
+            print(f"skipped {name}: {error.reason}", file=sys.stderr)
+        else:
+            yield name, picture
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # an edit can be longer than a file name may be
+        return False
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (text + "\n").encode())

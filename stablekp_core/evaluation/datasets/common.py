@@ -1,0 +1,189 @@
+"""What every data set of the paper's protocols is made of: splits of labelled pictures that are read one at a
+time.
+
+Frame: landmarks are pixels (x, y) of the very picture that comes with them, after any crop or flip of the
+protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import KeypointError
+from ...images.image_set import ImageSet
+from ..metrics import NO_ROLES, Roles
+from .sources import file_stamp, read_picture
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture and its labels. image: uint8 [H, W, 3] RGB. landmarks: float64 [L, 2] pixels of `image`.
+    visible: bool [L]. extras: what the source tells besides (a box in pixels of the source picture, a class
+    number)."""
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    visible: np.ndarray
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Split:
+    """A lazy sequence of pictures; sub-classes say how number i is read.
+
+    `len(s)`, `s.names`; `s.sample(i)` reads picture i with its labels, `s.image(i)`, `s.landmarks(i)` and
+    `s.visible(i)` are its parts. `labelled` is False where only pictures are promised (landmarks are then [0,
+    2]). `dropped` counts what the protocol's own filters left out, by reason. Reading raises BrokenImage for
+    a damaged picture, which a run skips, and KeypointError for a missing one.
+    """
+
+    labelled = True
+
+    def __init__(self, names: Sequence[str], dropped: Mapping[str, int] | None = None):
+        self.names = tuple(names)
+        self.dropped = {reason: count for reason, count in (dropped or {}).items() if count}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample(self, i: int) -> Sample:
+        """Picture i with its labels."""
+        raise NotImplementedError
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks and visibility of picture i, which is known to be `width` x `height` pixels; sub-classes
+        spare reading it where they can."""
+        sample = self.sample(i)
+        return sample.landmarks, sample.visible
+
+    def image(self, i: int) -> np.ndarray:
+        """uint8 [H, W, 3] RGB."""
+        return self.sample(i).image
+
+    def landmarks(self, i: int) -> np.ndarray:
+        """float64 [L, 2], pixels (x, y) of `image(i)`."""
+        return self.sample(i).landmarks
+
+    def visible(self, i: int) -> np.ndarray:
+        """bool [L]."""
+        return self.sample(i).visible
+
+    def stamp(self, i: int) -> str:
+        """Text that changes when picture i or its labels change."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Hash of names and stamps: equal for the same pictures in the same order."""
+        digest = hashlib.sha256()
+        for i, name in enumerate(self.names):
+            digest.update(f"{name}\0{self.stamp(i)}\0".encode("utf-8", "backslashreplace"))
+        return digest.hexdigest()
+
+    def limited(self, limit: int | None) -> Split:
+        """At most `limit` pictures, spread evenly over the split, because most data sets are sorted by class
+        or person."""
+        if limit is not None and limit < 1:
+            raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every picture.")
+        if limit is None or limit >= len(self):
+            return self
+        return _Part(self, [i * len(self) // limit for i in range(limit)])
+
+    def images(self) -> ImageSet:
+        """The pictures alone, for training."""
+        return _SplitImages(self)
+
+
+class _Part(Split):
+    """Some pictures of another split."""
+
+    def __init__(self, whole: Split, indices: Sequence[int]):
+        super().__init__([whole.names[i] for i in indices], whole.dropped)
+        self.whole, self.indices, self.labelled = whole, tuple(indices), whole.labelled
+
+    def sample(self, i: int) -> Sample:
+        return self.whole.sample(self.indices[i])
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.whole.labels(self.indices[i], width, height)
+
+    def stamp(self, i: int) -> str:
+        return self.whole.stamp(self.indices[i])
+
+
+class _SplitImages(ImageSet):
+    def __init__(self, split: Split):
+        self._split = split
+        super().__init__(range(len(split)), split.names)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._split.image(index)
+
+
+class FileSplit(Split):
+    """Pictures in files, with labels that fit in memory; `labels(i, width, height)` gives landmarks and
+    visibility."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        where: str,
+        names: Sequence[str] | None = None,
+        labels=None,
+        dropped: Mapping[str, int] | None = None,
+    ):
+        super().__init__([p.name for p in paths] if names is None else names, dropped)
+        self.paths, self.where, self._labels, self.labelled = list(paths), where, labels, labels is not None
+
+    def sample(self, i: int) -> Sample:
+        image = read_picture(self.paths[i], self.where)
+        return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))
+
+    def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._labels is None:
+            return np.zeros((0, 2)), np.zeros(0, bool)
+        landmarks, visible = self._labels(i, width, height)
+        return np.asarray(landmarks, np.float64), np.asarray(visible, bool)
+
+    def stamp(self, i: int) -> str:
+        landmarks, visible = self.labels(i, 1, 1)
+        return f"{file_stamp(self.paths[i])} {landmarks.tobytes().hex()} {visible.tobytes().hex()}"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set under the paper's protocol.
+
+    train: pictures the tokens are learned on; regression: labelled pictures the linear map is fitted on;
+    test: those the metrics are taken on. keypoints: the paper's K; steps: the paper's training steps;
+    metrics: names in `metrics.METRICS`, the paper's own first. roles: which landmarks are left/right partners
+    and eyes, where known. paper: what the paper reports, by (metric, K).
+    """
+
+    name: str
+    train: Split
+    regression: Split
+    test: Split
+    keypoints: int
+    metrics: tuple[str, ...]
+    where: str
+    steps: int = 500
+    roles: Roles = NO_ROLES
+    paper: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+
+def roles_of(names: Sequence[str]) -> Roles:
+    """Left/right partners and eyes as the landmarks' names tell them: "left_eye" and "right_eye"."""
+    plain = [re.sub(r"[\W_]+", " ", name.lower()).strip() for name in names]
+    place = {name: i for i, name in enumerate(plain)}
+    other = {"left": "right", "right": "left"}
+    partners = [re.sub("left|right", lambda m: other[m[0]], name) for name in plain]
+    swap = tuple(place.get(partner, i) for i, partner in enumerate(partners))
+    known = len(place) == len(plain) and any(partner != i for i, partner in enumerate(swap))
+    eyes = tuple(place[name] for name in ("left eye", "right eye") if name in place)
+    return Roles(swap if known else (), eyes if len(eyes) == 2 else ())

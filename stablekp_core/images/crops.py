@@ -1,0 +1,225 @@
+"""Several figures in one image: cut out each, detect on the cut-outs, and put the points back.
+
+A box is (left, top, width, height) in pixels of its image, x right, y down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import KeypointError
+from ..keypoints.keypoints import Keypoints
+
+ISOLATE = ("none", "others", "background")
+MIN_CROP = 16  # pixels; the smallest picture the rest of the program takes
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where a cut-out lies: image number and name, its (width, height), and the window in its pixels.
+
+    The window may reach over the image's border.
+    """
+
+    image: int
+    name: str
+    size: tuple[int, int]
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def read_boxes(value: Any, images: int = 1) -> list[list[tuple[float, float, float, float]]]:
+    """Boxes of each of `images` images, from what nodes and files give.
+
+    A box is a dict with x, y, width, height, or four numbers in that order. value: for each image a list of
+    boxes (or one box); for one image also its boxes alone. Raises KeypointError for anything else, boxes
+    without area, and a wrong number of images.
+    """
+    if _is_box(value) or (images == 1 and len(value) and all(_is_box(box) for box in value)):
+        value = [value]
+    per_image = [[frame] if _is_box(frame) else list(() if frame is None else frame) for frame in value]
+    if len(per_image) != images:
+        raise KeypointError(f"boxes of {len(per_image)} images were given for {images} images; give a list for each.")
+    return [[_read_box(box) for box in boxes] for boxes in per_image]
+
+
+def boxes_from_masks(masks: np.ndarray, threshold: float = 0.5) -> list[tuple[float, float, float, float]]:
+    """The smallest box around each mask [M, H, W] (bool, or float where above `threshold` is inside).
+
+    Raises KeypointError for an empty mask, by number.
+    """
+    boxes = []
+    for number, inside in enumerate(_as_masks(masks, threshold)):
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if not len(rows):
+            raise KeypointError(f"mask {number} is empty; paint the figure in each mask, or leave that mask out.")
+        boxes.append(
+            (
+                float(columns[0]),
+                float(rows[0]),
+                float(columns[-1] - columns[0] + 1),
+                float(rows[-1] - rows[0] + 1),
+            )
+        )
+    return boxes
+
+
+def crop_instances(
+    images: Sequence[np.ndarray],
+    boxes: Sequence[Sequence[Any]] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    margin: float = 0.15,
+    square: bool = True,
+    isolate: str = "none",
+) -> tuple[list[np.ndarray], tuple[Crop, ...]]:
+    """Cut each figure out of its image.
+
+    images: uint8 RGB [H, W, 3] each. boxes: for each image its boxes (see `read_boxes`); or masks: for each
+    image [M, H, W], a mask per figure. margin: how much wider than its box a cut-out is, share of the box's
+    longer side on each side. square: make windows square, as models see them. isolate, with masks only:
+    "others" greys out the other figures, "background" everything but the figure, in the mean colour of the
+    cut-out. Returns the cut-outs, uint8 RGB, and where they lie. Windows are moved into the image where they
+    fit; what still reaches over its border repeats the border's pixels.
+    """
+    if (boxes is None) == (masks is None):
+        raise KeypointError("give either boxes or masks of the figures, not both and not neither.")
+    if isolate not in ISOLATE or (isolate != "none" and masks is None):
+        raise KeypointError(
+            f"isolate is {isolate!r}, but it must be one of {', '.join(ISOLATE)}, and others than none need masks."
+        )
+    if not 0 <= margin <= 10:
+        raise KeypointError(f"margin is {margin:g}, but it must be from 0 to 10 times the size of a box.")
+    inside = None if masks is None else [_as_masks(m, 0.5) for m in masks]
+    per_image = read_boxes(boxes, len(images)) if inside is None else [boxes_from_masks(m) for m in inside]
+    if len(per_image) != len(images):
+        raise KeypointError(f"masks of {len(per_image)} images were given for {len(images)} images; give all.")
+    cut, crops = [], []
+    for i, image in enumerate(images):
+        height, width = image.shape[:2]
+        if inside is not None and inside[i].shape[1:] != (height, width):
+            raise KeypointError(
+                f"the masks of image {i} are {inside[i].shape[2]}x{inside[i].shape[1]} but the image is "
+                f"{width}x{height}; make masks of the image's size."
+            )
+        for number, box in enumerate(per_image[i]):
+            window = _window(box, width, height, margin, square)
+            crop = Crop(i, str(names[i]) if names else "", (width, height), *window)
+            piece = _cut(image, crop)
+            if isolate != "none":
+                hidden = _hidden(inside[i], number, isolate)
+                piece = np.where(_cut(hidden, crop)[..., None], _mean_colour(piece), piece)
+            cut.append(piece)
+            crops.append(crop)
+    return cut, tuple(crops)
+
+
+def to_full_image(keypoints: Keypoints, crops: Sequence[Crop]) -> Keypoints:
+    """Keypoints found on cut-outs (row i on crop i) in pixels of the whole images, several rows per image."""
+    if len(keypoints) != len(crops):
+        raise KeypointError(
+            f"there are keypoints of {len(keypoints)} cut-outs but {len(crops)} cut-outs; detect on all of them."
+        )
+    window = np.array([(c.width, c.height) for c in crops], dtype=np.float64).reshape(-1, 2)
+    corner = np.array([(c.left, c.top) for c in crops], dtype=np.float64).reshape(-1, 2)
+    scale = window / keypoints.sizes.reshape(-1, 2)  # 1 unless the cut-outs were resized in between
+    return replace(
+        keypoints,
+        xy=keypoints.xy * scale[:, None] + corner[:, None],
+        sizes=np.array([c.size for c in crops], dtype=np.int64).reshape(-1, 2),
+        images=tuple(c.name for c in crops),
+        image_index=np.array([c.image for c in crops], dtype=np.int64),
+    )
+
+
+def detect_instances(
+    detect: Callable[[list[np.ndarray]], Keypoints],
+    images: Sequence[np.ndarray],
+    boxes: Sequence[Sequence[Any]] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    **settings: Any,
+) -> Keypoints:
+    """Detect on a cut-out per box or mask, results in pixels of the whole images.
+
+    detect: cut-outs (uint8 RGB) -> keypoints, one row each. settings: see `crop_instances`.
+    """
+    cut, crops = crop_instances(images, boxes, masks, **settings)
+    if not cut:
+        raise KeypointError("there is no box or mask in any image, so there is nothing to detect; add one.")
+    return to_full_image(detect(cut), crops)
+
+
+def _is_box(value: Any) -> bool:
+    if isinstance(value, dict):
+        return True
+    numbers = (int, float, np.integer, np.floating)
+    return (
+        isinstance(value, (list, tuple, np.ndarray)) and len(value) == 4 and all(isinstance(v, numbers) for v in value)
+    )
+
+
+def _read_box(box: Any) -> tuple[float, float, float, float]:
+    try:
+        values = [box[key] for key in ("x", "y", "width", "height")] if isinstance(box, dict) else list(box)
+        left, top, width, height = (float(value) for value in values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise KeypointError(f"{box!r} is no box ({error!r}); give x, y, width and height in pixels.") from error
+    if not (np.isfinite([left, top]).all() and 0 < width < np.inf and 0 < height < np.inf):
+        raise KeypointError(f"box {left:g}, {top:g}, {width:g}x{height:g} has no area; draw it around the figure.")
+    return left, top, width, height
+
+
+def _as_masks(masks: Any, threshold: float) -> np.ndarray:
+    """bool [M, H, W] from one mask or several, numpy or torch."""
+    array = np.asarray(masks.detach().cpu() if hasattr(masks, "detach") else masks)
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3:
+        raise KeypointError(f"masks of shape {list(array.shape)} were given, but [figures, height, width] is needed.")
+    return array if array.dtype == bool else array > threshold
+
+
+def _window(box, width: int, height: int, margin: float, square: bool) -> tuple[int, int, int, int]:
+    """(left, top, width, height) of the cut-out in whole pixels."""
+    left, top, w, h = box
+    x, y = left + w / 2, top + h / 2
+    if not (0 <= x < width and 0 <= y < height):
+        raise KeypointError(
+            f"the middle of box {left:g}, {top:g}, {w:g}x{h:g} lies outside its {width}x{height} image; "
+            f"boxes are in pixels of the whole image."
+        )
+    room = 2 * margin * max(w, h)
+    w, h = (max(w, h) + room,) * 2 if square else (w + room, h + room)
+    w, h = max(MIN_CROP, round(w)), max(MIN_CROP, round(h))
+    return _inside(x - w / 2, w, width), _inside(y - h / 2, h, height), w, h
+
+
+def _inside(start: float, length: int, limit: int) -> int:
+    """Where a stretch must begin to lie within 0..limit, or centred when it is longer."""
+    if length >= limit:
+        return (limit - length) // 2
+    return int(min(max(round(start), 0), limit - length))
+
+
+def _cut(image: np.ndarray, crop: Crop) -> np.ndarray:
+    rows = np.clip(np.arange(crop.top, crop.top + crop.height), 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(crop.left, crop.left + crop.width), 0, image.shape[1] - 1)
+    return image[rows[:, None], columns[None]]
+
+
+def _hidden(masks: np.ndarray, number: int, isolate: str) -> np.ndarray:
+    """bool [H, W]: what to grey out around figure `number`."""
+    if isolate == "background":
+        return ~masks[number]
+    others = np.delete(masks, number, axis=0)
+    return others.any(axis=0) & ~masks[number]
+
+
+def _mean_colour(image: np.ndarray) -> np.ndarray:
+    return np.rint(image.reshape(-1, 3).mean(axis=0)).astype(np.uint8)

@@ -1,0 +1,219 @@
+"""Sets of images, from folders, files or memory, read one at a time as RGB.
+
+Nothing here holds more than one decoded picture, so memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import KeypointError
+from .files import (
+    IMAGE_SUFFIXES,
+    MIN_SIDE,
+    BrokenImage,
+    SmallImage,
+    check_header,
+    fingerprint,
+    list_images,
+    load_image,
+    scan_folder,
+)
+from .preprocessing import RESIZE_MODES, SquareMap, square_map, to_square
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MIN_SIDE",
+    "RESIZE_MODES",
+    "BrokenImage",
+    "ImageSet",
+    "SmallImage",
+    "SquareMap",
+    "fingerprint",
+    "list_images",
+    "load_files",
+    "load_folder",
+    "load_image",
+    "square_map",
+    "to_square",
+]
+
+MAX_FLOAT = 16.0  # a float image that reaches further is not one from 0 to 1 with a little overshoot
+
+SkipCallback = Callable[[str, str], None]
+
+
+class ImageSet:
+    """Named pictures that are decoded when asked for, one at a time, and never kept.
+
+    `len(s)`, `s.names`; iteration yields `(name, uint8 [H, W, 3] RGB)`; `s[i]` gives the array of picture i.
+    Iteration leaves out a file that turns out to be broken and records it in `skipped`, a list of (name,
+    reason); `s[i]` raises BrokenImage for it. When a full iteration finds fewer than `minimum` readable
+    pictures it ends in a KeypointError, because header checks cannot see damage further inside a file.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        names: Sequence[str],
+        *,
+        minimum: int = 1,
+        skipped: Iterable[tuple[str, str]] = (),
+        on_skip: SkipCallback | None = None,
+    ):
+        self._sources = list(sources)
+        self.names = tuple(names)
+        self.skipped: list[tuple[str, str]] = list(skipped)
+        self.minimum = minimum
+        self._on_skip = on_skip
+        self._broken: set[int] = set()
+        if len(self.names) != len(self._sources):
+            raise KeypointError(
+                f"{len(self.names)} names were given for {len(self._sources)} images; give one name for each image."
+            )
+        self._check_count(len(self._sources))
+
+    @classmethod
+    def from_arrays(cls, images: Sequence[Any], names: Sequence[str] | None = None, *, minimum: int = 1) -> ImageSet:
+        """Pictures already in memory: a list of [H, W, C] arrays or tensors, or one batch [B, H, W, C].
+
+        C is 1, 3 or 4 (alpha over white); uint8 in 0..255 or float in [0, 1]. Each is converted when it is
+        used. Raises KeypointError for other shapes (a mask, a latent) and for pictures under `MIN_SIDE`
+        pixels.
+        """
+        if hasattr(images, "ndim") and images.ndim == 3:
+            images = [images]
+        images = list(images)
+        for index, image in enumerate(images):
+            _check_array(image, f"image {index}")
+        if names is None:
+            names = [f"image_{index:05d}" for index in range(len(images))]
+        return cls(images, names, minimum=minimum)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        source = self._sources[index]
+        return load_image(source) if isinstance(source, Path) else _array_to_rgb(source)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        read = 0
+        for index, name in enumerate(self.names):
+            if index in self._broken:
+                continue
+            try:
+                image = self[index]
+            except BrokenImage as error:
+                self._broken.add(index)
+                self._skip(name, error.reason)
+                continue
+            read += 1
+            yield name, image
+        self._check_count(read)
+
+    def skip(self, index: int, reason: str) -> None:
+        """Leave picture `index` out of later iterations and record why; for those who read by index."""
+        self._broken.add(index)
+        self._skip(self.names[index], reason)
+
+    def _skip(self, name: str, reason: str) -> None:
+        self.skipped.append((name, reason))
+        if self._on_skip is not None:
+            self._on_skip(name, reason)
+
+    def _check_count(self, count: int) -> None:
+        if count < self.minimum:
+            dropped = f" ({len(self.skipped)} skipped, the first: {self.skipped[0][0]})" if self.skipped else ""
+            raise KeypointError(
+                f"{count} readable image{'' if count == 1 else 's'} found{dropped}, but at "
+                f"least {self.minimum} {'is' if self.minimum == 1 else 'are'} needed; add "
+                f"images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})."
+            )
+
+
+def load_folder(
+    folder: str | Path,
+    limit: int | None = None,
+    seed: int | None = None,
+    *,
+    minimum: int = 1,
+    on_skip: SkipCallback | None = None,
+) -> ImageSet:
+    """The pictures of a folder as an ImageSet, in natural order, or shuffled by `seed`; at most `limit` of
+    them.
+
+    Only headers are read. Files that are no pictures are skipped and named (`on_skip(name, reason)`).
+    Raises KeypointError for a missing or empty folder, a picture under 16 pixels, or fewer than `minimum`.
+    """
+    images, strays = scan_folder(folder)
+    if not images:
+        raise KeypointError(f"{folder} has no images; put {', '.join(s[1:] for s in IMAGE_SUFFIXES)} files into it.")
+    if seed is not None:
+        random.Random(seed).shuffle(images)
+    return load_files(images, limit, minimum=minimum, on_skip=on_skip, strays=strays)
+
+
+def load_files(
+    paths: Iterable[str | Path],
+    limit: int | None = None,
+    *,
+    minimum: int = 1,
+    on_skip: SkipCallback | None = None,
+    strays: Sequence[Path] = (),
+) -> ImageSet:
+    """Files in the given order as an ImageSet of at most `limit`; checks as `load_folder`."""
+    if limit is not None and limit < 1:
+        raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every image.")
+    kept: list[Path] = []
+    skipped = [(path.name, "not an image file") for path in strays]
+    for path in map(Path, paths):
+        if limit is not None and len(kept) == limit:
+            break
+        try:
+            check_header(path)
+        except BrokenImage as error:
+            skipped.append((path.name, error.reason))
+        else:
+            kept.append(path)
+    if on_skip is not None:
+        for name, reason in skipped:
+            on_skip(name, reason)
+    return ImageSet(kept, [path.name for path in kept], minimum=minimum, skipped=skipped, on_skip=on_skip)
+
+
+def _check_array(image: Any, name: str) -> None:
+    shape = tuple(getattr(image, "shape", ()))
+    if len(shape) != 3 or shape[2] not in (1, 3, 4):
+        raise KeypointError(
+            f"{name} has shape {list(shape)}, but an image is [height, width, 3]; a mask or "
+            f"a latent cannot be used here, connect an image."
+        )
+    if min(shape[:2]) < MIN_SIDE:
+        raise SmallImage(name, shape[1], shape[0])
+
+
+def _array_to_rgb(image: Any) -> np.ndarray:
+    """[H, W, 1 | 3 | 4] uint8, or float in [0, 1], numpy or torch -> uint8 [H, W, 3]."""
+    if hasattr(image, "detach"):
+        image = image.detach().float().cpu().numpy() if image.is_floating_point() else image.cpu().numpy()
+    array = np.asarray(image)
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        raise KeypointError(f"An image of {array.dtype} is of no use; give uint8 from 0 to 255, or float from 0 to 1.")
+    if array.dtype != np.uint8:
+        if np.nanmax(array, initial=0.0, where=np.isfinite(array)) > MAX_FLOAT:
+            raise KeypointError(
+                f"A float image has values up to {np.nanmax(array):g}; give float from 0 to 1, or uint8 from 0 to 255."
+            )
+        # Non-finite values come out of a failed VAE decode; black is what every viewer shows for them.
+        unit = np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), 0.0, 1.0)
+        array = np.rint(unit * 255.0).astype(np.uint8)
+    if array.shape[2] == 4:
+        alpha = array[:, :, 3:].astype(np.float32) / 255.0
+        return np.rint(array[:, :, :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.array(array)

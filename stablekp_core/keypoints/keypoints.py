@@ -1,0 +1,250 @@
+"""Keypoints of images, and the file formats they go out to and come in from.
+
+Pixel frame everywhere: x right, y down, continuous; pixel (0, 0) covers [0, 1) x [0, 1), its centre is (0.5,
+0.5).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import KeypointError
+from .coco import read_coco, short_float, write_coco
+from .schema import check_subset, clean_labels, edges_of_subset, pick
+
+VISIBLE_CONFIDENCE = 0.5  # default confidence from which COCO's v is 2 (visible)
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """K keypoints in each of B rows; a row is one instance (figure) in one image.
+
+    xy: float32 [B, K, 2], pixels of the original image. confidence: float32 [B, K] in [0, 1]; 0 means that
+    nothing is known about the point. hidden: float32 [B, K] in [0, 1], how likely something in front hides the point; 0
+    where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K
+    different names. skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or
+    empty for the palette. image_index: int64 [B], which image a row belongs to; counts up from 0 unless an
+    image has several rows or none. Raises KeypointError when shapes disagree or a value is not finite.
+    """
+
+    xy: np.ndarray
+    confidence: np.ndarray
+    sizes: np.ndarray
+    names: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
+    images: tuple[str, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
+    image_index: np.ndarray | None = None
+    hidden: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        xy = _array("xy", self.xy, np.float32)
+        if xy.ndim != 3 or xy.shape[2] != 2:
+            raise KeypointError(f"keypoint positions have shape {list(xy.shape)}, but [rows, keypoints, 2] is needed.")
+        rows, count = xy.shape[:2]
+        index = np.arange(rows) if self.image_index is None else self.image_index
+        hidden = np.zeros((rows, count)) if self.hidden is None else self.hidden
+        names, skeleton, colors = clean_labels(count, self.names, self.skeleton, self.colors)
+        values = {
+            "xy": xy,
+            "confidence": _array("confidence", self.confidence, np.float32, (rows, count)),
+            "hidden": _array("hidden", hidden, np.float32, (rows, count)),
+            "sizes": _array("sizes", self.sizes, np.int64, (rows, 2)),
+            "image_index": _array("image_index", index, np.int64, (rows,)),
+            "names": names,
+            "skeleton": skeleton,
+            "colors": colors,
+            "images": tuple(str(n) for n in self.images) or ("",) * rows,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._check_values(rows)
+
+    def _check_values(self, rows: int) -> None:
+        for name in ("confidence", "hidden"):
+            values = getattr(self, name)
+            if values.size and (values.min() < 0 or values.max() > 1):
+                raise KeypointError(f"{name} runs from {values.min():g} to {values.max():g}, but it must lie in 0..1.")
+        if rows and self.sizes.min() < 1:
+            raise KeypointError("an image size is not positive; give (width, height) in pixels for each row.")
+        if rows and self.image_index.min() < 0:
+            raise KeypointError("an image index is negative; count the images from 0.")
+        if len(self.images) != rows:
+            raise KeypointError(f"{len(self.images)} image names were given for {rows} rows; give one each.")
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return self.xy.shape[1]
+
+    @property
+    def is_hidden(self) -> np.ndarray:
+        """bool [B, K]: points that something in front hides more likely than not."""
+        return self.hidden >= 0.5
+
+    # Choosing
+
+    def select(self, indices: Sequence[int]) -> Keypoints:
+        """Keypoints `indices` in this order (each at most once); skeleton edges to dropped points go."""
+        indices = check_subset(indices, self.num_keypoints)
+        return replace(
+            self,
+            xy=self.xy[:, indices],
+            confidence=self.confidence[:, indices],
+            hidden=self.hidden[:, indices],
+            skeleton=edges_of_subset(self.skeleton, indices),
+            names=pick(self.names, indices),
+            colors=pick(self.colors, indices),
+        )
+
+    def rows(self, indices: Sequence[int]) -> Keypoints:
+        """These rows, with their image_index unchanged."""
+        index = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            xy=self.xy[index],
+            confidence=self.confidence[index],
+            hidden=self.hidden[index],
+            sizes=self.sizes[index],
+            images=tuple(self.images[i] for i in index),
+            image_index=self.image_index[index],
+        )
+
+    def frame(self, i: int) -> Keypoints:
+        """Row i alone (B = 1), with image_index 0."""
+        if not -len(self) <= i < len(self):
+            raise KeypointError(f"row {i} was asked for, but there are {len(self)} rows, counted from 0.")
+        return replace(self.rows([i]), image_index=np.zeros(1, dtype=np.int64))
+
+    def instances(self, image: int) -> Keypoints:
+        """All rows whose image_index is `image`; may be empty."""
+        return self.rows(np.flatnonzero(self.image_index == image))
+
+    @staticmethod
+    def concat(parts: Sequence[Keypoints]) -> Keypoints:
+        """One after the other; images of later parts are counted on. All must have the same keypoints."""
+        if not parts:
+            raise KeypointError("no keypoints were given to put together; give at least one.")
+        first, index, start = parts[0], [], 0
+        for part in parts:
+            if part.names != first.names:
+                raise KeypointError(
+                    f"keypoints named {', '.join(part.names)} cannot be put together with "
+                    f"keypoints named {', '.join(first.names)}; detect all of them with the "
+                    "same tokens."
+                )
+            index.append(part.image_index + start)
+            start = int(index[-1].max()) + 1 if len(part) else start
+        return replace(
+            first,
+            xy=np.concatenate([p.xy for p in parts]),
+            sizes=np.concatenate([p.sizes for p in parts]),
+            confidence=np.concatenate([p.confidence for p in parts]),
+            hidden=np.concatenate([p.hidden for p in parts]),
+            images=tuple(name for p in parts for name in p.images),
+            image_index=np.concatenate(index),
+        )
+
+    # COCO
+
+    def to_coco(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, Any]:
+        """COCO keypoint annotations as plain Python; coordinates and scores survive a round trip exactly.
+
+        v is 2 where confidence >= `threshold`, 1 below it or where the point is hidden (0.5 or more), and 0 ("not
+        labelled") where confidence is exactly 0. `scores` holds the confidences, and `hidden`, if it is known, how
+        likely points are hidden; `area` is that of the box around the points with v > 0.
+        """
+        return write_coco(self, threshold)
+
+    @classmethod
+    def from_coco(cls, data: dict[str, Any], category: str | None = None) -> Keypoints:
+        """Read COCO keypoint annotations, of this program or of a labelling tool; one row per annotation.
+
+        Rows are ordered by image, then as in the file. image_index counts the file's images, so images
+        without an annotation leave gaps. Missing `scores` become 1 where v > 0, else 0. `category` picks one
+        by name where the file has several kinds of annotated keypoints. Raises KeypointError for anything
+        else than COCO.
+        """
+        return cls(**read_coco(data, category))
+
+    def to_json(self, threshold: float = VISIBLE_CONFIDENCE) -> str:
+        """`to_coco` as JSON text."""
+        return json.dumps(self.to_coco(threshold))
+
+    @classmethod
+    def from_json(cls, text: str, category: str | None = None) -> Keypoints:
+        """The inverse of `to_json`; `text` is JSON text, not a path."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise KeypointError(f"the keypoints are not JSON ({error}); give COCO keypoint JSON.") from error
+        return cls.from_coco(data, category)
+
+    @classmethod
+    def load(cls, path: str | Path, category: str | None = None) -> Keypoints:
+        """Read a COCO keypoint JSON file."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeypointError(f"{path} cannot be read ({error}); give a COCO keypoint JSON file.") from error
+        try:
+            return cls.from_json(text, category)
+        except KeypointError as error:
+            raise KeypointError(f"{path.name}: {error}") from error
+
+    # Other formats
+
+    def to_csv(self) -> str:
+        """A table, one line per point: image, row, width, height, keypoint, name, x, y, confidence."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(("image", "row", "width", "height", "keypoint", "name", "x", "y", "confidence"))
+        for row, image in enumerate(self.images):
+            width, height = map(int, self.sizes[row])
+            for k, name in enumerate(self.names):
+                numbers = map(short_float, (*self.xy[row, k], self.confidence[row, k]))
+                writer.writerow((image, row, width, height, k, name, *numbers))
+        return out.getvalue()
+
+    def to_tracks(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, np.ndarray]:
+        """Rows as video frames: `track_path` float32 [B, K, 2] pixels, `track_visibility` bool [B, K]."""
+        return {"track_path": self.xy.copy(), "track_visibility": self.confidence >= threshold}
+
+    def to_point_json(self, row: int = 0) -> str:
+        """One row as JSON text `[{"x": …, "y": …}, …]`: K points in pixels, as point editors use."""
+        return json.dumps(_points(self.frame(row).xy[0]))
+
+    def to_track_json(self) -> str:
+        """Rows as video frames: a JSON list of K tracks, each a list of B `{"x": …, "y": …}` in pixels."""
+        return json.dumps([_points(self.xy[:, k]) for k in range(self.num_keypoints)])
+
+
+def _points(xy: np.ndarray) -> list[dict[str, float]]:
+    return [{"x": short_float(x), "y": short_float(y)} for x, y in xy]
+
+
+def _array(name: str, value: Any, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A fresh array of this type and shape; an empty one takes any shape of no elements."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise KeypointError(f"{name} is not an array of numbers ({error}); give numbers.") from error
+    if not np.isfinite(array).all():
+        raise KeypointError(f"{name} holds a value that is not finite; mark a missing point by confidence 0.")
+    if shape is not None and array.shape != shape:
+        if array.size or 0 not in shape:
+            raise KeypointError(f"{name} has shape {list(array.shape)}, but {list(shape)} is needed.")
+        array = array.reshape(shape)
+    return array.astype(dtype)

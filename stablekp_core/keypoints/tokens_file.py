@@ -1,0 +1,161 @@
+"""The file of keypoint tokens: one safetensors file with a versioned JSON header.
+
+Knows the layout of the file and what a damaged one looks like; what tokens are is tokens' to say.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ..errors import KeypointError
+from ..files import write_atomically
+from ..selection.occlusion import OccluderNet
+from .spatial_prior import SpatialPrior
+
+if TYPE_CHECKING:
+    from .tokens import KeypointTokens
+
+FORMAT = "stable-keypoints-tokens"
+VERSION = 1
+_METADATA_KEY = "stable_keypoints"
+_PROMPT = "mean of tokens, layer by layer"  # how refined tokens were fitted
+_OCCLUDER = "occluder_"  # and the number of a weight
+_TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance", "refined")
+_PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+
+
+def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
+    """Write one .safetensors file (suffix added when absent), whole or not at all; returns its path."""
+    path = Path(path)
+    if path.suffix.lower() in _PICKLE_SUFFIXES:
+        raise KeypointError(f"{path.name} asks for a pickle file; tokens are saved as .safetensors only.")
+    if path.suffix.lower() != ".safetensors":
+        path = path.with_name(path.name + ".safetensors")
+    tensors = {"embeddings": tokens.embeddings}
+    if tokens.scores:
+        tensors["scores"] = torch.tensor(tokens.scores, dtype=torch.float64)
+    if tokens.losses:
+        tensors["losses"] = torch.tensor(tokens.losses, dtype=torch.float64)
+    if tokens.peers is not None:
+        tensors["peers_mean"], tensors["peers_covariance"] = tokens.peers.mean, tokens.peers.covariance.contiguous()
+    if tokens.refined is not None:
+        tensors["refined"] = tokens.refined
+    for i, weight in enumerate(tokens.occluder.weights if tokens.occluder else ()):
+        tensors[f"{_OCCLUDER}{i}"] = weight.contiguous()
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "chosen": tokens.chosen,
+        "votes": tokens.votes,
+        "config": tokens.config,
+        "model_name": tokens.model_name,
+        "model_hash": tokens.model_hash,
+        "names": tokens.names,
+        "skeleton": tokens.skeleton,
+        "colors": tokens.colors,
+        "partners": tokens.partners,
+        "peers_images": tokens.peers.images if tokens.peers else 0,
+        "refined_prompt": _PROMPT if tokens.refined is not None else "",
+    }
+    data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+    return path
+
+
+def read_tokens(path: str | Path) -> dict[str, Any]:
+    """The fields of `KeypointTokens` from a tokens file; raises KeypointError for anything that is not one."""
+    path = Path(path)
+    if path.suffix.lower() in _PICKLE_SUFFIXES:
+        raise KeypointError(
+            f"{path.name} is a pickle file, which can run code when opened; only .safetensors token files are read."
+        )
+    if not path.is_file():
+        raise KeypointError(f"{path} does not exist; give the path of a keypoint tokens file (.safetensors).")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            header = _read_header(path.name, file.metadata())
+            stored = set(file.keys())
+            tensors = {key: file.get_tensor(key) for key in stored if key in _TENSORS or key.startswith(_OCCLUDER)}
+    except SafetensorError as error:
+        raise KeypointError(f"{path.name} is not a complete safetensors file ({error}); save it again.") from error
+    return _from_parts(path.name, header, tensors)
+
+
+def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    if "embeddings" not in tensors:
+        raise KeypointError(f"{name} has no embeddings; it is damaged, use another tokens file.")
+    refined = _refined(name, header, tensors)
+    try:
+        return dict(
+            embeddings=tensors["embeddings"],
+            chosen=tuple(header["chosen"]),
+            votes=tuple(header["votes"]),
+            config=dict(header["config"]),
+            model_name=str(header["model_name"]),
+            model_hash=str(header["model_hash"]),
+            names=tuple(header["names"]),
+            skeleton=tuple(header["skeleton"]),
+            colors=tuple(header["colors"]),
+            scores=_vector(tensors, "scores"),
+            losses=_vector(tensors, "losses"),
+            partners=tuple(header.get("partners", ())),
+            peers=_peers(header, tensors),
+            refined=refined,
+            occluder=_occluder(tensors) if refined is not None else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise KeypointError(f"{name} has a damaged header ({error!r}); use another tokens file.") from error
+
+
+def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
+    if not metadata or _METADATA_KEY not in metadata:
+        raise KeypointError(
+            f"{name} is a safetensors file but not a keypoint tokens file; use one that Save "
+            f"Keypoint Tokens or the train command wrote."
+        )
+    try:
+        header = json.loads(metadata[_METADATA_KEY])
+    except json.JSONDecodeError as error:
+        raise KeypointError(f"{name} has a damaged header ({error}); use another tokens file.") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise KeypointError(f"{name} does not have the format {FORMAT}; use a keypoint tokens file.")
+    if header.get("version") != VERSION:
+        raise KeypointError(
+            f"{name} has tokens format version {header.get('version')!r}, but this program "
+            f"reads version {VERSION}; update it."
+        )
+    return header
+
+
+def _peers(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SpatialPrior | None:
+    if "peers_mean" not in tensors:
+        return None
+    return SpatialPrior(tensors["peers_mean"], tensors["peers_covariance"], int(header["peers_images"]))
+
+
+def _refined(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    if "refined" in tensors and header.get("refined_prompt") != _PROMPT:
+        warnings.warn(
+            f"{name} was refined by an earlier version, in a way that is read no more; its learned tokens are used. "
+            "Train again for better keypoints.",
+            stacklevel=2,
+        )
+        return None
+    return tensors.get("refined")
+
+
+def _occluder(tensors: dict[str, torch.Tensor]) -> OccluderNet | None:
+    count = sum(key.startswith(_OCCLUDER) for key in tensors)
+    return OccluderNet(tuple(tensors[f"{_OCCLUDER}{i}"] for i in range(count))) if count else None
+
+
+def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:
+    return tuple(tensors[key].flatten().tolist()) if key in tensors else ()

@@ -1,0 +1,155 @@
+"""Choosing tokens: how Gaussian-like a map is, farthest points, votes, and consistency over views.
+
+Everything is batched tensor work without a host synchronisation; nothing here knows of models or files.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+from ..attention.readout import peaks
+
+_EPSILON = 1e-5  # added to the Gaussian before it is normalised, as in the reference
+
+
+@lru_cache(maxsize=16)
+def _negative_entropy_table(size: int, sigma: float) -> torch.Tensor:
+    """float32 [D, D]: sum of G log G of the normalised Gaussian whose peak is (i, j) pixels from the nearest borders;
+    from D - 1 on nothing is cut off."""
+    reach = min(math.ceil(7 * sigma) + 1, (size + 1) // 2)
+    along = torch.arange(size, dtype=torch.float64)
+    g = torch.exp(-((along - along[:reach, None]) ** 2) / (2 * sigma**2))  # [D, R]
+    table = torch.empty(reach, reach, dtype=torch.float64)
+    for i in range(reach):
+        full = g[i][None, :, None] * g[:, None, :] + _EPSILON  # [D, R, R]
+        full = full / full.sum((1, 2), keepdim=True)
+        table[i] = (full * full.log()).sum((1, 2))
+    return table.float()
+
+
+def _negative_entropy(peak: torch.Tensor, size: int, sigma: float, border: str) -> torch.Tensor:
+    table = _negative_entropy_table(size, sigma).to(peak.device)
+    if border == "neutral":
+        return table[-1, -1]
+    near = torch.minimum(peak, size - 1 - peak).clamp(max=len(table) - 1)  # [B, N, 2]
+    return table[near[..., 0], near[..., 1]]
+
+
+def gaussian_divergence(
+    maps: torch.Tensor, peak: torch.Tensor, sigma: float, closeness: str = "softmax", border: str = "penalized"
+) -> torch.Tensor:
+    """KL(G || M), the rank of a token (Eq. 4): small when the map [B, N, R, R] looks like a Gaussian at its peak.
+
+    peak: int [B, N, 2] (row, column). closeness: M is the map's spatial softmax ("softmax", the reference) or the map
+    divided by its sum ("normalized", the paper's text). border "penalized" uses the true entropy of a Gaussian that the
+    border cuts off, which is smaller and so ranks tokens at the rim last; "neutral" uses that of an uncut one. Returns
+    [B, N].
+    """
+    size = maps.shape[-1]
+    along = torch.arange(size, device=maps.device, dtype=torch.float32)
+    g = torch.exp(-((along - peak[..., None]) ** 2) / (2 * sigma**2))  # [B, N, 2, R]
+    flat = maps.flatten(2)
+    if closeness == "softmax":
+        values, norm = maps, flat.logsumexp(-1)  # maps lie in [0, 1]
+    else:
+        values = maps.clamp(min=1e-12).log()
+        norm = flat.sum(-1).clamp(min=1e-12).log()
+    mass = g[:, :, 0].sum(-1) * g[:, :, 1].sum(-1) + _EPSILON * size * size  # [B, N]
+    weighted = (torch.matmul(g[:, :, :1], values).squeeze(2) * g[:, :, 1]).sum(-1)  # [B, N]
+    cross = (weighted + _EPSILON * values.flatten(2).sum(-1)) / mass
+    return _negative_entropy(peak, size, sigma, border) - cross + norm
+
+
+def farthest_points(position: torch.Tensor, count: int) -> torch.Tensor:
+    """Farthest-point sampling among integer positions [B, M, 2]: the farthest pair first, then always the point that is
+    farthest from those taken. Ties go to the lower index. Returns int64 [B, count] indices into M."""
+    p = position.long()
+    b, m = p.shape[:2]
+    d = (p[:, :, None] - p[:, None]).square().sum(-1)  # [B, M, M]
+    upper = torch.ones(m, m, dtype=torch.bool, device=p.device).triu(1)
+    order = torch.arange(m * m, device=p.device).view(m, m)
+    first = torch.where(upper, d * (m * m) + (m * m - 1 - order), -1).flatten(1).argmax(1)  # [B]
+    taken = [first // m, first % m]
+    row = torch.arange(b, device=p.device)
+    nearest = torch.minimum(d[row, taken[0]], d[row, taken[1]])  # [B, M]
+    index = torch.arange(m, device=p.device)
+    free = (index != taken[0][:, None]) & (index != taken[1][:, None])
+    while len(taken) < count:
+        best = torch.where(free, nearest * m + (m - 1 - index), -1).argmax(1)
+        taken.append(best)
+        free &= index != best[:, None]
+        nearest = torch.minimum(nearest, d[row, best])
+    return torch.stack(taken[:count], 1)
+
+
+def most_gaussian(
+    maps: torch.Tensor, peak: torch.Tensor, count: int, sigma: float, closeness: str, border: str
+) -> torch.Tensor:
+    """int64 [B, count]: the tokens with the smallest divergence, best first; ties go to the lower index."""
+    divergence = gaussian_divergence(maps, peak, sigma, closeness, border)
+    return divergence.argsort(dim=1, stable=True)[:, :count]
+
+
+def spread_choice(
+    maps: torch.Tensor,
+    view_peak: torch.Tensor,
+    keypoints: int,
+    candidates: int,
+    sigma: float,
+    closeness: str,
+    border: str,
+) -> torch.Tensor:
+    """The reference's choice for one image: the `candidates` most Gaussian-like tokens of maps [B, N, R, R], then
+    `keypoints` of them by farthest points on the peaks `view_peak` [B, N, 2]. Returns int64 [B, keypoints]."""
+    top = most_gaussian(maps, peaks(maps), candidates, sigma, closeness, border)  # [B, kappa]
+    position = torch.gather(view_peak, 1, top[..., None].expand(-1, -1, 2))
+    return torch.gather(top, 1, farthest_points(position, keypoints))
+
+
+def most_voted(choices: torch.Tensor, tokens: int, keypoints: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """choices int64 [images, K] -> (the `keypoints` most chosen tokens, votes of all tokens [N]); ties go to the lower
+    index."""
+    votes = torch.bincount(choices.flatten(), minlength=tokens)
+    return votes.argsort(descending=True, stable=True)[:keypoints], votes
+
+
+def most_consistent(
+    position: torch.Tensor, seen: torch.Tensor, height: torch.Tensor, keypoints: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose tokens that stay on the same spot of the object whatever the view, and that lie apart.
+
+    position [I, V, N, 2]: peak of each token in view V of image I, brought back to the picture, in the unit square;
+    seen bool [I, V, N]: whether the spot the first view found lies inside that view; height [I, N]: the peak's height.
+    A token's inconsistency is the mean distance of other views' peaks from the first view's, less a twentieth of its
+    median height; to the views that see the spot, a fiftieth of all views is added as half a picture away, so that a
+    spot in a corner, which few views see, does not pass for consistent. The most consistent token comes first; then
+    always the one with the largest distance from those taken (median over images) less four times its inconsistency.
+    Returns (int64 [K], inconsistency [N]).
+    """
+    away = (position[:, 1:] - position[:, :1]).norm(dim=-1)  # [I, V-1, N]
+    weight = seen[:, 1:].float()
+    doubt = 0.02 * away[:, :, 0].numel()
+    mean = ((away * weight).sum((0, 1)) + 0.5 * doubt) / (weight.sum((0, 1)) + doubt)  # [N]
+    inconsistency = mean - 0.05 * height.median(0).values  # height breaks near-ties
+    taken = [int(inconsistency.argmin())]
+    first = position[:, 0]  # [I, N, 2]
+    gap = torch.full_like(inconsistency, float("inf"))
+    while len(taken) < keypoints:
+        gap = torch.minimum(gap, (first - first[:, taken[-1:]]).norm(dim=-1).median(0).values)
+        worth = gap - 4 * inconsistency
+        worth[taken] = -float("inf")
+        taken.append(int(worth.argmax()))
+    return torch.tensor(taken), inconsistency
+
+
+def mirror_partners(position: torch.Tensor, mirrored: torch.Tensor) -> tuple[int, ...]:
+    """For each keypoint the token that finds its spot in a mirror: the one with the smallest median distance.
+
+    position [I, K, 2] of the keypoints on each picture, mirrored [I, N, 2] of all tokens on the mirrored picture,
+    brought back to the picture.
+    """
+    away = (position[:, :, None] - mirrored[:, None]).norm(dim=-1)  # [I, K, N]
+    return tuple(away.median(0).values.argmin(1).tolist())

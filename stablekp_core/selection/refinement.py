@@ -1,0 +1,146 @@
+"""Refining tokens: fitting them anew to where they were found, as classifiers of places.
+
+Learning draws a token's map to a small Gaussian at its own peak, picture by picture, and a peak that jumps to another
+part teaches it as much as one that does not. Here all pictures vote at once. The softmax over the places of a picture
+(places.py) is fitted by maximum likelihood to where the token was found in the pictures' views, which is multinomial
+logistic regression with one class a place: convex, without a starting point or a learning rate. What was found again
+and again in the same surroundings stays, stray finds are outvoted; then the pictures are read with the fitted tokens
+and they are fitted to that, several times (self-training).
+
+Pictures with shapes pasted over them (occluders.py) take part with the places found without the shapes: tokens learn to
+find what is hidden from what is around it.
+
+Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: those made under
+all of them at once told parts of cluttered pictures less well apart.
+
+Works on features, wherever they come from; knows nothing of models or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .positions import Places
+
+COARSE_ROUNDS, FINE_ROUNDS = 4, 2
+PENALTY = 0.03  # of the squared embedding in units of the features' spread, beside the mean log-likelihood
+_ENOUGH = 1e-2  # change of the loss, a sum over tokens of some nats each, at which a fit ends
+_FIRST, _LATER = 20, 10  # the most iterations of a fit without and with a start
+
+
+def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
+    """[1, D]: the prompt under which the UNet sees pictures when refined tokens are fitted and read; tokens [N, D]: all
+    learned ones."""
+    return tokens.mean(0, keepdim=True)
+
+
+def refine_candidates(position: torch.Tensor, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit many tokens roughly, from positions [I, V', N, 2] in the unit square, where views found them: where each view
+    says they are then [I, V, N, 2], and the nats [N] by which the fitted likelihood of where it was found misses."""
+    coarse = places.coarse()
+    spread, fit = _spread([coarse]), None
+    for _ in range(COARSE_ROUNDS):
+        if fit is not None:
+            position = coarse.locate(fit.tokens())[0][:, None]
+        fit = _fit([(coarse, position)], spread, fit)
+    missed, _ = _measure(*_aims([(coarse, position)]), fit.tokens())
+    return coarse.locate_in_views(fit.tokens()), missed
+
+
+def refine(position: torch.Tensor, places: Places, *more: Places, occluded: Places | None = None) -> torch.Tensor:
+    """Embeddings float32 [K, D] fitted to positions [I, V', K, 2] in the unit square: where some views found each
+    keypoint on the pictures of `places`. On the pictures of `more` the first fit finds them. `occluded`: the first of
+    all these pictures, in the same order, under shapes; tokens are fitted to finding there what they find without."""
+    groups = [places, *(group for group in more if len(group))]
+    occluded = occluded if occluded is not None and len(occluded) else None
+    found, fit = [position], None
+    for small, rounds in ((True, COARSE_ROUNDS), (False, FINE_ROUNDS)):
+        some = [group.coarse() if small else group for group in groups]
+        under = occluded.coarse() if occluded and small else occluded
+        spread = _spread([*some, under] if under else some)
+        fit = fit and fit.moved_to(spread)
+        for _ in range(rounds):
+            if fit is not None:
+                found = [group.locate(fit.tokens())[0][:, None] for group in some]  # [I, 1, K, 2] each
+            pairs = list(zip(some, found, strict=False))
+            if under and fit is not None:
+                pairs.append((under, torch.cat(found)[: len(under)]))
+            fit = _fit(pairs, spread, fit)
+    return fit.tokens()
+
+
+def _spread(groups: Sequence[Places]) -> torch.Tensor:
+    """[D, D], lower triangular: the Cholesky factor of the covariance of the features over all places."""
+    count, total, square = (sum(values) for values in zip(*(group.spread() for group in groups), strict=True))
+    mean = total / count
+    covariance = square / count - mean[:, None] * mean
+    ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
+    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(mean)))
+
+
+class _Fit:
+    """Tokens [K, D] in coordinates in which features have unit variance (white)."""
+
+    def __init__(self, white: torch.Tensor, spread: torch.Tensor):
+        self.white, self.spread = white, spread
+
+    def tokens(self) -> torch.Tensor:
+        """[K, D]"""
+        return _coloured(self.white, self.spread)
+
+    def moved_to(self, spread: torch.Tensor) -> _Fit:
+        """The same tokens in the coordinates of another spread."""
+        return _Fit(self.tokens() @ spread, spread)
+
+
+def _coloured(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    """Tokens [K, D] from white coordinates [K, D]."""
+    return torch.linalg.solve_triangular(spread.T, white.T, upper=True).T
+
+
+def _aims(
+    pairs: Sequence[tuple[Places, torch.Tensor]],
+) -> tuple[list[tuple[Places, torch.Tensor, torch.Tensor]], torch.Tensor]:
+    """(places, targets [I, V, P, K], weights [I, V, K]) of (places, positions [I, V', K, 2]), and all weight [K]."""
+    aims = [(places, *places.targets(position)) for places, position in pairs]
+    return aims, sum(weight.sum((0, 1)) for _, _, weight in aims).clamp(min=1e-6)
+
+
+def _measure(
+    aims: Sequence[tuple[Places, torch.Tensor, torch.Tensor]], whole: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean negative log-likelihood [K] of `_aims` under tokens [K, D], and its gradient [K, D] in them."""
+    missed, gradient = torch.zeros(len(tokens)), torch.zeros_like(tokens)
+    for places, target, weight in aims:
+        for some, features in places.chunks():
+            aim = target[some].flatten(0, 1).to(features)  # [s, P, K]
+            counts = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
+            log = places.log_likelihood(some, features, tokens)  # [s, P, K]
+            missed -= ((aim * log).sum(1, keepdim=True) * counts).sum((0, 1)).cpu()
+            wrong = (log.exp() - aim) * counts
+            gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
+    return missed, gradient
+
+
+def _fit(pairs: Sequence[tuple[Places, torch.Tensor]], spread: torch.Tensor, start: _Fit | None) -> _Fit:
+    """Tokens of largest penalised likelihood of (places, positions [I, V', K, 2]), by L-BFGS."""
+    aims, whole = _aims(pairs)
+    white = (torch.zeros(len(whole), len(spread)) if start is None else start.white.clone()).requires_grad_(True)
+    optimizer = torch.optim.LBFGS(
+        [white],
+        max_iter=_FIRST if start is None else _LATER,
+        tolerance_change=_ENOUGH,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        missed, gradient = _measure(aims, whole, _coloured(white.detach(), spread))
+        plain = torch.linalg.solve_triangular(spread, gradient.T, upper=False).T
+        white.grad = plain + 2 * PENALTY * white.detach()
+        return missed.sum() + PENALTY * white.detach().square().sum()
+
+    optimizer.step(closure)
+    return _Fit(white.detach(), spread)

@@ -1,0 +1,117 @@
+"""Several processes on one run: joining them, who takes which pictures of a batch, and sums over processes.
+
+    accelerate launch --multi_gpu --num_processes 8 -m stablekp_core train PICTURES TOKENS.safetensors ...
+
+`accelerate launch` (or torchrun, or mpirun) describes the processes in the environment; Accelerate joins
+them, over NCCL on CUDA and over Gloo on CPUs. Without it there is one process and nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..backbone.devices import choose_device
+from ..errors import KeypointError
+from ..files import write_atomically
+
+# Set by accelerate launch and torchrun, by Intel MPI and MPICH, by Open MPI, by MVAPICH.
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's number among `size` processes."""
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def current() -> Ranks:
+        """The group that `process_group` joined, or a group of one."""
+        d = torch.distributed
+        if d.is_available() and d.is_initialized():
+            return Ranks(d.get_rank(), d.get_world_size())
+        return Ranks()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints and writes files."""
+        return self.rank == 0
+
+    def share(self, count: int) -> list[int]:
+        """Which of `count` items are this process's."""
+        return list(range(self.rank, count, self.size))
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor summed over processes, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    @contextmanager
+    def first_copy(self, path: Path) -> Iterator[Path]:
+        """A path with what `path` holds in the first process, or with nothing where that has no such file.
+
+        In the first process it is `path` itself. The others get a temporary copy: they may run on other
+        machines, where `path` is absent or is left over from an older run."""
+        if self.size == 1:
+            yield path
+            return
+        box = [path.read_bytes() if self.first and path.is_file() else None]
+        torch.distributed.broadcast_object_list(box, 0)
+        if self.first:
+            yield path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            if box[0] is not None:
+                write_atomically(copy, box[0])
+            yield copy
+
+
+def launched_processes() -> int:
+    """How many processes the launcher says there are; 1 without a launcher."""
+    return max([1, *(int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit())])
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[tuple[Ranks, str]]:
+    """Within the context this process belongs to the group that was launched; yields (its ranks, its device).
+
+    device: auto, cpu or cuda; every process gets a GPU of its own where there are GPUs. With one process the
+    device comes back as it was given. Raises KeypointError for a device that several processes cannot share,
+    and when Accelerate is missing."""
+    if launched_processes() == 1:
+        yield Ranks(), device
+        return
+    if device not in ("auto", "cpu", "cuda"):
+        raise KeypointError(
+            f"The device {device!r} was given to {launched_processes()} processes, but each needs one of "
+            "its own; use auto, cpu or cuda."
+        )
+    cpu = choose_device(device).type != "cuda"
+    try:
+        from accelerate import PartialState
+    except ModuleNotFoundError as error:
+        raise KeypointError(
+            f"{launched_processes()} processes were launched, but Accelerate is not installed; pip install "
+            "accelerate, or start one process."
+        ) from error
+    state = PartialState(cpu=True, backend="gloo") if cpu else PartialState()
+    ranks = Ranks.current()
+    if ranks.size != launched_processes():
+        raise KeypointError(
+            f"{launched_processes()} processes were launched, but this one finds {ranks.size}; start them "
+            "with accelerate launch."
+        )
+    yield ranks, "cpu" if cpu else str(state.device)
+    # Only after success: when this process fails, others may still wait in a sum, and leaving would wait for
+    # them.
+    state.destroy_process_group()

@@ -1,0 +1,102 @@
+"""One training step as a pure function: from latents, or logits, and tokens to losses.
+
+Nothing is drawn at random here: pictures, tokens, views and noise come from outside, so that a step can be compared
+number by number with any other implementation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..attention import token_maps
+from ..attention.readout import peaks
+from ..backbone.backbone import Backbone
+from ..config import TrainConfig
+from ..images import affine
+from ..selection import ranking
+from . import losses
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step saw and lost: maps of the pictures and of their views [B, N, R, R] (no gradient), the tokens chosen
+    for each picture int64 [B, k], and per picture both losses [B] and their weighted sum [B]."""
+
+    maps: torch.Tensor
+    view_maps: torch.Tensor
+    chosen: torch.Tensor
+    localization: torch.Tensor
+    equivariance: torch.Tensor
+    total: torch.Tensor
+
+
+def training_step(
+    backbone: Backbone,
+    config: TrainConfig,
+    tokens: torch.Tensor,
+    latents: torch.Tensor,
+    view_latents: torch.Tensor,
+    theta: torch.Tensor,
+    noise: torch.Tensor,
+    masks: torch.Tensor | None = None,
+) -> StepOutput:
+    """One step's losses for B pictures (Eq. 5-7); differentiable in tokens [N, D] (fp32).
+
+    latents [B, 4, h, w] of the pictures, view_latents of the pictures seen through theta [B, 2, 3], noise
+    [2B, 4, h, w], pictures first; masks [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
+    """
+    noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
+    return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, masks)
+
+
+def step_losses(
+    config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, masks: torch.Tensor | None = None
+) -> StepOutput:
+    """The losses from logits [2B, heads, s*s, N] per layer, pictures first, then views; see `training_step`."""
+    b, theta = len(theta), theta.to(logits[0].device)
+    maps_of = _MAPS[config.upsample]
+    (maps, take), (view_maps, take_view) = (
+        maps_of([x[:b] for x in logits], config.map_size),
+        maps_of([x[b:] for x in logits], config.map_size),
+    )
+    if masks is not None:
+        maps, view_maps = maps * masks[:b], view_maps * masks[b:]
+    with torch.no_grad():
+        if config.loss_tokens == "spread":
+            chosen = ranking.spread_choice(
+                maps,
+                peaks(view_maps),
+                config.keypoints,
+                config.candidates,
+                config.sigma,
+                config.closeness,
+                config.border,
+            )
+        else:
+            chosen = ranking.most_gaussian(
+                maps, peaks(maps), config.candidates, config.sigma, config.closeness, config.border
+            )
+    picked, picked_view = take(chosen), take_view(chosen)  # [B, k, R, R]
+    if masks is not None:
+        picked, picked_view = picked * masks[:b], picked_view * masks[b:]
+    center = peaks(picked.detach()) + 0.5
+    localization = losses.localization_loss(picked, center, config.sigma)
+    covered = affine.coverage(theta, config.map_size) if config.coverage_mask else None
+    equivariance = losses.equivariance_loss(picked, affine.unwarp(picked_view, theta), covered)
+    total = config.localization_weight * localization + config.equivariance_weight * equivariance
+    return StepOutput(maps, view_maps, chosen, localization, equivariance, total)
+
+
+def _fine(logits, size):
+    maps = token_maps.token_maps([x.detach() for x in logits], size)
+    return maps, lambda chosen: token_maps.chosen_maps(logits, maps, chosen)
+
+
+def _coarse(logits, size):
+    maps = token_maps.coarse_maps(logits, size)
+    return maps.detach(), lambda chosen: torch.gather(maps, 1, chosen[..., None, None].expand(-1, -1, size, size))
+
+
+_MAPS = {"logits": _fine, "maps": _coarse}

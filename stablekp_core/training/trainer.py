@@ -1,0 +1,291 @@
+"""Learning the tokens: the loop around the step.
+
+Pictures, views and noise are drawn from the seed and the step's number alone; a run that was stopped therefore goes on
+bit for bit, and any number of processes sees the same data.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..attention import tiled
+from ..backbone.backbone import Backbone
+from ..backbone.devices import out_of_memory
+from ..config import TrainConfig
+from ..errors import KeypointError
+from ..images import affine
+from ..images.image_set import ImageSet
+from ..images.latent_cache import LatentSource
+from ..images.masks import Masks
+from ..keypoints.tokens import KeypointTokens
+from ..randomness import generator_for, picture_order
+from ..selection import ranking
+from ..selection.select import Choice, choose_tokens
+from .checkpoint import load_state, save_state
+from .distributed import Ranks
+from .fixed_features import FeatureSource
+from .step import StepOutput, step_losses, training_step
+
+
+@dataclass
+class StepInfo:
+    """Progress after a step. Reading `loss` waits for the device; `snapshot()` gives usable tokens as of now."""
+
+    step: int
+    steps: int
+    _losses: deque
+    _snapshot: Callable[[], KeypointTokens]
+
+    @property
+    def loss(self) -> float:
+        """Weighted sum of both losses, mean over the batch."""
+        return float(self._losses[-1][0])
+
+    @property
+    def history(self) -> list[float]:
+        """The loss of every step so far."""
+        return [float(x[0]) for x in self._losses]
+
+    def snapshot(self) -> KeypointTokens:
+        return self._snapshot()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """tokens: the file to keep; losses: per step (total, localization, equivariance), means over the batch; skipped:
+    (name, reason) of the pictures that could not be read."""
+
+    tokens: KeypointTokens
+    losses: list[tuple[float, float, float]]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+class TrainingDiverged(KeypointError):
+    """The loss stopped being a number; `tokens` are the last good ones (None before the first step)."""
+
+    def __init__(self, step: int, tokens: KeypointTokens | None):
+        kept = " The last good tokens were kept." if tokens is not None else ""
+        super().__init__(
+            f"The loss is not a finite number at step {step}; lower the learning rate, or use fp32 if you "
+            f"trained in fp16.{kept}"
+        )
+        self.tokens = tokens
+
+
+class Trainer:
+    """The state of a run: tokens, optimiser, step, losses. `train` is the friendly way to use it."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: ImageSet,
+        config: TrainConfig,
+        start: KeypointTokens | None = None,
+        notice: Callable[[str], None] = print,
+        masks: Masks | None = None,
+    ):
+        self.backbone, self.config, self.notice, self.ranks = backbone, config, notice, Ranks.current()
+        self.source = LatentSource(backbone, images, config.image_size, config.resize, masks)
+        self.images = images
+        if start is not None:
+            start.check_model(backbone.hash, backbone.width)
+            if len(start.embeddings) != config.tokens:
+                raise KeypointError(
+                    f"The tokens to continue from hold {len(start.embeddings)} tokens, but {config.tokens} "
+                    f"were asked for; set tokens to {len(start.embeddings)}."
+                )
+            first = start.embeddings.clone()
+        else:
+            first = torch.randn(config.tokens, backbone.width, generator=generator_for(config.seed, "tokens"))
+        self.features = FeatureSource(backbone, self.source, config) if config.gradient == "cached" else None
+        self.tokens = first.to(backbone.device).requires_grad_(True)
+        self.optimizer = torch.optim.Adam([self.tokens], lr=config.learning_rate)
+        self.step, self.losses = 0, deque()
+        self.recent = deque(maxlen=max(1, 100 // config.batch_size))  # choices of the last images
+        self.micro_batch = config.micro_batch or config.batch_size
+        self._good = self.tokens.detach().clone()
+
+    def run_step(self) -> None:
+        """One optimiser step; smaller pieces are tried when memory runs out, with the same result."""
+        while True:
+            try:
+                self._accumulate()
+                break
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                self._make_smaller(error)
+        self.ranks.sum(self.tokens.grad)
+        self.optimizer.step()
+        self.step += 1
+
+    def _make_smaller(self, error: RuntimeError) -> None:
+        if tiled.halve_tiles():
+            self.notice(f"Out of memory: going on with tiles of {tiled.TILE_BYTES >> 20} MB; the result is the same.")
+        elif self.micro_batch > 1:
+            self.micro_batch = (self.micro_batch + 1) // 2
+            self.notice(f"Out of memory: going on with {self.micro_batch} images per pass; the result is the same.")
+        elif self.config.gradient == "exact" and not self.backbone.recompute:
+            self.backbone.recompute = True
+            self.notice("Out of memory: going on by computing the UNet's blocks twice; the result is the same.")
+        else:
+            raise KeypointError(
+                "There is not enough memory for one image; lower image_size, map_size or tokens, or use bf16."
+            ) from error
+
+    def _accumulate(self) -> None:
+        """Gradients and losses of this step's batch, over the micro-batches of this process."""
+        config, b = self.config, self.config.batch_size
+        order = picture_order(config.seed, self.step * b, b, len(self.source))
+        g = generator_for(config.seed, "step", self.step)
+        theta = affine.random_affine(b, config.rotation, config.scale, config.translation, g)
+        side = self.source.side // self.backbone.factor
+        noise = torch.randn(2, b, 4, side, side, generator=g)
+        slots = torch.randint(config.view_pool, (b,), generator=g).tolist() if config.view_pool else None
+        self.optimizer.zero_grad(set_to_none=True)
+        sums, chosen = torch.zeros(3, device=self.backbone.device), []
+        mine = self.ranks.share(b)
+        for part in (mine[i : i + self.micro_batch] for i in range(0, len(mine), self.micro_batch)):
+            indices = [self.source.usable(order[j]) for j in part]
+            pooled = slots and [slots[j] for j in part]
+            if pooled:
+                theta[part] = self._pooled_views(indices, pooled)
+            out = self._losses(indices, theta[part], pooled, noise[:, part])
+            (out.total.sum() / b).backward()
+            sums += torch.stack([out.total.sum(), out.localization.sum(), out.equivariance.sum()]).detach() / b
+            chosen.append(out.chosen)
+        if self.tokens.grad is None:  # a process without a picture in this batch still takes part
+            self.tokens.grad = torch.zeros_like(self.tokens)
+        self.losses.append(self.ranks.sum(sums))
+        if chosen:
+            self.recent.append(torch.cat(chosen))
+
+    def _losses(
+        self, indices: list[int], theta: torch.Tensor, slots: list[int] | None, noise: torch.Tensor
+    ) -> StepOutput:
+        """Losses of some pictures and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
+        config, backbone = self.config, self.backbone
+        identity = affine.identity_affine(len(indices))
+        masks = self.source.masks(indices * 2, torch.cat([identity, theta]), config.map_size)
+        noise = noise.to(backbone.device)
+        if self.features is None:
+            latents, views = self.source.latents(indices), self.source.view_latents(indices, theta, slots)
+            return training_step(backbone, config, self.tokens, latents, views, theta, noise.flatten(0, 1), masks)
+        found = self.features.queries(indices, identity, [None] * len(indices))
+        if slots:
+            views = self.features.queries(indices, theta, slots)
+        else:
+            with torch.no_grad():
+                noisy = backbone.add_noise(self.source.view_latents(indices, theta), noise[1], config.timestep)
+                views = backbone.fixed_queries(noisy, config.timestep)
+        logits = backbone.logits([torch.cat(both) for both in zip(found, views, strict=True)], self.tokens)
+        return step_losses(config, logits, theta, masks)
+
+    def _pooled_views(self, pictures: list[int], slots: list[int]) -> torch.Tensor:
+        """theta [B, 2, 3]: view number `slot` of each picture's pool, always the same for the same picture."""
+        c = self.config
+        return torch.cat(
+            [
+                affine.random_affine(
+                    1, c.rotation, c.scale, c.translation, generator_for(c.seed, "view", picture, slot)
+                )
+                for picture, slot in zip(pictures, slots, strict=True)
+            ]
+        )
+
+    def finite(self) -> bool:
+        """Whether the last loss and the tokens are finite numbers."""
+        return bool(torch.isfinite(self.losses[-1]).all() & torch.isfinite(self.tokens).all())
+
+    def check_finite(self) -> None:
+        """Raise TrainingDiverged when the last loss or the tokens are not finite; otherwise remember the tokens."""
+        if not self.finite():
+            self.tokens.data.copy_(self._good)
+            while self.losses and not bool(torch.isfinite(self.losses[-1]).all()):
+                self.losses.pop()
+                if self.recent:
+                    self.recent.pop()
+            raise TrainingDiverged(self.step, self.snapshot() if self.recent else None)
+        self._good.copy_(self.tokens.detach())
+
+    def snapshot(self) -> KeypointTokens:
+        """Tokens as they are, with the keypoints that the last hundred pictures voted for."""
+        if not self.recent:
+            chosen, votes = torch.arange(self.config.keypoints), torch.zeros(self.config.tokens)
+        else:
+            chosen, votes = ranking.most_voted(
+                torch.cat([x.flatten() for x in self.recent]).cpu(), self.config.tokens, self.config.keypoints
+            )
+        return self.result(Choice(chosen, votes[chosen]))
+
+    def result(self, choice: Choice) -> KeypointTokens:
+        return KeypointTokens(
+            self.tokens.detach().cpu().clone(),
+            tuple(choice.chosen.tolist()),
+            tuple(choice.votes.tolist()),
+            self.config.to_dict(),
+            self.backbone.name,
+            self.backbone.hash,
+            scores=choice.heights,
+            partners=choice.partners,
+            peers=choice.peers,
+            refined=choice.refined,
+            occluder=choice.occluder,
+            losses=tuple(float(x[0]) for x in self.losses),
+        )
+
+
+def train(
+    backbone: Backbone,
+    images: ImageSet,
+    config: TrainConfig,
+    *,
+    start: KeypointTokens | None = None,
+    on_step: Callable[[StepInfo], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    notice: Callable[[str], None] = print,
+    masks: Masks | None = None,
+    on_choosing: Callable[[int, int], None] | None = None,
+) -> TrainResult:
+    """Learn tokens on an image set and pick K of them (section 3 of the paper).
+
+    start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
+    was learned until then is in `StepInfo.snapshot()`; on_choosing likewise after every picture (done, of how many)
+    that is looked at to choose the keypoints. checkpoint: file for the run's state, written atomically every
+    `checkpoint_every` steps and when the run is interrupted; with `resume` an existing one is continued, bit for bit on
+    a CPU. masks: where the object is on each picture, by its name; attention outside does not count. Raises
+    KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
+    """
+    trainer = Trainer(backbone, images, config, start, notice, masks)
+    path = Path(checkpoint) if checkpoint else None
+    if resume and path is not None and path.exists():
+        load_state(path, trainer)
+    try:
+        while trainer.step < config.steps:
+            trainer.run_step()
+            saving = path is not None and trainer.step % checkpoint_every == 0
+            # Looking at a number waits for the device, so off the CPU it is done now and then.
+            if saving or backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
+                trainer.check_finite()
+            if saving and trainer.ranks.first:
+                save_state(path, trainer)
+            if on_step is not None:
+                on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
+        choice = choose_tokens(
+            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_choosing
+        )
+    except TrainingDiverged:
+        raise  # the optimiser is spoilt; the last checkpoint is not
+    except BaseException:
+        if path and trainer.step and trainer.ranks.first and trainer.finite():
+            save_state(path, trainer)
+        raise
+    history = [tuple(float(v) for v in row) for row in trainer.losses]
+    return TrainResult(trainer.result(choice), history, list(images.skipped))
