@@ -21,7 +21,7 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture()

@@ -15,7 +15,7 @@ from stablekp_core.cli import commands, main
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = "--tokens 12 --candidates 5 --keypoints 3 --steps 4 --batch-size 2 --map-size 16 --selection-images 2".split()
 COMMANDS = ("train", "detect", "detect-dataset", "evaluate", "draw", "heatmaps", "info", "demo")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import fake_comfy
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "example_workflows").glob("*.json"))
 
 

@@ -30,7 +30,7 @@ from stablekp_core.detection.detector import detect
 from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.tokens import KeypointTokens
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

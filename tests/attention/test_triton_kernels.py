@@ -14,7 +14,7 @@ from stablekp_core.attention import token_maps
 def test_kernels_under_the_interpreter():
     """In a process of its own: Triton must be imported for interpretation from the start."""
     pytest.importorskip("triton", reason="Triton is not installed")
-    cases = Path(__file__).parent / "triton_cases.py"
+    cases = Path(__file__).parents[1] / "triton_cases.py"
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)],
         text=True,

@@ -20,7 +20,7 @@ from stablekp_core.synthetic import generator
 from stablekp_core.training.distributed import Ranks, launched_processes, process_group
 from stablekp_core.training.trainer import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # A batch of 3 on 2 processes: shares differ, so a mean over processes would not be the mean over the batch.
 CONFIG = TrainConfig(
     keypoints=3,
