@@ -1,49 +1,57 @@
-"""The ComfyUI nodes. They translate between ComfyUI's types and `stablekp_core`, which does all the work."""
+"""The ComfyUI nodes: each in a file named as the node is in the menu. They translate between ComfyUI's types and
+`stablekp_core`, which does all the work; what talks to ComfyUI itself is in `comfy`."""
 
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import (
-    backbone,
-    convert,
-    detection,
-    drawing,
-    export,
-    images,
-    landmarks,
-    poses,
-    report,
-    skeleton,
-    token_files,
-    training,
-    video,
-)
-from .folders import register_folders
+from .apply_landmark_map import ApplyLandmarkMap
+from .comfy import folders
+from .detect_keypoints import DetectKeypoints
+from .discover_skeleton import DiscoverSkeleton
+from .draw_keypoints import DrawKeypoints
+from .edit_keypoint_tokens import EditKeypointTokens
+from .export_controlnet_dataset import ExportControlNetDataset
+from .fit_landmark_map import FitLandmarkMap
+from .keypoint_backbone_from_model import KeypointBackboneFromModel
+from .keypoint_report import KeypointReport
+from .keypoints_to_json import KeypointsToJSON
+from .keypoints_to_masks import KeypointsToMasks
+from .keypoints_to_pose import KeypointsToPose
+from .keypoints_to_tracks import KeypointsToTracks
+from .load_image_set import LoadImageSet
+from .load_keypoint_backbone import LoadKeypointBackbone
+from .load_keypoint_tokens import LoadKeypointTokens
+from .load_landmark_map import LoadLandmarkMap
+from .map_keypoints_by_hand import MapKeypointsByHand
+from .save_keypoint_tokens import SaveKeypointTokens
+from .save_landmark_map import SaveLandmarkMap
+from .smooth_keypoints import SmoothKeypoints
+from .train_keypoint_tokens import TrainKeypointTokens
 
 NODES: list[type[io.ComfyNode]] = [
-    backbone.LoadKeypointBackbone,
-    backbone.KeypointBackboneFromModel,
-    images.LoadImageSet,
-    training.TrainKeypointTokens,
-    token_files.SaveKeypointTokens,
-    token_files.LoadKeypointTokens,
-    detection.DetectKeypoints,
-    drawing.DrawKeypoints,
-    convert.KeypointsToMasks,
-    convert.KeypointsToTracks,
-    convert.KeypointsToJSON,
-    landmarks.FitLandmarkMap,
-    landmarks.ApplyLandmarkMap,
-    landmarks.SaveLandmarkMap,
-    landmarks.LoadLandmarkMap,
-    landmarks.MapKeypointsByHand,
-    poses.KeypointsToPose,
-    skeleton.DiscoverSkeleton,
-    video.SmoothKeypoints,
-    report.KeypointReport,
-    report.EditKeypointTokens,
-    export.ExportControlNetDataset,
+    LoadKeypointBackbone,
+    KeypointBackboneFromModel,
+    LoadImageSet,
+    TrainKeypointTokens,
+    SaveKeypointTokens,
+    LoadKeypointTokens,
+    DetectKeypoints,
+    DrawKeypoints,
+    KeypointsToMasks,
+    KeypointsToTracks,
+    KeypointsToJSON,
+    FitLandmarkMap,
+    ApplyLandmarkMap,
+    SaveLandmarkMap,
+    LoadLandmarkMap,
+    MapKeypointsByHand,
+    KeypointsToPose,
+    DiscoverSkeleton,
+    SmoothKeypoints,
+    KeypointReport,
+    EditKeypointTokens,
+    ExportControlNetDataset,
 ]
 
 
@@ -56,5 +64,5 @@ class StableKeypoints(ComfyExtension):
 
 async def comfy_entrypoint() -> StableKeypoints:
     """Called once by ComfyUI when it loads the pack."""
-    register_folders()
+    folders.register_folders()
     return StableKeypoints()

@@ -166,7 +166,7 @@ def install(base: Path) -> types.ModuleType:
     sys.modules[PACK] = pack
     spec.loader.exec_module(pack)
     pack.nodes = sys.modules[f"{PACK}.nodes"]
-    pack.nodes.register_folders()
+    pack.nodes.folders.register_folders()
     return pack
 
 

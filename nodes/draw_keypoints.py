@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
 
-from . import types
-from .batches import image_batches, single_images
+from .comfy import sockets
+from .comfy.batches import image_batches, single_images
 
 _FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL = "points", "scribble", "openpose", "animal openpose"
 _STYLES = (_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL)
@@ -43,7 +43,7 @@ def chosen_points(text: str, names: Sequence[str]) -> list[int] | None:
 class DrawKeypoints(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPDraw",
             display_name="Draw Keypoints",
             description="Draws keypoints over the images, or on an empty canvas as a hint image for ControlNet.",
@@ -71,7 +71,7 @@ class DrawKeypoints(io.ComfyNode):
 
 def _inputs() -> list:
     return [
-        types.Points.Input("keypoints", tooltip="From Detect Keypoints."),
+        sockets.Points.Input("keypoints", tooltip="From Detect Keypoints."),
         io.Combo.Input(
             "style",
             options=list(_STYLES),

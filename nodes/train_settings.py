@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from stablekp_core.config import TrainConfig
 
-from . import types
+from .comfy import sockets
 
 
 def train_config(settings: dict) -> TrainConfig:
@@ -66,7 +66,7 @@ def main_widgets() -> list:
 
 def advanced_widgets() -> list:
     d = TrainConfig
-    more = {"optional": True, "extra_dict": types.ADVANCED}
+    more = {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
         io.Int.Input(
             "candidates",

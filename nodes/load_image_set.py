@@ -9,8 +9,8 @@ import comfy.model_management as model_management
 import torch
 from comfy_api.latest import io
 
-from . import folders, types
-from .runtime import Progress
+from .comfy import folders, sockets
+from .comfy.runtime import Progress
 
 #: The picture sets that come with the pack, as folders of the core's assets.
 BUILT_IN = {
@@ -30,7 +30,7 @@ def folder_choices() -> list[str]:
 class LoadImageSet(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPLoadImageSet",
             display_name="Load Image Set",
             description="All pictures of a sub-folder of ComfyUI's input folder, as a list (sizes may "
@@ -71,7 +71,7 @@ class LoadImageSet(io.ComfyNode):
                     "other_path",
                     default="",
                     optional=True,
-                    extra_dict=types.ADVANCED,
+                    extra_dict=sockets.ADVANCED,
                     tooltip="A folder elsewhere on the server. Only works where the server's owner has "
                     f"set {folders.ANY_PATH_VARIABLE}=1.",
                 ),
@@ -88,7 +88,7 @@ class LoadImageSet(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder, other_path="") -> bool | str:
-        return types.verdict(_source, folder, other_path)
+        return sockets.verdict(_source, folder, other_path)
 
     @classmethod
     def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> str:

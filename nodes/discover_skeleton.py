@@ -8,21 +8,21 @@ from comfy_api.latest import io, ui
 
 from stablekp_core.errors import KeypointError
 
-from . import types
+from .comfy import sockets
 
 
 class DiscoverSkeleton(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPSkeleton",
             display_name="Discover Skeleton",
             description="Joins keypoints that move together, over many images, with lines, and writes them into "
             "the tokens.",
             search_aliases=["bones", "edges", "stable keypoints"],
             inputs=[
-                types.Points.Input("keypoints", tooltip="Of 30 or more images in different poses; 5 are the least."),
-                types.Tokens.Input("tokens", tooltip="The tokens the keypoints were detected with."),
+                sockets.Points.Input("keypoints", tooltip="Of 30 or more images in different poses; 5 are the least."),
+                sockets.Tokens.Input("tokens", tooltip="The tokens the keypoints were detected with."),
                 io.Float.Input(
                     "extra_lines",
                     default=0.9,
@@ -41,8 +41,8 @@ class DiscoverSkeleton(io.ComfyNode):
                 ),
             ],
             outputs=[
-                types.Tokens.Output(display_name="tokens", tooltip="With the skeleton, for Save Keypoint Tokens."),
-                types.Points.Output(
+                sockets.Tokens.Output(display_name="tokens", tooltip="With the skeleton, for Save Keypoint Tokens."),
+                sockets.Points.Output(
                     display_name="keypoints",
                     tooltip="The same keypoints with the skeleton, for Draw Keypoints in the style scribble.",
                 ),

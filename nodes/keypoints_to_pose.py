@@ -6,7 +6,7 @@ import json
 
 from comfy_api.latest import io, ui
 
-from . import types
+from .comfy import sockets
 
 _FORMATS = ("openpose (people)", "AP-10K (animals)")
 
@@ -14,13 +14,13 @@ _FORMATS = ("openpose (people)", "AP-10K (animals)")
 class KeypointsToPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPToPose",
             display_name="Keypoints to Pose",
             description="Named joints as POSE_KEYPOINT, for the pose nodes of ComfyUI and of other packs.",
             search_aliases=["POSE_KEYPOINT", "openpose json", "stable keypoints"],
             inputs=[
-                types.Points.Input(
+                sockets.Points.Input(
                     "landmarks",
                     tooltip="Keypoints whose names are joints: from Apply Landmark Map or Map Keypoints by Hand.",
                 ),
@@ -40,7 +40,7 @@ class KeypointsToPose(io.ComfyNode):
                 ),
             ],
             outputs=[
-                types.Pose.Output(display_name="pose", tooltip="One entry for each image, in pixels of the image."),
+                sockets.Pose.Output(display_name="pose", tooltip="One entry for each image, in pixels of the image."),
                 io.String.Output(display_name="json", tooltip="The same as text."),
             ],
         )

@@ -1,4 +1,4 @@
-"""Load Keypoint Backbone and Keypoint Backbone from MODEL."""
+"""Load Keypoint Backbone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
 
-from . import folders, types
-from .handles import FileBackbone, GraphBackbone, check_graph_models
-from .runtime import plain_tensors
+from .comfy import folders, sockets
+from .comfy.backbones import FileBackbone
+from .comfy.runtime import plain_tensors
 
 DEMO = "demo model (built in)"
 _DIFFUSERS = "diffusers/"
@@ -41,7 +41,7 @@ def backbone_path(choice: str) -> str:
 class LoadKeypointBackbone(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPLoadBackbone",
             display_name="Load Keypoint Backbone",
             description="The frozen diffusion model whose attention finds the keypoints: a Stable "
@@ -61,13 +61,13 @@ class LoadKeypointBackbone(io.ComfyNode):
                     options=list(_DTYPES),
                     default="auto",
                     optional=True,
-                    extra_dict=types.ADVANCED,
+                    extra_dict=sockets.ADVANCED,
                     tooltip="Number format of the model. auto: half precision on a graphics card, fp32 "
                     "on the CPU. Tokens are always learned in float32.",
                 ),
             ],
             outputs=[
-                types.Backbone.Output(
+                sockets.Backbone.Output(
                     display_name="backbone",
                     tooltip="Connect it to Train Keypoint Tokens and Detect Keypoints.",
                 )
@@ -76,7 +76,7 @@ class LoadKeypointBackbone(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model) -> bool | str:
-        return types.verdict(backbone_path, model)
+        return sockets.verdict(backbone_path, model)
 
     @classmethod
     def fingerprint_inputs(cls, model, dtype="auto") -> str:
@@ -96,31 +96,3 @@ class LoadKeypointBackbone(io.ComfyNode):
         wanted = choose_dtype(dtype, model_management.get_torch_device())
         with plain_tensors():
             return io.NodeOutput(FileBackbone(load_model(backbone_path(model), wanted)))
-
-
-class KeypointBackboneFromModel(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return types.make_schema(
-            node_id="StableKPBackboneFromModel",
-            display_name="Keypoint Backbone from MODEL",
-            description="Uses the MODEL and VAE that the graph has already loaded, LoRAs included, "
-            "without a second "
-            "copy in memory and without changing them. Patches that other nodes put into the attention "
-            "are not applied.",
-            search_aliases=["stable keypoints", "keypoint backbone"],
-            inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1.4 or 1.5 MODEL; a LoRA on it counts."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to it."),
-            ],
-            outputs=[
-                types.Backbone.Output(
-                    display_name="backbone",
-                    tooltip="Connect it to Train Keypoint Tokens and Detect Keypoints.",
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, model, vae) -> io.NodeOutput:
-        return io.NodeOutput(GraphBackbone(model, vae, check_graph_models(model, vae)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from . import types
+from .comfy import sockets
 
 _METHODS = ("savitzky-golay", "one-euro", "none")
 
@@ -12,7 +12,7 @@ _METHODS = ("savitzky-golay", "one-euro", "none")
 class SmoothKeypoints(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPSmooth",
             display_name="Smooth Keypoints",
             description="Takes the jitter out of the keypoints of a video, fills short gaps and keeps left and "
@@ -20,7 +20,7 @@ class SmoothKeypoints(io.ComfyNode):
             search_aliases=["jitter", "one euro", "temporal", "stable keypoints"],
             inputs=_inputs(),
             outputs=[
-                types.Points.Output(display_name="keypoints", tooltip="Smoothed, one entry for each frame."),
+                sockets.Points.Output(display_name="keypoints", tooltip="Smoothed, one entry for each frame."),
                 io.String.Output(display_name="report", tooltip="Jitter before and after, and what was put in order."),
             ],
         )
@@ -42,9 +42,9 @@ class SmoothKeypoints(io.ComfyNode):
 
 
 def _inputs() -> list:
-    more = {"optional": True, "extra_dict": types.ADVANCED}
+    more = {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
-        types.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
+        sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
         io.Combo.Input(
             "method",
             options=list(_METHODS),

@@ -1,42 +1,16 @@
-"""Save and Load Keypoint Tokens."""
+"""Load Keypoint Tokens."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import folders, types
-from .saving import name_inputs, path_output, save
-
-
-class SaveKeypointTokens(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return types.make_schema(
-            node_id="StableKPSaveTokens",
-            display_name="Save Keypoint Tokens",
-            description="Writes learned tokens to models/keypoint_tokens as one small .safetensors file.",
-            search_aliases=["stable keypoints", "save keypoints"],
-            is_output_node=True,
-            inputs=[
-                types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens."),
-                *name_inputs("my_keypoints"),
-            ],
-            outputs=[path_output()],
-        )
-
-    @classmethod
-    def validate_inputs(cls, name) -> bool | str:
-        return types.verdict(folders.relative_save_path, name)
-
-    @classmethod
-    def execute(cls, tokens, name, overwrite=False) -> io.NodeOutput:
-        return save(tokens, folders.tokens_folder(), name, overwrite)
+from .comfy import folders, sockets
 
 
 class LoadKeypointTokens(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPLoadTokens",
             display_name="Load Keypoint Tokens",
             description="Tokens saved earlier, in models/keypoint_tokens or rescued from a cancelled "
@@ -51,12 +25,12 @@ class LoadKeypointTokens(io.ComfyNode):
                     "Press R to refresh the list.",
                 ),
             ],
-            outputs=[types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints, or to train on.")],
+            outputs=[sockets.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints, or to train on.")],
         )
 
     @classmethod
     def validate_inputs(cls, tokens_file) -> bool | str:
-        return types.verdict(folders.token_path, tokens_file)
+        return sockets.verdict(folders.token_path, tokens_file)
 
     @classmethod
     def fingerprint_inputs(cls, tokens_file) -> str:

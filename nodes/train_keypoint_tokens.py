@@ -11,10 +11,10 @@ from comfy_api.latest import io
 
 from stablekp_core.config import DetectConfig, TrainConfig
 
-from . import folders, types
-from .batches import image_batches, single_images
-from .runtime import Progress, gradients_allowed, stop_if_cancelled
-from .training_widgets import advanced_widgets, main_widgets, train_config
+from .comfy import folders, sockets
+from .comfy.batches import image_batches, single_images
+from .comfy.runtime import Progress, gradients_allowed, stop_if_cancelled
+from .train_settings import advanced_widgets, main_widgets, train_config
 
 #: Pictures on the live preview and on the final contact sheet.
 _PREVIEW_IMAGES = 4
@@ -26,7 +26,7 @@ _SHEET = DetectConfig(views=4)
 class TrainKeypointTokens(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPTrain",
             display_name="Train Keypoint Tokens",
             description="Learns tokens whose attention marks the same places on every picture. The "
@@ -35,7 +35,7 @@ class TrainKeypointTokens(io.ComfyNode):
             search_aliases=["stable keypoints", "learn keypoints", "train"],
             is_input_list=True,
             inputs=[
-                types.Backbone.Input(
+                sockets.Backbone.Input(
                     "backbone", tooltip="From Load Keypoint Backbone or Keypoint Backbone from MODEL."
                 ),
                 io.Image.Input(
@@ -44,7 +44,7 @@ class TrainKeypointTokens(io.ComfyNode):
                     "of Load Image Set. No labels are needed.",
                 ),
                 *main_widgets(),
-                types.Tokens.Input(
+                sockets.Tokens.Input(
                     "continue_from",
                     optional=True,
                     tooltip="Tokens to start from instead of random ones; the number of tokens must be "
@@ -53,8 +53,8 @@ class TrainKeypointTokens(io.ComfyNode):
                 *advanced_widgets(),
             ],
             outputs=[
-                types.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."),
-                types.LossMap.Output(display_name="loss", tooltip="For ComfyUI's Plot Loss Graph node."),
+                sockets.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."),
+                sockets.LossMap.Output(display_name="loss", tooltip="For ComfyUI's Plot Loss Graph node."),
                 io.Image.Output(
                     display_name="contact_sheet",
                     tooltip="The keypoints found on some of the pictures after training.",

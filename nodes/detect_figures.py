@@ -7,16 +7,16 @@ from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
 
-from . import types
+from .comfy import sockets
 
 _ISOLATE = ("none", "others", "background")
 
 
 def figure_inputs() -> list:
     """Inputs that came after the others: saved workflows keep their widgets' order."""
-    more = {"optional": True, "extra_dict": types.ADVANCED}
+    more = {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
-        types.Boxes.Input(
+        sockets.Boxes.Input(
             "boxes",
             optional=True,
             extra_dict={"forceInput": True},  # else newer pages make it a widget, whose box is always there

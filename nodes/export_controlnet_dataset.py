@@ -9,9 +9,9 @@ from comfy_api.latest import io, ui
 
 from stablekp_core.errors import KeypointError
 
-from . import folders, types
-from .batches import single_images
-from .runtime import Progress
+from .comfy import folders, sockets
+from .comfy.batches import single_images
+from .comfy.runtime import Progress
 
 _STYLES = ("scribble", "openpose", "ap10k", "keypoints")
 _FITS = ("crop", "keep")
@@ -28,7 +28,7 @@ def dataset_folder(name: str) -> Path:
 class ExportControlNetDataset(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPExportControlNet",
             display_name="Export ControlNet Dataset",
             description="Writes pairs of image and drawn keypoints to train one's own ControlNet with, in the "
@@ -46,7 +46,7 @@ class ExportControlNetDataset(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name) -> bool | str:
         # Values on the node come in a list, as this node takes lists.
-        return types.verdict(dataset_folder, name[0] if isinstance(name, list) else name)
+        return sockets.verdict(dataset_folder, name[0] if isinstance(name, list) else name)
 
     @classmethod
     def execute(cls, images, keypoints, names=None, captions=None, **settings) -> io.NodeOutput:
@@ -99,10 +99,10 @@ def _captions(captions, names) -> dict[str, str] | None:
 
 
 def _inputs() -> list:
-    more = {"optional": True, "extra_dict": types.ADVANCED}
+    more = {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
         io.Image.Input("images", tooltip="The images to train on: a batch, or a list."),
-        types.Points.Input(
+        sockets.Points.Input(
             "keypoints",
             tooltip="Detected on them. scribble needs a skeleton, openpose and ap10k named joints.",
         ),

@@ -1,4 +1,4 @@
-"""Keypoint Report and Edit Keypoint Tokens."""
+"""Keypoint Report."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from comfy_api.latest import io, ui
 
 from stablekp_core.errors import KeypointError
 
-from . import types
-from .batches import image_batches, single_images
+from .comfy import sockets
+from .comfy.batches import image_batches, single_images
 
 
 class KeypointReport(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPReport",
             display_name="Keypoint Report",
             description="What each keypoint is worth over a batch of images, and which ones to drop.",
             search_aliases=["inspect keypoints", "consistency", "stable keypoints"],
             is_input_list=True,
             inputs=[
-                types.Points.Input("keypoints", tooltip="Detected on 10 or more images."),
+                sockets.Points.Input("keypoints", tooltip="Detected on 10 or more images."),
                 io.Int.Input(
                     "max_pictures",
                     default=9,
@@ -37,7 +37,7 @@ class KeypointReport(io.ComfyNode):
                     step=0.01,
                     tooltip="From this confidence on a keypoint counts as seen.",
                 ),
-                types.Tokens.Input("tokens", optional=True, tooltip="The tokens, for their votes in training."),
+                sockets.Tokens.Input("tokens", optional=True, tooltip="The tokens, for their votes in training."),
                 io.Image.Input(
                     "images",
                     optional=True,
@@ -93,36 +93,3 @@ def _sheet(points, pictures, labels: list[str], most: int) -> np.ndarray:
     return sheets.contact_sheet(
         cells, places, sure, skeleton=points.skeleton, colors=points.colors, labels=labels, cell=512
     )
-
-
-class EditKeypointTokens(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return types.make_schema(
-            node_id="StableKPEditTokens",
-            display_name="Edit Keypoint Tokens",
-            description="Drops, reorders, renames and recolours the keypoints of tokens. Save them to keep it.",
-            search_aliases=["rename keypoints", "drop keypoints", "stable keypoints"],
-            inputs=[
-                types.Tokens.Input("tokens", tooltip="From Train or Load Keypoint Tokens."),
-                io.String.Input(
-                    "edits",
-                    default="",
-                    multiline=True,
-                    tooltip="One edit per line: drop 3 7, rename 0 nose, reorder 2 0 1, recolour 0 #ff8000, "
-                    "skeleton 0-1, 1-2. Points are numbers or names as they were before the first line.",
-                ),
-            ],
-            outputs=[
-                types.Tokens.Output(display_name="tokens", tooltip="The edited tokens."),
-                io.String.Output(display_name="keypoints", tooltip="Number and name of each keypoint now."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, tokens, edits) -> io.NodeOutput:
-        from stablekp_core.keypoints.edit_script import edit_tokens
-
-        edited = edit_tokens(tokens, edits)
-        text = "\n".join(f"{number} {name}" for number, name in enumerate(edited.names))
-        return io.NodeOutput(edited, text, ui=ui.PreviewText(text))

@@ -10,10 +10,10 @@ from comfy_api.latest import io, ui
 from stablekp_core.config import DetectConfig
 from stablekp_core.errors import KeypointError
 
-from . import types
-from .batches import mask_batches, single_images
-from .figures import Figures, figure_inputs
-from .runtime import Progress, plain_tensors
+from .comfy import sockets
+from .comfy.batches import mask_batches, single_images
+from .comfy.runtime import Progress, plain_tensors
+from .detect_figures import Figures, figure_inputs
 
 _MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF = "as computed", "image size", "off"
 
@@ -21,7 +21,7 @@ _MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF = "as computed", "image size", "off"
 class DetectKeypoints(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return types.make_schema(
+        return sockets.make_schema(
             node_id="StableKPDetect",
             display_name="Detect Keypoints",
             description="Finds the learned keypoints on images, in pixels of the images as they are.",
@@ -29,7 +29,7 @@ class DetectKeypoints(io.ComfyNode):
             is_input_list=True,
             inputs=_inputs(),
             outputs=[
-                types.Points.Output(display_name="keypoints", tooltip="Of all images, in order."),
+                sockets.Points.Output(display_name="keypoints", tooltip="Of all images, in order."),
                 io.Mask.Output(
                     display_name="heat_maps",
                     is_output_list=True,
@@ -58,10 +58,10 @@ class DetectKeypoints(io.ComfyNode):
 
 
 def _inputs() -> list:
-    d, more = DetectConfig, {"optional": True, "extra_dict": types.ADVANCED}
+    d, more = DetectConfig, {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
-        types.Backbone.Input("backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."),
-        types.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens or Load Keypoint Tokens."),
+        sockets.Backbone.Input("backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."),
+        sockets.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens or Load Keypoint Tokens."),
         io.Image.Input("images", tooltip="A batch, or a list of images of different sizes."),
         io.Int.Input(
             "views",

@@ -11,7 +11,7 @@ from stablekp_core.errors import KeypointError
 
 CATEGORY = "keypoints"
 
-#: What travels on each: a `handles.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core`
+#: What travels on each: a `backbones.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core`
 #: Keypoints.
 Backbone = io.Custom("KEYPOINT_BACKBONE")
 Tokens = io.Custom("KEYPOINT_TOKENS")

@@ -1,0 +1,49 @@
+"""Keypoints to TRACKS."""
+
+from __future__ import annotations
+
+import comfy.model_management as model_management
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from .comfy import sockets
+
+
+class KeypointsToTracks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return sockets.make_schema(
+            node_id="StableKPToTracks",
+            display_name="Keypoints to TRACKS",
+            description="Keypoints of video frames as ComfyUI's TRACKS: one track for each keypoint, "
+            "one entry for "
+            "each frame.",
+            search_aliases=["tracks", "stable keypoints"],
+            inputs=[
+                sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="From this confidence on a point counts as visible.",
+                ),
+            ],
+            outputs=[
+                sockets.Tracks.Output(
+                    display_name="tracks",
+                    tooltip="track_path [frames, keypoints, 2] in pixels and track_visibility [frames, keypoints].",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, keypoints, threshold) -> io.NodeOutput:
+        device = model_management.intermediate_device()
+        tracks = {
+            key: torch.from_numpy(np.ascontiguousarray(value)).to(device)
+            for key, value in keypoints.to_tracks(threshold).items()
+        }
+        return io.NodeOutput(tracks)

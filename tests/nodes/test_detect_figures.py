@@ -1,0 +1,81 @@
+"""Boxes and masks at Detect Keypoints: several figures in one image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from node_data import part, tokens
+
+from stablekp_core.errors import KeypointError
+from stablekp_core.keypoints.keypoints import Keypoints
+
+
+class Backbone:
+    """In place of a model: what the node opens and hands on."""
+
+    hash = ""
+
+    def open(self, batch_size):
+        from contextlib import nullcontext
+
+        return nullcontext(self)
+
+
+def detect(pack, monkeypatch, images, **more):
+    """The node with a detection that finds each cut-out's corner and centre."""
+    module, sizes = part("detect_keypoints"), []
+
+    def found(model, tokens, pictures, config, heat, progress):
+        sizes.extend(picture.shape[1::-1] for _, picture in pictures)
+        corner_and_centre = np.array([[[0, 0], [w / 2, h / 2]] for w, h in sizes])
+        names = pictures.names
+        return Keypoints(corner_and_centre, np.ones((len(sizes), 2)), np.array(sizes), images=names), []
+
+    monkeypatch.setattr(module, "_detect", found)
+    values = dict(views=[0], batch_size=[1], sub_pixel=[True], **more)
+    return module.DetectKeypoints.execute([Backbone()], [tokens(2)], images, **values).args, sizes
+
+
+BOX = {"x": 10, "y": 20, "width": 20, "height": 20}
+
+
+OTHER = {"x": 40, "y": 8, "width": 16, "height": 16}
+
+
+@pytest.mark.parametrize("boxes", [[BOX, OTHER], [[BOX, OTHER]], [[[BOX, OTHER]]]])
+def test_boxes_of_one_image_give_a_row_each_in_its_pixels(pack, monkeypatch, boxes):
+    images = [torch.rand(1, 64, 96, 3)]
+    (found, _, text), sizes = detect(pack, monkeypatch, images, boxes=boxes, crop_margin=[0.0])
+    assert sizes == [(20, 20), (16, 16)]
+    np.testing.assert_allclose(found.xy, [[[10, 20], [20, 30]], [[40, 8], [48, 16]]])
+    assert found.image_index.tolist() == [0, 0] and found.sizes.tolist() == [[96, 64]] * 2
+    assert "figure 1" in text
+
+
+def test_boxes_of_several_images_and_one_without_any(pack, monkeypatch):
+    images = [torch.rand(3, 64, 96, 3)]
+    (found, _, _), _ = detect(pack, monkeypatch, images, boxes=[[[BOX], [], [BOX, OTHER]]])
+    assert found.image_index.tolist() == [0, 2, 2]
+    with pytest.raises(KeypointError, match="boxes of 2 images were given for 3"):
+        detect(pack, monkeypatch, images, boxes=[[BOX], [BOX]])
+
+
+def test_masks_are_a_figure_each(pack, monkeypatch):
+    masks = torch.zeros(2, 64, 96)
+    masks[0, 20:40, 10:30], masks[1, 8:24, 40:56] = 1, 1
+    images = [torch.rand(1, 64, 96, 3)]
+    (found, _, _), _ = detect(pack, monkeypatch, images, masks=[masks], crop_margin=[0.0])
+    np.testing.assert_allclose(found.xy[:, 0], [[10, 20], [40, 8]])
+    pair = [torch.rand(2, 64, 96, 3)]
+    (found, _, _), _ = detect(pack, monkeypatch, pair, masks=[masks], crop_margin=[0.0])
+    assert found.image_index.tolist() == [0, 1]
+    with pytest.raises(KeypointError, match="connect only one"):
+        detect(pack, monkeypatch, images, masks=[masks], boxes=[BOX])
+    with pytest.raises(KeypointError, match="1 MASK batches"):
+        detect(pack, monkeypatch, [torch.rand(3, 64, 96, 3)], masks=[masks])
+
+
+def test_without_boxes_nothing_is_cut(pack, monkeypatch):
+    (found, _, text), sizes = detect(pack, monkeypatch, [torch.rand(2, 64, 96, 3)])
+    assert sizes == [(96, 64)] * 2 and found.image_index.tolist() == [0, 1] and "figure" not in text

@@ -1,0 +1,74 @@
+"""Keypoints to Masks, TRACKS, JSON and Pose, and Map Keypoints by Hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from node_data import COUNT, dolls, named, part, points
+
+from stablekp_core.errors import KeypointError
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.pose.formats import OPENPOSE
+from stablekp_core.pose.writing import to_pose_keypoint
+
+
+def test_masks_are_discs_of_exactly_the_pixels_within_the_radius(pack):
+    convert = part("keypoints_to_masks")
+    masks = convert.disc_masks(np.array([[3.5, 2.5], [-2.0, 1.0]]), np.array([True, False]), 8, 6, 1.6)
+    expected = np.zeros((6, 8))
+    for y in range(6):
+        for x in range(8):
+            expected[y, x] = (x + 0.5 - 3.5) ** 2 + (y + 0.5 - 2.5) ** 2 <= 1.6**2
+    np.testing.assert_array_equal(masks[0], expected)
+    assert expected.sum() == 9 and masks[1].max() == 0
+
+
+def test_masks_come_per_keypoint_or_per_image(pack):
+    node = part("keypoints_to_masks").KeypointsToMasks
+    (each,) = node.execute(points(), "one per keypoint", 3.0)[0]
+    (whole,) = node.execute(points(), "one per image", 3.0)[0]
+    assert each.shape == (6, 48, 64) and whole.shape == (2, 48, 64)
+    torch.testing.assert_close(whole[1], each[3:].amax(0))
+    mixed = node.execute(points(sizes=((64, 48), (32, 32))), "one per image", 3.0)[0]
+    assert [tuple(mask.shape) for mask in mixed] == [(1, 48, 64), (1, 32, 32)]
+    (sure,) = node.execute(points(), "one per keypoint", 3.0, threshold=0.5)[0]
+    assert [bool(mask.any()) for mask in sure] == [False, False, True, True, True, True]
+
+
+def test_tracks_are_the_keypoints_over_time(pack):
+    tracks = part("keypoints_to_tracks").KeypointsToTracks.execute(points(), 0.5)[0]
+    torch.testing.assert_close(tracks["track_path"], torch.from_numpy(points().xy))
+    assert tracks["track_visibility"].tolist() == [[False, False, True], [True, True, True]]
+
+
+def test_json_in_all_formats(pack):
+    node = part("keypoints_to_json").KeypointsToJSON
+    again = Keypoints.from_json(node.execute(points(images=("a", "b")), "COCO")[0])
+    np.testing.assert_array_equal(again.xy, points().xy)
+    assert again.images == ("a", "b")
+    first = json.loads(node.execute(points(), "points of the first image")[0])
+    assert [(p["x"], p["y"]) for p in first] == [tuple(map(float, p)) for p in points().xy[0]]
+    tracks = json.loads(node.execute(points(), "tracks over all images")[0])
+    assert len(tracks) == 3 and [p["x"] for p in tracks[1]] == [float(x) for x in points().xy[:, 1, 0]]
+
+
+def test_the_default_table_maps_by_hand(pack):
+    node = part("map_keypoints_by_hand").MapKeypointsByHand
+    table = next(i for i in node.define_schema().inputs if i.id == "table").options["default"]
+    points = dolls()
+    pose = node.execute(points, "openpose (people)", table).args[0]
+    assert pose.names == OPENPOSE.joints and (pose.confidence > 0).sum(axis=1).tolist() == [4] * COUNT
+    np.testing.assert_allclose(pose.xy[:, 1], points.xy[:, 1:3].mean(axis=1), rtol=1e-6)
+
+
+def test_poses_come_out_as_data_and_as_text(pack):
+    node = part("keypoints_to_pose").KeypointsToPose
+    pose, text = node.execute(named(), "openpose (people)", 0.3).args
+    assert pose == to_pose_keypoint(named()) == json.loads(text)
+    animals = node.execute(named(), "AP-10K (animals)", 0.3).args[0]
+    assert len(animals) == COUNT and len(animals[0]["animals"][0]) == 17
+    with pytest.raises(KeypointError, match="map them by hand"):
+        node.execute(dolls(), "openpose (people)", 0.3)

@@ -1,0 +1,40 @@
+"""Load Image Set."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from node_data import part
+from PIL import Image
+
+
+def test_load_image_set_gives_the_pictures_as_they_are(pack, tmp_path, caplog):
+    load = part("load_image_set").LoadImageSet
+    folder = tmp_path / "input" / "cats"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    wanted = {name: rng.integers(0, 256, (20 + i, 30, 3), np.uint8) for i, name in enumerate(("2.png", "10.png"))}
+    for name, picture in wanted.items():
+        Image.fromarray(picture).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    images, names = load.execute("cats", 10, "by name")
+    assert names == ["2.png", "10.png"]
+    for image, picture in zip(images, wanted.values(), strict=True):
+        assert image.shape == (1, *picture.shape) and image.dtype == torch.float32
+        np.testing.assert_array_equal((image[0] * 255).round().numpy(), picture)
+    assert "broken.jpg" in caplog.text
+    assert load.execute("cats", 1, "by name")[1] == ["2.png"]
+    before = load.fingerprint_inputs("cats", 10, "by name")
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(folder / "3.png")
+    assert load.fingerprint_inputs("cats", 10, "by name") != before
+
+
+def test_built_in_pictures_need_no_folder_and_follow_the_seed(pack):
+    images = part("load_image_set")
+    load = images.LoadImageSet
+    for name in images.BUILT_IN:
+        assert load.validate_inputs(name) is True and len(load.execute(name, 100, "by name")[0]) >= 64
+    unseen = "built in: paper dolls, unseen"
+    first, other = (load.execute(unseen, 3, order, shuffle_seed=3)[1] for order in ("by name", "shuffled"))
+    assert first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
+    assert first != other
