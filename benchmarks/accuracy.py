@@ -31,10 +31,7 @@ from stablekp_core.evaluation.protocol import ABLATIONS  # noqa: E402
 from stablekp_core.evaluation.regression import fit_regression  # noqa: E402
 from stablekp_core.images.image_set import ImageSet  # noqa: E402
 from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.synthetic import (
-    figures,  # noqa: E402
-    generator,
-)
+from stablekp_core.synthetic import figures, generator  # noqa: E402
 from stablekp_core.training.trainer import train  # noqa: E402
 
 SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 30)}

@@ -32,10 +32,7 @@ from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
 from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
 from stablekp_core.pose.fitting import fit_landmark_map  # noqa: E402
 from stablekp_core.pose.skeleton import discover_skeleton, spanning_tree  # noqa: E402
-from stablekp_core.synthetic import (
-    figures,  # noqa: E402
-    generator,
-)
+from stablekp_core.synthetic import figures, generator  # noqa: E402
 from stablekp_core.training.trainer import train  # noqa: E402
 from stablekp_core.video.smoothing import smooth_keypoints  # noqa: E402
 

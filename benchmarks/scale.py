@@ -28,7 +28,7 @@ import scale_tables  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from stablekp_core.attention import token_maps
+from stablekp_core.attention import token_maps  # noqa: E402
 from stablekp_core.backbone.backbone import Backbone  # noqa: E402
 from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
@@ -40,7 +40,7 @@ from stablekp_core.scale.cluster import Pool, cluster  # noqa: E402
 from stablekp_core.scale.dataset import Report, detect_dataset  # noqa: E402
 from stablekp_core.scale.engine import find_rows, rss_mb  # noqa: E402
 from stablekp_core.scale.parts import part_bytes  # noqa: E402
-from stablekp_core.synthetic import generator
+from stablekp_core.synthetic import generator  # noqa: E402
 
 # The demo's settings: small maps and 200 tokens are what the small model is used with.
 TRAINING = TrainConfig(keypoints=10, tokens=200, map_size=64)

@@ -26,11 +26,8 @@ from stablekp_core.backbone.loading import load_backbone  # noqa: E402
 from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
 from stablekp_core.controlnet.dataset import ExportSettings, draw_hint  # noqa: E402
 from stablekp_core.detection.detector import detect  # noqa: E402
-from stablekp_core.drawing.overlay import draw_keypoints
-from stablekp_core.drawing.sheets import (
-    contact_sheet,  # noqa: E402
-    heat_overlay,
-)
+from stablekp_core.drawing.overlay import draw_keypoints  # noqa: E402
+from stablekp_core.drawing.sheets import contact_sheet, heat_overlay  # noqa: E402
 from stablekp_core.images.image_set import ImageSet, load_folder  # noqa: E402
 from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
 from stablekp_core.keypoints.palette import palette  # noqa: E402
