@@ -6,15 +6,14 @@ import numpy as np
 from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
+from stablekp_core.images.crops import ISOLATE, crop_instances
 
 from .comfy import sockets
-
-_ISOLATE = ("none", "others", "background")
 
 
 def figure_inputs() -> list:
     """Inputs that came after the others: saved workflows keep their widgets' order."""
-    more = {"optional": True, "extra_dict": sockets.ADVANCED}
+    d, more = sockets.defaults_of(crop_instances), {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
         sockets.Boxes.Input(
             "boxes",
@@ -31,7 +30,7 @@ def figure_inputs() -> list:
         ),
         io.Float.Input(
             "crop_margin",
-            default=0.15,
+            default=d.margin,
             min=0.0,
             max=10.0,
             step=0.01,
@@ -40,8 +39,8 @@ def figure_inputs() -> list:
         ),
         io.Combo.Input(
             "isolate",
-            options=list(_ISOLATE),
-            default=_ISOLATE[0],
+            options=list(ISOLATE),
+            default=d.isolate,
             **more,
             tooltip="With masks: grey out the other figures, or all but the figure.",
         ),
@@ -65,7 +64,6 @@ class Figures:
         """(an ImageSet of the cut-outs, where they lie); the pictures themselves when nothing is connected."""
         if not self.boxes and not self.masks:
             return pictures, None
-        from stablekp_core.images.crops import crop_instances
         from stablekp_core.images.image_set import ImageSet
 
         images = [pictures[i] for i in range(len(pictures))]  # uint8 [H, W, 3] each

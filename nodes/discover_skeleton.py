@@ -7,6 +7,7 @@ from dataclasses import replace
 from comfy_api.latest import io, ui
 
 from stablekp_core.errors import KeypointError
+from stablekp_core.pose.skeleton import discover_skeleton
 
 from .comfy import sockets
 
@@ -25,7 +26,7 @@ class DiscoverSkeleton(io.ComfyNode):
                 sockets.Tokens.Input("tokens", tooltip="The tokens the keypoints were detected with."),
                 io.Float.Input(
                     "extra_lines",
-                    default=0.9,
+                    default=sockets.defaults_of(discover_skeleton).extra,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -53,7 +54,6 @@ class DiscoverSkeleton(io.ComfyNode):
     @classmethod
     def execute(cls, keypoints, tokens, extra_lines, edges) -> io.NodeOutput:
         from stablekp_core.keypoints.schema import format_skeleton, parse_skeleton
-        from stablekp_core.pose.skeleton import discover_skeleton
 
         if tokens.num_keypoints != keypoints.num_keypoints:
             raise KeypointError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from comfy_api.latest import io
 
+from stablekp_core.drawing.overlay import CANVASES
 from stablekp_core.errors import KeypointError
 
 from .comfy import sockets
@@ -15,7 +16,6 @@ from .comfy.batches import image_batches, single_images
 
 _FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL = "points", "scribble", "openpose", "animal openpose"
 _STYLES = (_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL)
-_CANVASES = ("image", "black", "white")
 
 
 def chosen_points(text: str, names: Sequence[str]) -> list[int] | None:
@@ -82,7 +82,7 @@ def _inputs() -> list:
         ),
         io.Combo.Input(
             "canvas",
-            options=list(_CANVASES),
+            options=list(CANVASES),
             default="image",
             tooltip="What is drawn on; image needs the images connected. The hint styles are always on black.",
         ),

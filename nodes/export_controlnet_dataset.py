@@ -7,14 +7,13 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
+from stablekp_core.controlnet.pairs import FITS, STYLES, ExportSettings
 from stablekp_core.errors import KeypointError
 
 from .comfy import folders, sockets
 from .comfy.batches import single_images
 from .comfy.runtime import Progress
 
-_STYLES = ("scribble", "openpose", "ap10k", "keypoints")
-_FITS = ("crop", "keep")
 #: The export's folders lie below this one in ComfyUI's output folder.
 FOLDER = "controlnet_datasets"
 
@@ -50,7 +49,7 @@ class ExportControlNetDataset(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, keypoints, names=None, captions=None, **settings) -> io.NodeOutput:
-        from stablekp_core.controlnet.dataset import ExportSettings, export_controlnet_dataset
+        from stablekp_core.controlnet.dataset import export_controlnet_dataset
         from stablekp_core.keypoints.keypoints import Keypoints
 
         options = {key: value[0] for key, value in settings.items()}
@@ -99,7 +98,7 @@ def _captions(captions, names) -> dict[str, str] | None:
 
 
 def _inputs() -> list:
-    more = {"optional": True, "extra_dict": sockets.ADVANCED}
+    d, more = ExportSettings, {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
         io.Image.Input("images", tooltip="The images to train on: a batch, or a list."),
         sockets.Points.Input(
@@ -113,14 +112,14 @@ def _inputs() -> list:
         ),
         io.Combo.Input(
             "style",
-            options=list(_STYLES),
-            default=_STYLES[0],
+            options=list(STYLES),
+            default=d.style,
             tooltip="What the hints look like. scribble: white skeleton. openpose, ap10k: as those ControlNets "
             "know them. keypoints: coloured dots and lines.",
         ),
         io.Int.Input(
             "size",
-            default=512,
+            default=d.size,
             min=64,
             max=4096,
             step=8,
@@ -128,13 +127,13 @@ def _inputs() -> list:
         ),
         io.Combo.Input(
             "fit",
-            options=list(_FITS),
-            default=_FITS[0],
+            options=list(FITS),
+            default=d.fit,
             tooltip="crop: a square around the figures. keep: the whole image, its shorter side at size.",
         ),
         io.Float.Input(
             "threshold",
-            default=0.3,
+            default=d.threshold,
             min=0.0,
             max=1.0,
             step=0.01,
@@ -142,7 +141,7 @@ def _inputs() -> list:
         ),
         io.Float.Input(
             "validation",
-            default=0.1,
+            default=d.validation,
             min=0.0,
             max=0.9,
             step=0.01,
@@ -168,7 +167,7 @@ def _inputs() -> list:
         ),
         io.Int.Input(
             "line_width",
-            default=4,
+            default=d.line_width,
             min=1,
             max=100,
             **more,

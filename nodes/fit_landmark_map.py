@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from stablekp_core.errors import KeypointError
+from stablekp_core.pose.landmark_map import MODES
 
 from .comfy import folders, sockets
 
-_MODES = ("auto", "figure", "affine", "linear")
 #: What a widget says for a choice that is left to the leave-one-out error.
 _CHOOSE = -1
 
@@ -78,8 +78,8 @@ def _fit_inputs() -> list:
         ),
         io.Combo.Input(
             "mode",
-            options=list(_MODES),
-            default=_MODES[0],
+            options=["auto", *MODES],
+            default="auto",
             tooltip="auto: whichever errs least. figure: each joint is a weighted mean of keypoints, best "
             "for few labels. affine, linear: free sums of all coordinates, with and without a constant.",
         ),

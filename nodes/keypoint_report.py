@@ -6,6 +6,7 @@ import numpy as np
 from comfy_api.latest import io, ui
 
 from stablekp_core.errors import KeypointError
+from stablekp_core.keypoints.diagnostics import keypoint_report
 
 from .comfy import sockets
 from .comfy.batches import image_batches, single_images
@@ -31,7 +32,7 @@ class KeypointReport(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "threshold",
-                    default=0.3,
+                    default=sockets.defaults_of(keypoint_report).threshold,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -59,7 +60,7 @@ class KeypointReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, max_pictures, threshold, tokens=None, images=None) -> io.NodeOutput:
-        from stablekp_core.keypoints.diagnostics import keypoint_report, report_labels, report_text
+        from stablekp_core.keypoints.diagnostics import report_labels, report_text
         from stablekp_core.keypoints.keypoints import Keypoints
 
         points = Keypoints.concat(keypoints)

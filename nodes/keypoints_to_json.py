@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from stablekp_core.keypoints.keypoints import VISIBLE_CONFIDENCE
+
 from .comfy import sockets
 
 _JSON_FORMATS = ("COCO", "points of the first image", "tracks over all images")
@@ -30,7 +32,7 @@ class KeypointsToJSON(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "threshold",
-                    default=0.5,
+                    default=VISIBLE_CONFIDENCE,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -42,7 +44,7 @@ class KeypointsToJSON(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, keypoints, format, threshold=0.5) -> io.NodeOutput:
+    def execute(cls, keypoints, format, threshold=VISIBLE_CONFIDENCE) -> io.NodeOutput:
         if format == _JSON_FORMATS[0]:
             text = keypoints.to_json(threshold)
         elif format == _JSON_FORMATS[1]:

@@ -6,6 +6,8 @@ import json
 
 from comfy_api.latest import io, ui
 
+from stablekp_core.pose.writing import POSE_THRESHOLD
+
 from .comfy import sockets
 
 _FORMATS = ("openpose (people)", "AP-10K (animals)")
@@ -32,7 +34,7 @@ class KeypointsToPose(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "threshold",
-                    default=0.3,
+                    default=POSE_THRESHOLD,
                     min=0.0,
                     max=1.0,
                     step=0.01,

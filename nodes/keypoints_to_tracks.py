@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from stablekp_core.keypoints.keypoints import VISIBLE_CONFIDENCE
+
 from .comfy import sockets
 
 
@@ -24,7 +26,7 @@ class KeypointsToTracks(io.ComfyNode):
                 sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
                 io.Float.Input(
                     "threshold",
-                    default=0.5,
+                    default=VISIBLE_CONFIDENCE,
                     min=0.0,
                     max=1.0,
                     step=0.01,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from stablekp_core.backbone.devices import DTYPE_CHOICES, choose_dtype
 from stablekp_core.errors import KeypointError
 
 from .comfy import folders, sockets
@@ -12,7 +13,6 @@ from .comfy.runtime import plain_tensors
 
 DEMO = "demo model (built in)"
 _DIFFUSERS = "diffusers/"
-_DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 def backbone_choices() -> list[str]:
@@ -58,7 +58,7 @@ class LoadKeypointBackbone(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=list(_DTYPES),
+                    options=list(DTYPE_CHOICES),
                     default="auto",
                     optional=True,
                     extra_dict=sockets.ADVANCED,
@@ -90,7 +90,6 @@ class LoadKeypointBackbone(io.ComfyNode):
         import comfy.model_management as model_management
 
         from stablekp_core.backbone.checkpoint import load_model
-        from stablekp_core.backbone.devices import choose_dtype
 
         # Loaded into main memory: it goes to the card when a node opens it, and leaves again afterwards.
         wanted = choose_dtype(dtype, model_management.get_torch_device())

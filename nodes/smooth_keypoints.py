@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from .comfy import sockets
+from stablekp_core.video.smoothing import METHODS, smooth_keypoints
 
-_METHODS = ("savitzky-golay", "one-euro", "none")
+from .comfy import sockets
 
 
 class SmoothKeypoints(io.ComfyNode):
@@ -27,7 +27,7 @@ class SmoothKeypoints(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, method, fill, threshold, may_swap="auto", **settings) -> io.NodeOutput:
-        from stablekp_core.video.smoothing import parse_swaps, smooth_keypoints
+        from stablekp_core.video.smoothing import parse_swaps
 
         done = smooth_keypoints(
             keypoints,
@@ -42,19 +42,19 @@ class SmoothKeypoints(io.ComfyNode):
 
 
 def _inputs() -> list:
-    more = {"optional": True, "extra_dict": sockets.ADVANCED}
+    d, more = sockets.defaults_of(smooth_keypoints), {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
         sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
         io.Combo.Input(
             "method",
-            options=list(_METHODS),
-            default=_METHODS[0],
+            options=list(METHODS),
+            default=d.method,
             tooltip="savitzky-golay: smooth curves through each moment, no lag. one-euro: strong at rest, "
             "weak in fast motion. none: only gaps and swaps.",
         ),
         io.Int.Input(
             "window",
-            default=9,
+            default=d.window,
             min=3,
             max=301,
             step=2,
@@ -62,15 +62,15 @@ def _inputs() -> list:
         ),
         io.Int.Input(
             "order",
-            default=2,
+            default=d.order,
             min=0,
             max=5,
             tooltip="Savitzky-Golay: the curve's degree. Higher follows quick turns better.",
         ),
-        io.Float.Input("fps", default=25.0, min=0.1, max=1000.0, step=0.1, tooltip="One-Euro: frames per second."),
+        io.Float.Input("fps", default=d.fps, min=0.1, max=1000.0, step=0.1, tooltip="One-Euro: frames per second."),
         io.Float.Input(
             "min_cutoff",
-            default=1.0,
+            default=d.min_cutoff,
             min=0.001,
             max=100.0,
             step=0.01,
@@ -78,7 +78,7 @@ def _inputs() -> list:
         ),
         io.Float.Input(
             "beta",
-            default=1.0,
+            default=d.beta,
             min=0.0,
             max=100.0,
             step=0.01,
@@ -86,14 +86,14 @@ def _inputs() -> list:
         ),
         io.Int.Input(
             "fill",
-            default=5,
+            default=d.fill,
             min=0,
             max=1000,
             tooltip="Longest gap, in frames, that is bridged. Points in longer gaps stay missing.",
         ),
         io.Float.Input(
             "threshold",
-            default=0.3,
+            default=d.threshold,
             min=0.0,
             max=1.0,
             step=0.01,
@@ -101,14 +101,14 @@ def _inputs() -> list:
         ),
         io.String.Input(
             "may_swap",
-            default="auto",
+            default=d.identity,
             **more,
             tooltip="Which points the detector may confuse: auto (pairs named left and right, else any), "
             "all, none, or pairs such as 3-5, 2-7.",
         ),
         io.Boolean.Input(
             "causal",
-            default=False,
+            default=d.causal,
             **more,
             tooltip="One-Euro: look at past frames only, as for live pictures. It lags.",
         ),

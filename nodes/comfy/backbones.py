@@ -42,7 +42,7 @@ class FileBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
-        from stablekp_core.backbone.backbone import Backbone
+        from stablekp_core.backbone.loading import make_backbone
 
         unet, vae = self._loaded.unet, self._loaded.vae
         device = model_management.get_torch_device()
@@ -52,7 +52,8 @@ class FileBackbone(BackboneHandle):
             with plain_tensors():
                 unet.to(device)
                 vae.to(device)
-            yield Backbone(unet, vae, self.name, self._loaded.hash, device, self._loaded.dtype)
+                backbone = make_backbone(unet, vae, self.name, self._loaded.hash, device, self._loaded.dtype)
+            yield backbone
         finally:
             if device.type != "cpu":
                 with plain_tensors():
@@ -74,9 +75,9 @@ class GraphBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
-        from stablekp_core.backbone.backbone import Backbone
         from stablekp_core.backbone.checkpoint import unet_from_ldm, vae_from_ldm, weights_hash
         from stablekp_core.backbone.devices import choose_dtype
+        from stablekp_core.backbone.loading import make_backbone
 
         # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view
         # would hold.
@@ -99,7 +100,7 @@ class GraphBackbone(BackboneHandle):
             # the tokens
             # are so small that they vanish in float16.
             dtype = unet.dtype if unet.dtype == torch.float32 else choose_dtype("auto", device)
-            backbone = Backbone(unet, vae, self.name, weights_hash(unet), device, dtype)
+            backbone = make_backbone(unet, vae, self.name, weights_hash(unet), device, dtype, shared=True)
         try:
             yield backbone
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import types
 from collections.abc import Callable
 
 from comfy_api.latest import io
@@ -39,6 +41,13 @@ def make_schema(**fields) -> io.Schema:
     """
     known = {name: value for name, value in fields.items() if name in _SCHEMA_FIELDS}
     return io.Schema(category=CATEGORY, **known)
+
+
+def defaults_of(function: Callable) -> types.SimpleNamespace:
+    """The defaults of a core function's parameters, for widgets: they are written down in the core only."""
+    return types.SimpleNamespace(
+        **{p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+    )
 
 
 def verdict(look: Callable, *values) -> bool | str:

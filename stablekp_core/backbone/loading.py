@@ -35,6 +35,26 @@ def compile_blocks(backbone: Backbone) -> bool:
     return True
 
 
+def make_backbone(
+    unet,
+    vae,
+    name: str,
+    hash: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    shared: bool = False,
+    recompute: bool = False,
+) -> Backbone:
+    """A Backbone of a diffusers UNet and VAE that lie on `device`, arranged to run fast (see `memory_layout.arrange`).
+
+    name, hash: for messages and for tokens (see checkpoint.LoadedModel). dtype: what is computed in. shared: the
+    weights belong to another program too, so they keep their storage and their layout.
+    """
+    arrange(unet, vae, device, dtype, shared=shared)
+    return Backbone(unet, vae, name, hash, device, dtype, recompute)
+
+
 def load_backbone(
     model: str = "demo", dtype: str = "auto", device: str = "auto", compile: bool = False, recompute: bool = False
 ) -> Backbone:
@@ -47,8 +67,7 @@ def load_backbone(
     kind = choose_dtype(dtype, place)
     loaded = load_model(model, kind)
     unet, vae = loaded.unet.to(place), loaded.vae.to(place)
-    arrange(unet, vae, place, kind)
-    backbone = Backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute)
+    backbone = make_backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute=recompute)
     if compile:
         compile_blocks(backbone)
     return backbone

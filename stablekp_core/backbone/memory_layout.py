@@ -12,15 +12,20 @@ import torch
 import torch.nn.functional as F
 
 
-def arrange(unet, vae, device: torch.device, dtype: torch.dtype) -> None:
-    """Prepare a UNet and a VAE that lie on `device` in `dtype` for use without training of their weights, in place."""
-    layout = convolution_layout(device, dtype)
-    unet.to(memory_format=layout)
-    vae.to(memory_format=layout)
+def arrange(unet, vae, device: torch.device, dtype: torch.dtype, *, shared: bool = False) -> None:
+    """Prepare a UNet and a VAE that lie on `device` in `dtype` for use without training of their weights, in place.
+
+    shared: the weights are another program's too; another layout would copy each of them, so they keep theirs
+    (on one CPU core, a bf16 convolution of 1280 channels at 8 x 8 pixels then takes 13.8 ms, not 10.9).
+    """
+    if not shared:
+        layout = convolution_layout(device, dtype)
+        unet.to(memory_format=layout)
+        vae.to(memory_format=layout)
     for block in vae.encoder.modules():
         if type(block).__name__ == "ResnetBlock2D" and block.output_scale_factor == 1:
             block.forward = partial(_residual, block)
-    if device.type == "cpu" and dtype == torch.bfloat16:
+    if device.type == "cpu" and dtype == torch.bfloat16 and not shared:
         for module in unet.modules():
             if type(module) is torch.nn.Conv2d and _is_plain(module):
                 module.forward = partial(_convolution, module)

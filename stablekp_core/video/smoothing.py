@@ -57,7 +57,7 @@ def smooth_keypoints(
     beta: float = 1.0,
     causal: bool = False,
     fill: int = 5,
-    threshold: float = 0.0,
+    threshold: float = 0.3,
     identity: str | Sequence[tuple[int, int]] = "auto",
 ) -> Smoothed:
     """Smooth keypoints whose images are the frames of a video, in order of image_index.

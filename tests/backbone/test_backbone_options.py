@@ -7,7 +7,7 @@ import torch
 from stablekp_core.backbone.attention_processors import _attend
 from stablekp_core.backbone.backbone import Backbone
 from stablekp_core.backbone.checkpoint import load_model
-from stablekp_core.backbone.loading import compile_blocks, load_backbone
+from stablekp_core.backbone.loading import compile_blocks, load_backbone, make_backbone
 from stablekp_core.backbone.memory_layout import arrange, convolution_layout
 
 
@@ -79,6 +79,20 @@ def test_arranged_modules_give_the_same_latents():
     plain = Backbone(loaded.unet, loaded.vae).encode(picture, slice_size=3)
     arrange(loaded.unet, loaded.vae, torch.device("cpu"), torch.float32)
     np.testing.assert_allclose(Backbone(loaded.unet, loaded.vae).encode(picture), plain, atol=1e-5)
+
+
+def test_shared_weights_keep_storage_and_layout():
+    """A model that another program holds too: nothing of it is copied, and the same comes out."""
+    loaded, place = load_model("demo", torch.bfloat16), torch.device("cpu")
+    modules = (loaded.unet, loaded.vae)
+    before = [(w.data_ptr(), w.stride()) for m in modules for w in m.parameters()]
+    image = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    shared = make_backbone(*modules, "", "", place, torch.bfloat16, shared=True)
+    found = shared.encode(image)
+    assert [(w.data_ptr(), w.stride()) for m in modules for w in m.parameters()] == before
+    own = make_backbone(*modules, "", "", place, torch.bfloat16)
+    assert [(w.data_ptr(), w.stride()) for m in modules for w in m.parameters()] != before
+    np.testing.assert_allclose(found, own.encode(image), atol=0.05)
 
 
 @pytest.mark.parametrize("side", [4, 9])
