@@ -60,16 +60,16 @@ class Figures:
         if self.boxes and self.masks:
             raise KeypointError("Detect Keypoints got boxes and masks; connect only one of them.")
 
-    def cut(self, pictures):
-        """(an ImageSet of the cut-outs, where they lie); the pictures themselves when nothing is connected."""
+    def cut(self, arrays):
+        """(an ImageSet of the cut-outs, where they lie); the images themselves when nothing is connected."""
         if not self.boxes and not self.masks:
-            return pictures, None
+            return arrays, None
         from stablekp_core.images.image_set import ImageSet
 
-        images = [pictures[i] for i in range(len(pictures))]  # uint8 [H, W, 3] each
+        images = [arrays[i] for i in range(len(arrays))]  # uint8 [H, W, 3] each
         boxes = boxes_per_image(self.boxes, len(images)) if self.boxes else None
         masks = masks_per_image(self.masks, len(images)) if self.masks else None
-        parts, crops = crop_instances(images, boxes, masks, names=pictures.names, **self.settings)
+        parts, crops = crop_instances(images, boxes, masks, names=arrays.names, **self.settings)
         if not parts:
             raise KeypointError(
                 "there is no box in any image, so Detect Keypoints has nothing to look at; disconnect boxes to "

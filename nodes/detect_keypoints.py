@@ -46,11 +46,11 @@ class DetectKeypoints(io.ComfyNode):
         options = {name: value[0] for name, value in settings.items()}
         figures = Figures(boxes, masks, options.pop("crop_margin", 0.15), options.pop("isolate", "none"))
         heat, config = options.pop("heat_maps", _MAPS_SMALL), detect_config(options)
-        pictures = named_pictures(single_images(images, "Detect Keypoints (images)"), names)
-        pictures, crops = figures.cut(pictures)
-        progress = Progress(len(pictures))
+        arrays = image_set(single_images(images, "Detect Keypoints (images)"), names)
+        arrays, crops = figures.cut(arrays)
+        progress = Progress(len(arrays))
         with plain_tensors(), backbone[0].open(config.batch_size) as model:
-            found, heat_maps = _detect(model, tokens[0], pictures, config, heat, progress)
+            found, heat_maps = _detect(model, tokens[0], arrays, config, heat, progress)
             other_model = bool(tokens[0].model_hash) and tokens[0].model_hash != model.hash
         found = figures.put_back(found, crops)
         text = confidence_text(found, tokens[0].model_name if other_model else "")
@@ -130,42 +130,42 @@ def detect_config(options: dict) -> DetectConfig:
     )
 
 
-def named_pictures(pictures: Sequence, names: Sequence[str] | None):
-    """A core ImageSet of the pictures, under the names that are connected, if any are."""
+def image_set(arrays: Sequence, names: Sequence[str] | None):
+    """A core ImageSet of the images, under the names that are connected, if any are."""
     from stablekp_core.images.image_set import ImageSet
 
-    if names and len(names) != len(pictures):
+    if names and len(names) != len(arrays):
         raise KeypointError(
-            f"{len(names)} names are connected to Detect Keypoints for {len(pictures)} images; connect "
+            f"{len(names)} names are connected to Detect Keypoints for {len(arrays)} images; connect "
             "images and names of the same Load Image Set, or no names."
         )
-    return ImageSet.from_arrays(pictures, list(names) if names else None)
+    return ImageSet.from_arrays(arrays, list(names) if names else None)
 
 
-def _detect(model, tokens, pictures, config: DetectConfig, heat: str, progress: Progress):
-    """(Keypoints of all pictures, MASK list). Pictures pass one by one, so only points and masks stay."""
+def _detect(model, tokens, arrays, config: DetectConfig, heat: str, progress: Progress):
+    """(Keypoints of all images, MASK list). Images pass one by one, so only points and masks stay."""
     from stablekp_core.detection.detector import Detector
     from stablekp_core.keypoints.keypoints import Keypoints
 
     detector, parts, masks = Detector(model, tokens, config), [], []
-    for part in detector.stream(pictures, keep_maps=heat != _MAPS_OFF):
+    for part in detector.stream(arrays, keep_maps=heat != _MAPS_OFF):
         parts.append(part.keypoints)
         if heat != _MAPS_OFF:
             maps = (part.maps[0] / detector.usual[:, None, None]).clamp(0, 1)  # [K, R, R]
-            masks.append(maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, pictures[len(parts) - 1]))
+            masks.append(maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, arrays[len(parts) - 1]))
         progress.step(len(parts))
     return Keypoints.concat(parts), mask_batches(masks) if masks else [_blocked()]
 
 
-def _over_image(maps, detector, picture: np.ndarray) -> np.ndarray:
-    """Maps [K, R, R] on the model's square as maps [K, H, W] of the picture; bars beside a padded
-    picture are cut.
+def _over_image(maps, detector, array: np.ndarray) -> np.ndarray:
+    """Maps [K, R, R] on the model's square as maps [K, H, W] of the image; bars beside a padded
+    image are cut.
     """
     import torch
     import torch.nn.functional as F
 
-    height, width = picture.shape[:2]
-    way = detector.square(picture)[1]
+    height, width = array.shape[:2]
+    way = detector.square(array)[1]
     pixels_x = np.stack([np.arange(width) + 0.5, np.zeros(width)], -1)  # [W, 2]
     pixels_y = np.stack([np.zeros(height), np.arange(height) + 0.5], -1)
     x = torch.from_numpy(way.to_unit(pixels_x)[:, 0]).float() * 2 - 1  # [W] in -1..1 of the square

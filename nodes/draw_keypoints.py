@@ -65,8 +65,8 @@ class DrawKeypoints(io.ComfyNode):
 
         points = Keypoints.concat(keypoints)
         options = {name: value[0] for name, value in settings.items()}
-        pictures = _pictures(images, points) if images else None
-        return io.NodeOutput(image_batches(_draw_all(points, pictures, options)))
+        arrays = _arrays(images, points) if images else None
+        return io.NodeOutput(image_batches(_draw_all(points, arrays, options)))
 
 
 def _inputs() -> list:
@@ -78,7 +78,7 @@ def _inputs() -> list:
             default=_FREE,
             tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
             "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
-            "pictures those ControlNets know, for keypoints mapped to their 18 or 17 points.",
+            "images those ControlNets know, for keypoints mapped to their 18 or 17 points.",
         ),
         io.Combo.Input(
             "canvas",
@@ -89,7 +89,7 @@ def _inputs() -> list:
         io.Boolean.Input(
             "dots",
             default=True,
-            tooltip="A dot at each keypoint; on an image, one with a dark middle where the keypoint is hidden.",
+            tooltip="A dot at each keypoint; on an image, one with a dark middle where the keypoint is occluded.",
         ),
         io.Boolean.Input("numbers", default=True, tooltip="Its number beside it."),
         io.Boolean.Input("lines", default=True, tooltip="The skeleton, where the keypoints have one."),
@@ -99,7 +99,7 @@ def _inputs() -> list:
             min=0.0,
             max=256.0,
             step=0.5,
-            tooltip="In pixels of the result; dots grow with it. 0: follows the size of the picture.",
+            tooltip="In pixels of the result; dots grow with it. 0: follows the size of the image.",
         ),
         io.Float.Input(
             "threshold",
@@ -140,50 +140,50 @@ def _inputs() -> list:
     ]
 
 
-def _pictures(images: Sequence, points) -> list[np.ndarray]:
+def _arrays(images: Sequence, points) -> list[np.ndarray]:
     from stablekp_core.images.image_set import ImageSet
 
-    pictures = ImageSet.from_arrays(single_images(images, "Draw Keypoints (images)"))
+    arrays = ImageSet.from_arrays(single_images(images, "Draw Keypoints (images)"))
     wanted = int(points.image_index.max()) + 1 if len(points) else 0
-    if len(pictures) < wanted:
+    if len(arrays) < wanted:
         raise KeypointError(
-            f"{len(pictures)} images are connected to Draw Keypoints, but the keypoints are those of "
+            f"{len(arrays)} images are connected to Draw Keypoints, but the keypoints are those of "
             f"{wanted}; connect the images they were detected on."
         )
-    return [pictures[i] for i in range(len(pictures))]
+    return [arrays[i] for i in range(len(arrays))]
 
 
-def _draw_all(points, pictures: list[np.ndarray] | None, options: dict) -> list[np.ndarray]:
-    """One picture for each image, in order: for each that is connected, or else for each that has
+def _draw_all(points, arrays: list[np.ndarray] | None, options: dict) -> list[np.ndarray]:
+    """One drawing for each image, in order: for each that is connected, or else for each that has
     keypoints.
     """
-    if options["style"] == _FREE and options["canvas"] == "image" and pictures is None:
+    if options["style"] == _FREE and options["canvas"] == "image" and arrays is None:
         raise KeypointError("there is no image to draw on; connect the images, or choose a black or white canvas.")
-    numbers = range(len(pictures)) if pictures is not None else sorted(set(points.image_index.tolist()))
+    numbers = range(len(arrays)) if arrays is not None else sorted(set(points.image_index.tolist()))
     which = chosen_points(options["which"], points.names)
     return [
-        _draw_one(points.instances(number), pictures[number] if pictures is not None else None, which, options)
+        _draw_one(points.instances(number), arrays[number] if arrays is not None else None, which, options)
         for number in numbers
     ]
 
 
-def _draw_one(rows, picture: np.ndarray | None, which: list[int] | None, options: dict) -> np.ndarray:
-    """One picture with all instances in it; `rows` are the Keypoints of that image."""
+def _draw_one(rows, array: np.ndarray | None, which: list[int] | None, options: dict) -> np.ndarray:
+    """One drawing with all instances in it; `rows` are the Keypoints of that image."""
     from stablekp_core.drawing import hints, overlay
 
     if options["style"] in (_OPENPOSE, _ANIMAL):
         rows, which = _as_pose(rows, which, "openpose" if options["style"] == _OPENPOSE else "ap10k")
-    own = rows.sizes[0] if len(rows) else np.array(picture.shape[1::-1])
-    base = np.array(picture.shape[1::-1]) if picture is not None else own
+    own = rows.sizes[0] if len(rows) else np.array(array.shape[1::-1])
+    base = np.array(array.shape[1::-1]) if array is not None else own
     size = (int(options["out_width"] or base[0]), int(options["out_height"] or base[1]))
     confidence = rows.confidence  # [P, K]
     if options["style"] == _FREE:
         width = options["line_width"] or None
         # Points follow the image they are drawn on, which may be a resized copy of the one they were found
         # on.
-        target = base if picture is not None else np.array(size)
+        target = base if array is not None else np.array(size)
         return overlay.draw_keypoints(
-            picture,
+            array,
             rows.xy * (target / own),
             confidence,
             canvas=options["canvas"],

@@ -56,14 +56,14 @@ class ExportControlNetDataset(io.ComfyNode):
         folder = dataset_folder(options.pop("name"))
         caption, overwrite = options.pop("caption"), options.pop("overwrite", False)
         points = Keypoints.concat(keypoints)
-        pictures = _named(single_images(images, "Export ControlNet Dataset (images)"), names, points)
-        progress = Progress(len(pictures))
+        arrays = _named(single_images(images, "Export ControlNet Dataset (images)"), names, points)
+        progress = Progress(len(arrays))
         done = export_controlnet_dataset(
-            pictures,
+            arrays,
             points,
             folder,
             ExportSettings(**options),
-            captions=_captions(captions, pictures.names),
+            captions=_captions(captions, arrays.names),
             caption=caption,
             overwrite=overwrite,
             on_progress=lambda count, name: progress.step(count),
@@ -71,19 +71,19 @@ class ExportControlNetDataset(io.ComfyNode):
         return io.NodeOutput(str(folder), done.report(), ui=ui.PreviewText(done.report()))
 
 
-def _named(pictures, names, points):
+def _named(arrays, names, points):
     """A core ImageSet under the connected names, or those the keypoints carry, or numbers."""
     from stablekp_core.images.image_set import ImageSet
 
-    if names and len(names) != len(pictures):
+    if names and len(names) != len(arrays):
         raise KeypointError(
-            f"{len(names)} names are connected to Export ControlNet Dataset for {len(pictures)} images; "
+            f"{len(names)} names are connected to Export ControlNet Dataset for {len(arrays)} images; "
             "connect images and names of the same Load Image Set, or no names."
         )
     if not names:
         carried = dict(zip(points.image_index.tolist(), points.images, strict=True))
-        names = [carried.get(i) or f"image_{i:05d}" for i in range(len(pictures))]
-    return ImageSet.from_arrays(pictures, list(names))
+        names = [carried.get(i) or f"image_{i:05d}" for i in range(len(arrays))]
+    return ImageSet.from_arrays(arrays, list(names))
 
 
 def _captions(captions, names) -> dict[str, str] | None:
@@ -123,7 +123,7 @@ def _inputs() -> list:
             min=64,
             max=4096,
             step=8,
-            tooltip="Side of the pictures in pixels: the resolution to train at.",
+            tooltip="Side of the images in pixels: the resolution to train at.",
         ),
         io.Combo.Input(
             "fit",

@@ -28,7 +28,7 @@ class KeypointReport(io.ComfyNode):
                     default=9,
                     min=1,
                     max=64,
-                    tooltip="At most this many images are shown in the picture.",
+                    tooltip="At most this many images are shown in the result.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -42,7 +42,7 @@ class KeypointReport(io.ComfyNode):
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="The images the keypoints were detected on. Without them the picture is black.",
+                    tooltip="The images the keypoints were detected on. Without them the background is black.",
                 ),
             ],
             outputs=[
@@ -66,30 +66,30 @@ class KeypointReport(io.ComfyNode):
         points = Keypoints.concat(keypoints)
         report = keypoint_report(points, tokens[0] if tokens else None, threshold=threshold[0])
         text = report_text(report)
-        pictures = single_images(images, "Keypoint Report (images)") if images else None
-        sheet = _sheet(points, pictures, report_labels(report), max_pictures[0])
+        arrays = single_images(images, "Keypoint Report (images)") if images else None
+        sheet = _sheet(points, arrays, report_labels(report), max_pictures[0])
         return io.NodeOutput(image_batches([sheet])[0], text, ui=ui.PreviewText(text))
 
 
-def _sheet(points, pictures, labels: list[str], most: int) -> np.ndarray:
+def _sheet(points, arrays, labels: list[str], most: int) -> np.ndarray:
     """uint8 RGB contact sheet of the first images, each keypoint with its label."""
     from stablekp_core.drawing import sheets
     from stablekp_core.images.image_set import ImageSet
 
     numbers = sorted(set(points.image_index.tolist()))[:most]
-    if pictures is not None and len(pictures) <= numbers[-1]:
+    if arrays is not None and len(arrays) <= numbers[-1]:
         raise KeypointError(
-            f"{len(pictures)} images are connected to Keypoint Report, but the keypoints are those of more; "
+            f"{len(arrays)} images are connected to Keypoint Report, but the keypoints are those of more; "
             "connect the images they were detected on."
         )
-    shown = None if pictures is None else ImageSet.from_arrays([pictures[i] for i in numbers])
+    shown = None if arrays is None else ImageSet.from_arrays([arrays[i] for i in numbers])
     cells, places, sure = [], [], []
     for cell, number in enumerate(numbers):
         rows = points.instances(number)
         width, height = (int(side) for side in rows.sizes[0])
-        picture = np.zeros((height, width, 3), np.uint8) if shown is None else shown[cell]
-        cells.append(picture)
-        places.append(rows.xy * (np.array(picture.shape[1::-1]) / rows.sizes[0]))
+        array = np.zeros((height, width, 3), np.uint8) if shown is None else shown[cell]
+        cells.append(array)
+        places.append(rows.xy * (np.array(array.shape[1::-1]) / rows.sizes[0]))
         sure.append(rows.confidence)
     return sheets.contact_sheet(
         cells, places, sure, skeleton=points.skeleton, colors=points.colors, labels=labels, cell=512

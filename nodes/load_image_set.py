@@ -1,4 +1,4 @@
-"""Load Image Set: a folder of pictures as an IMAGE list."""
+"""Load Image Set: a folder of images as an IMAGE list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from .comfy import folders, sockets
 from .comfy.runtime import Progress
 
-#: The picture sets that come with the pack, as folders of the core's assets.
+#: The image sets that come with the pack, as folders of the core's assets.
 BUILT_IN = {
     "built in: cartoon faces, to learn from": "faces/train",
     "built in: cartoon faces, unseen": "faces/test",
@@ -23,7 +23,7 @@ _ORDERS = ("by name", "shuffled")
 
 
 def folder_choices() -> list[str]:
-    """Sub-folders of input/, then the picture sets that come with the pack (so the list is never empty)."""
+    """Sub-folders of input/, then the image sets that come with the pack (so the list is never empty)."""
     return [*folders.input_subfolders(), *BUILT_IN]
 
 
@@ -33,7 +33,7 @@ class LoadImageSet(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPLoadImageSet",
             display_name="Load Image Set",
-            description="All pictures of a sub-folder of ComfyUI's input folder, as a list (sizes may "
+            description="All images of a sub-folder of ComfyUI's input folder, as a list (sizes may "
             "differ). Files "
             "that cannot be read are skipped and named in the log.",
             search_aliases=["load images", "image folder", "stable keypoints"],
@@ -43,14 +43,14 @@ class LoadImageSet(io.ComfyNode):
                     options=folder_choices(),
                     default=next(iter(BUILT_IN)),
                     tooltip="A sub-folder of ComfyUI's input folder, or a set that comes with the pack. "
-                    "20 to 100 pictures of one kind of thing are a good training set.",
+                    "20 to 100 images of one kind of thing are a good training set.",
                 ),
                 io.Int.Input(
                     "max_images",
                     default=100,
                     min=1,
                     max=10000,
-                    tooltip="At most this many pictures are loaded.",
+                    tooltip="At most this many images are loaded.",
                 ),
                 io.Combo.Input(
                     "order",
@@ -77,11 +77,11 @@ class LoadImageSet(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", is_output_list=True, tooltip="One entry per picture."),
+                io.Image.Output(display_name="images", is_output_list=True, tooltip="One entry per image."),
                 io.String.Output(
                     display_name="names",
                     is_output_list=True,
-                    tooltip="File name of each picture, for Detect Keypoints' COCO output.",
+                    tooltip="File name of each image, for Detect Keypoints' COCO output.",
                 ),
             ],
         )
@@ -101,12 +101,12 @@ class LoadImageSet(io.ComfyNode):
         from stablekp_core.images.image_set import load_folder
 
         seed = shuffle_seed if order == "shuffled" else None
-        # The label file beside the built-in pictures is no news to anyone.
+        # The label file beside the built-in images is no news to anyone.
         tell = None if folder in BUILT_IN and not other_path.strip() else _log_skipped
-        pictures = load_folder(_source(folder, other_path), max_images, seed, on_skip=tell)
-        images, names, progress = [], [], Progress(len(pictures))
-        for name, picture in pictures:
-            tensor = torch.from_numpy(picture)[None].float().div_(255.0)  # [1, H, W, 3]
+        arrays = load_folder(_source(folder, other_path), max_images, seed, on_skip=tell)
+        images, names, progress = [], [], Progress(len(arrays))
+        for name, array in arrays:
+            tensor = torch.from_numpy(array)[None].float().div_(255.0)  # [1, H, W, 3]
             images.append(tensor.to(model_management.intermediate_device()))
             names.append(name)
             progress.step(len(names))

@@ -110,6 +110,6 @@ def _inputs() -> list:
             "causal",
             default=d.causal,
             **more,
-            tooltip="One-Euro: look at past frames only, as for live pictures. It lags.",
+            tooltip="One-Euro: look at past frames only, as for live images. It lags.",
         ),
     ]

@@ -93,7 +93,7 @@ def advanced_widgets() -> list:
             max=1e9,
             step=10.0,
             **more,
-            tooltip="Weight of: the same place, however the picture is turned and shifted.",
+            tooltip="Weight of: the same place, however the image is turned and shifted.",
         ),
         io.Float.Input(
             "localization_weight",
@@ -111,7 +111,7 @@ def advanced_widgets() -> list:
             max=180.0,
             step=1.0,
             **more,
-            tooltip="Random views for training turn the picture by up to this many degrees.",
+            tooltip="Random views for training turn the image by up to this many degrees.",
         ),
         io.Float.Input(
             "scale_min",
@@ -120,7 +120,7 @@ def advanced_widgets() -> list:
             max=4.0,
             step=0.01,
             **more,
-            tooltip="Random views show a window of at least this share of the picture's side.",
+            tooltip="Random views show a window of at least this share of the image's side.",
         ),
         io.Float.Input(
             "scale_max",
@@ -138,7 +138,7 @@ def advanced_widgets() -> list:
             max=1.0,
             step=0.01,
             **more,
-            tooltip="Random views move the window by up to this many half picture sides.",
+            tooltip="Random views move the window by up to this many halves of the image side.",
         ),
         io.Int.Input(
             "timestep",
@@ -153,7 +153,7 @@ def advanced_widgets() -> list:
             options=list(d._choices["resize"]),
             default=d.resize,
             **more,
-            tooltip="How a picture becomes square: squash it, or pad it and keep its aspect ratio.",
+            tooltip="How an image becomes square: squash it, or pad it and keep its aspect ratio.",
         ),
         io.Int.Input(
             "image_size",

@@ -17,7 +17,7 @@ from stablekp_core.errors import KeypointError
 
 from .runtime import plain_tensors
 
-#: Room asked for beside the weights, in bytes per picture that is worked on at once (512 px, four captured
+#: Room asked for beside the weights, in bytes per image that is worked on at once (512 px, four captured
 #: layers).
 WORK_BYTES = 1_500_000_000
 

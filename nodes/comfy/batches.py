@@ -12,13 +12,13 @@ from stablekp_core.errors import KeypointError
 
 
 def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) -> list[torch.Tensor]:
-    """The pictures of one IMAGE batch or of a list of them, in order, each [H, W, C].
+    """The images of one IMAGE batch or of a list of them, in order, each [H, W, C].
 
     Raises KeypointError in words of the graph for no images, a mask or a latent; `where` names the input.
     """
     if not isinstance(batches, (list, tuple)):
         batches = [batches]
-    pictures = []
+    arrays = []
     for batch in batches:
         if batch is None:
             continue
@@ -31,14 +31,14 @@ def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) ->
                 f"{where} got a mask of shape {list(batch.shape)}, but images are needed; connect the "
                 "IMAGE output instead (or a Convert Mask to Image node)."
             )
-        pictures.extend(batch)
-    if not pictures:
+        arrays.extend(batch)
+    if not arrays:
         raise KeypointError(f"{where} got no images; connect at least one image.")
-    return pictures
+    return arrays
 
 
 def image_batches(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """uint8 [H, W, 3] pictures as IMAGE tensors in [0, 1]: one batch if all have one size, else one
+    """uint8 [H, W, 3] images as IMAGE tensors in [0, 1]: one batch if all have one size, else one
     batch each.
     """
     if len({array.shape for array in arrays}) == 1:

@@ -44,29 +44,29 @@ def plain_tensors():
 
 
 class Progress:
-    """A node's progress bar whose steps also check for Cancel and now and then show a picture."""
+    """A node's progress bar whose steps also check for Cancel and now and then show an image."""
 
     def __init__(self, total: int):
         self._bar = comfy.utils.ProgressBar(max(total, 1))
         self._total = max(total, 1)
-        self._last_picture = time.monotonic()
+        self._last_preview = time.monotonic()
 
-    def step(self, done: int, picture: Callable[[], np.ndarray | None] | None = None) -> None:
-        """`done` of the total are finished. `picture` is only called when the last one is a few seconds
+    def step(self, done: int, preview: Callable[[], np.ndarray | None] | None = None) -> None:
+        """`done` of the total are finished. `preview` makes it, and is only called when the last one is a few seconds
         old.
         """
         stop_if_cancelled()
-        preview = None
-        if picture is not None and time.monotonic() - self._last_picture >= PREVIEW_SECONDS:
-            preview = _as_preview(picture())
-            # Counted from the end: a slow picture must not eat the time of the steps.
-            self._last_picture = time.monotonic()
-        self._bar.update_absolute(done, self._total, preview)
+        image = None
+        if preview is not None and time.monotonic() - self._last_preview >= PREVIEW_SECONDS:
+            image = _as_preview(preview())
+            # Counted from the end: a slow preview must not eat the time of the steps.
+            self._last_preview = time.monotonic()
+        self._bar.update_absolute(done, self._total, image)
 
 
-def _as_preview(picture: np.ndarray | None):
-    if picture is None:
+def _as_preview(array: np.ndarray | None):
+    if array is None:
         return None
     from PIL import Image
 
-    return "JPEG", Image.fromarray(picture), PREVIEW_SIDE
+    return "JPEG", Image.fromarray(array), PREVIEW_SIDE

@@ -24,7 +24,7 @@ def test_detection_widgets_are_the_cores_settings(pack):
 
 
 def test_names_must_be_those_of_the_images(pack):
-    named = part("detect_keypoints").named_pictures
+    named = part("detect_keypoints").image_set
     pictures = [torch.rand(20, 20, 3)] * 2
     assert named(pictures, ["a", "b"]).names == ("a", "b")
     assert len(named(pictures, None)) == 2
