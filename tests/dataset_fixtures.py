@@ -128,8 +128,9 @@ CUB_SHARES = shares(15)
 CUB_SHARES[[10, 11, 12]] = CUB_SHARES[[6, 7, 8]]  # left and right on one spot: mirroring keeps the map linear
 
 
-def write_cub_parts(root: Path, train: dict[int, int], test: dict[int, int]) -> None:
-    """Pictures of 200 x 160 with a box of 100 x 80; `train` and `test` say how many of each class."""
+def write_cub_parts(root: Path, train: dict[int, int], test: dict[int, int], mask: int = 1) -> None:
+    """Pictures of 200 x 160 with a box of 100 x 80; `train` and `test` say how many of each class. The label file has
+    a mask of `mask` bytes for each, as the published one."""
     from scipy.io import savemat
 
     folder = root / "CUB_200_2011"
@@ -151,10 +152,11 @@ def write_cub_parts(root: Path, train: dict[int, int], test: dict[int, int]) -> 
                     "x2": np.floor(x1) + 99,
                     "y2": np.floor(y1) + 79,
                 }
-                birds.append({"rel_path": rel_path, "bbox": box, "parts": parts, "class_id": class_id})
+                bird = {"rel_path": rel_path, "bbox": box, "parts": parts, "class_id": class_id}
+                birds.append({**bird, "mask": np.zeros(mask, np.uint8)})
         data = folder / "cachedir" / "cub" / "data"
         data.mkdir(parents=True, exist_ok=True)
-        fields = [(name, object) for name in ("rel_path", "bbox", "parts", "class_id")]
+        fields = [(name, object) for name in ("rel_path", "bbox", "mask", "parts", "class_id")]
         images = np.array([tuple(bird[name] for name, _ in fields) for bird in birds], dtype=fields)
         savemat(data / f"{which}_cub_cleaned.mat", {"images": images})
 
@@ -182,7 +184,7 @@ def write_taichi(root: Path, hidden: dict[int, int]) -> None:
         table.to_pickle(root / "landmark" / f"taichi_{which}_gt.pkl")
 
 
-def write_deepfashion(root: Path) -> None:
+def write_deepfashion(root: Path, joints: int = 17) -> None:
     for which, count in (("train", 6), ("test", 2)):
         rows, entries = ["index,file,label"], []
         for i in range(count):
@@ -190,7 +192,7 @@ def write_deepfashion(root: Path) -> None:
             name = f"{which}_{(i * 7) % 10}.jpg"  # not in alphabetical order: the two files go by position
             save(root / "img" / name, image)
             rows.append(f"{i},{name},x")
-            entries.append({"keypoints": on_line(a, b, shares(18)).tolist()})
+            entries.append({"keypoints": on_line(a, b, shares(joints)).tolist()})
         (root / f"data_{which}.csv").write_text("\n".join(rows) + "\n")
         (root / f"data_{which}.json").write_text(json.dumps(entries))
 

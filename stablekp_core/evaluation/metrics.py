@@ -74,7 +74,8 @@ def taichi_standard(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarra
 
 def taichi_reference(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> float:
     """Tai-Chi as the reference code reports it: sum of L2 over an image's visible landmarks, mean over
-    images; in the units given (pixels of 256)."""
+    images; in the units given (pixels of 256). The reference counts a joint where both coordinates are above 0
+    (see `Metric.positive`)."""
     d, _ = _visible_mean(distances(predicted, truth), visible)
     return float(d.sum(1).mean())
 
@@ -136,13 +137,20 @@ NO_ROLES = Roles()
 class Metric:
     """A yardstick by name. measure(predicted, truth, visible, roles) takes [B, L, 2] in the unit square and
     bool [B, L]. intercept: the protocol's fits have an intercept. higher: more is better. needs: the field of
-    `Roles` that must be known."""
+    `Roles` that must be known. positive: a landmark counts, in fit and test, where both coordinates are above 0.
+    either_side: the fit exchanges left and right of the labels where that fits better (`fit_either_side`)."""
 
     unit: str
     measure: Callable[[np.ndarray, np.ndarray, np.ndarray, Roles], float]
     intercept: bool = False
     higher: bool = False
     needs: str = ""
+    positive: bool = False
+    either_side: bool = False
+
+    def counted(self, landmarks: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """bool [B, L]: which of the visible landmarks [B, L, 2] this metric counts."""
+        return visible & (landmarks > 0).all(-1) if self.positive else visible
 
 
 METRICS: dict[str, Metric] = {
@@ -151,10 +159,15 @@ METRICS: dict[str, Metric] = {
     "visible_mean_micro": Metric("% of the side", lambda p, t, v, r: visible_mean_micro(p, t, v)),
     "mean_l2_percent": Metric("% of the side", lambda p, t, v, r: mean_l2_percent(p, t, v)),
     "taichi_standard": Metric("px of 256, 36 summed", lambda p, t, v, r: taichi_standard(p * 256, t * 256, v), True),
-    "taichi_reference": Metric("px of 256, summed", lambda p, t, v, r: taichi_reference(p * 256, t * 256, v)),
+    "taichi_reference": Metric(
+        "px of 256, summed", lambda p, t, v, r: taichi_reference(p * 256, t * 256, v), positive=True
+    ),
     "l2_128": Metric("px of 128", lambda p, t, v, r: l2_at(p, t, 128, v)),
     "swap_invariant_128": Metric(
-        "px of 128", lambda p, t, v, r: swap_invariant(p, t, np.array(r.swap), 128, v), needs="swap"
+        "px of 128",
+        lambda p, t, v, r: swap_invariant(p, t, np.array(r.swap), 128, v),
+        needs="swap",
+        either_side=True,
     ),
     "pck_6": Metric("% within 6 px of 256", lambda p, t, v, r: pck(p, t, 6 / 256, v), higher=True),
     "pck_5_percent": Metric("% within 5 % of the side", lambda p, t, v, r: pck(p, t, 0.05, v), higher=True),

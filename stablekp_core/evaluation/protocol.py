@@ -25,8 +25,8 @@ from ..errors import KeypointError
 from ..keypoints.tokens import KeypointTokens
 from .cache import Points, StageCache
 from .datasets.common import Dataset
-from .metrics import NO_ROLES, Roles, mean_baseline, metric
-from .regression import fit_regression
+from .metrics import NO_ROLES, Metric, Roles, mean_baseline, metric
+from .regression import fit_either_side, fit_regression
 from .stages import Progress, find, learn
 
 #: Table 4: row -> changes of the training and of the detection settings; "K" is the number of keypoints.
@@ -194,17 +194,25 @@ def measure(
         raise KeypointError(
             "A metric of eyes or of left and right needs every landmark on the regression pictures; use more of them."
         )
-    targets = fit.landmarks[:, seen], fit.visible[:, seen]
-    predicted = {bias: fit_regression(fit.xy, *targets, bias=bias).predict(test.xy) for bias in (False, True)}
-    mean = mean_baseline(targets[0], len(truth), targets[1])
+    landmarks, shown = fit.landmarks[:, seen], fit.visible[:, seen]
 
-    def all_of(points: Callable[[str], np.ndarray]) -> dict[str, float]:
-        return {name: float(metric(name).measure(points(name), truth, visible, roles)) for name in names}
+    def fitted(one: Metric, bias: bool) -> np.ndarray:
+        labels = landmarks, one.counted(landmarks, shown)
+        if one.either_side:
+            return fit_either_side(fit.xy, labels[0], roles.swap, labels[1], bias=bias).predict(test.xy)
+        return fit_regression(fit.xy, *labels, bias=bias).predict(test.xy)
+
+    def all_of(points: Callable[[Metric], np.ndarray]) -> dict[str, float]:
+        metrics = {name: metric(name) for name in names}
+        return {
+            name: float(one.measure(points(one), truth, one.counted(truth, visible), roles))
+            for name, one in metrics.items()
+        }
 
     return (
-        all_of(lambda name: predicted[metric(name).intercept]),
-        all_of(lambda name: predicted[True]),
-        all_of(lambda name: mean),
+        all_of(lambda one: fitted(one, one.intercept)),
+        all_of(lambda one: fitted(one, True)),
+        all_of(lambda one: mean_baseline(landmarks, len(truth), one.counted(landmarks, shown))),
         left_out,
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import KeypointError
+
+SETTLED = 10  # `fit_either_side` ends when no more pictures than this change sides
+_MOST_FITS = 1000  # in case the sides of some pictures never settle
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,40 @@ def fit_regression(
     if not bias:
         return Regression(solution, np.zeros(solution.shape[1]))
     return Regression(solution[:-1], solution[-1])
+
+
+def fit_either_side(
+    points: np.ndarray,
+    landmarks: np.ndarray,
+    permutation: Sequence[int],
+    visible: np.ndarray | None = None,
+    bias: bool = False,
+) -> Regression:
+    """`fit_regression` where nobody knows which side of a figure is its left, as the paper does for Human3.6M.
+
+    A picture's labels take the places of their left/right partners (`permutation` [L]) where the fitted map is
+    nearer to them so (mean distance over the picture's visible landmarks), and the map is fitted anew, until at
+    most `SETTLED` pictures change.
+    """
+    points, landmarks = np.asarray(points, np.float64), np.array(landmarks, np.float64)
+    visible = np.ones(landmarks.shape[:2], bool) if visible is None else np.array(visible, bool)
+    permutation = np.asarray(permutation)
+    for _ in range(_MOST_FITS):
+        fitted = fit_regression(points, landmarks, visible, bias=bias)
+        predicted = fitted.predict(points)
+        straight = _mean_distance(predicted, landmarks, visible)
+        change = straight > _mean_distance(predicted, landmarks[:, permutation], visible[:, permutation])  # [B]
+        if change.sum() <= SETTLED:
+            break
+        landmarks[change] = landmarks[change][:, permutation]
+        visible[change] = visible[change][:, permutation]
+    return fitted
+
+
+def _mean_distance(predicted: np.ndarray, landmarks: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """[B]: mean L2 over each picture's visible landmarks."""
+    d = np.linalg.norm(predicted - landmarks, axis=-1)
+    return (d * visible).sum(1) / np.maximum(visible.sum(1), 1)
 
 
 def _centred(points: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The data sets of the paper's protocols, by name; each is opened from its files as they come.
 
-    from stablekp_core.datasets import open_dataset
+    from stablekp_core.evaluation.datasets import open_dataset
     birds = open_dataset("cub_001", "/data/cub")
     birds.test.image(0), birds.test.landmarks(0)         # uint8 [H, W, 3], [15, 2] pixels of that image
 
@@ -41,11 +41,19 @@ DATASETS: dict[str, tuple[str, str, dict]] = {
 BUILT_IN = ("dolls", "faces")
 
 
-def open_dataset(name: str, root: str | Path | None = None, seed: int = 0) -> Dataset:
+def open_dataset(
+    name: str,
+    root: str | Path | None = None,
+    seed: int = 0,
+    *,
+    reference: bool = False,
+    category: str | None = None,
+) -> Dataset:
     """The data set `name` with its files under `root` (not needed for the built-in ones).
 
-    seed: of the crops and jitters that are part of some protocols. Raises KeypointError for an unknown name,
-    and for a missing file, naming it and where it comes from.
+    seed: of the crops and jitters that are part of some protocols. reference: do as the authors' code does where
+    that is known to differ (the half pixel of CUB, the actions of Human3.6M). category: of labels of several kinds,
+    for `folder`. Raises KeypointError for an unknown name, and for a missing file, naming it and where it comes from.
     """
     if name not in DATASETS:
         raise KeypointError(f"There is no data set {name!r}; the data sets are {', '.join(DATASETS)}.")
@@ -54,5 +62,8 @@ def open_dataset(name: str, root: str | Path | None = None, seed: int = 0) -> Da
     folder = Path(root) if root is not None else Path()
     if name not in BUILT_IN and not folder.is_dir():
         raise KeypointError(f"{folder} is not a folder; give the folder that holds the files of {name}.")
+    if category is not None and name != "folder":
+        raise KeypointError(f"The labels of {name} are of one kind; a category can be chosen for folder only.")
     module, function, fixed = DATASETS[name]
-    return getattr(importlib.import_module(f".{module}", __name__), function)(folder, seed=seed, **fixed)
+    given = {"seed": seed, "reference": reference, **({"category": category} if name == "folder" else {}), **fixed}
+    return getattr(importlib.import_module(f".{module}", __name__), function)(folder, **given)

@@ -24,7 +24,7 @@ MIN_BOX = 0.3  # share of the picture that the face box must cover
 _PAPER = {True: {("inter_ocular", 10): 3.60}, False: {("inter_ocular", 4): 5.24, ("inter_ocular", 8): 4.35}}
 
 
-def open_celeba(root: Path, seed: int = 0, aligned: bool = True) -> Dataset:
+def open_celeba(root: Path, seed: int = 0, reference: bool = False, aligned: bool = True) -> Dataset:
     """`Anno/`, `Img/` and `MAFL/` under `root`."""
     table = root / "Anno" / ("list_landmarks_align_celeba.txt" if aligned else "list_landmarks_celeba.txt")
     landmarks = _table(table, 10)

@@ -4,6 +4,10 @@ pictures.
 The second form follows the field's protocol: the bird's box grows by 5 % on every side, in training by up to
 5 % more or less at random, and becomes a square; half of the training pictures are mirrored. Both draws
 depend on the seed and the picture's name alone. Where the square leaves the picture it is black.
+
+The file counts pixels from 1 and a part lies at its pixel's centre, so here it lies at x - 0.5 of a picture whose first
+pixel covers 0 to 1. The authors' code puts it at x - 1, half a pixel further left and up, and mirrors it one pixel of
+its 512 x 512 copy short; `reference` asks for exactly that.
 """
 
 from __future__ import annotations
@@ -30,10 +34,11 @@ METRICS = ("visible_mean_image", "visible_mean_micro")
 #: Left and right eye, leg and wing change places in a mirrored picture.
 MIRRORED = (0, 1, 2, 3, 4, 5, 10, 11, 12, 9, 6, 7, 8, 13, 14)
 _PAPER = {1: 10.5, 2: 11.1, 3: 10.3, None: 5.4}
+_REFERENCE_SIDE = 512  # pixels; the authors' code mirrors its resized copy
 _MARGIN = 0.05  # of the box, on each side; the same for the jitter
 
 
-def open_aligned(root: Path, seed: int = 0) -> Dataset:
+def open_aligned(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
     """`cub.h5` under `root`: {train,test}_{img,kp,vis}."""
     train, test = (_AlignedSplit(root / "cub.h5", which) for which in ("train", "test"))
     return Dataset(
@@ -80,10 +85,10 @@ class _AlignedSplit(Split):
         return f"{file_stamp(self.path)} {i}"
 
 
-def open_parts(root: Path, seed: int = 0, class_id: int | None = None) -> Dataset:
+def open_parts(root: Path, seed: int = 0, reference: bool = False, class_id: int | None = None) -> Dataset:
     """`CUB_200_2011/images` and `CUB_200_2011/cachedir/cub/data/{train,test}_cub_cleaned.mat` under `root`;
     one class of the 200, or all."""
-    train, test = (_PartsSplit(root / "CUB_200_2011", which, class_id, seed) for which in ("train", "test"))
+    train, test = (_PartsSplit(root / "CUB_200_2011", which, class_id, seed, reference) for which in ("train", "test"))
     name = "cub_all" if class_id is None else f"cub_{class_id:03d}"
     paper = {("visible_mean_image", 4): _PAPER[class_id]} if class_id in _PAPER else {}
     return Dataset(
@@ -103,9 +108,9 @@ def open_parts(root: Path, seed: int = 0, class_id: int | None = None) -> Datase
 class _PartsSplit(Split):
     """Birds cut out of the original pictures."""
 
-    def __init__(self, folder: Path, which: str, class_id: int | None, seed: int):
+    def __init__(self, folder: Path, which: str, class_id: int | None, seed: int, reference: bool):
         path = folder / "cachedir" / "cub" / "data" / f"{which}_cub_cleaned.mat"
-        content = read_mat(path, WHERE, struct_as_record=False, squeeze_me=True)
+        content = read_mat(path, WHERE, ("mask",), struct_as_record=False, squeeze_me=True)
         try:
             birds = np.atleast_1d(content["images"])
             birds = [bird for bird in birds if class_id is None or _class_of(bird) == class_id]
@@ -120,6 +125,7 @@ class _PartsSplit(Split):
         super().__init__([str(bird.rel_path) for bird in birds])
         self.classes = [_class_of(bird) for bird in birds]
         self.folder, self.seed, self.train = folder / "images", seed, which == "train"
+        self.reference = reference
 
     def sample(self, i: int) -> Sample:
         left, top, side, mirrored = self._cut(i)
@@ -134,9 +140,10 @@ class _PartsSplit(Split):
     def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         left, top, side, mirrored = self._cut(i)
         visible = self.parts[i][:, 2] > 0
-        points = self.parts[i][:, :2] - 0.5 - [left, top]  # the file counts pixels from 1, at their centres
+        points = self.parts[i][:, :2] - (1 if self.reference else 0.5) - [left, top]
         if mirrored:
-            points = np.stack([side - points[:, 0], points[:, 1]], 1)[list(MIRRORED)]
+            edge = side * (1 - 1 / _REFERENCE_SIDE) if self.reference else side
+            points = np.stack([edge - points[:, 0], points[:, 1]], 1)[list(MIRRORED)]
             visible = visible[list(MIRRORED)]
         return np.where(visible[:, None], points, 0.0), visible
 
@@ -149,7 +156,7 @@ class _PartsSplit(Split):
 
     def stamp(self, i: int) -> str:
         labels = self.parts[i].tobytes() + np.array(self.boxes[i]).tobytes()
-        return f"{file_stamp(self.folder / self.names[i])} {labels.hex()} {self.seed if self.train else ''}"
+        return f"{file_stamp(self.folder / self.names[i])} {labels.hex()} {self.seed if self.train else ''}{' reference' * self.reference}"
 
 
 def _class_of(bird) -> int:

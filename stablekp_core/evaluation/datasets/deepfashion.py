@@ -1,4 +1,5 @@
-"""DeepFashion, full-body pictures: 10604 for training, 1179 for test; 18 joints that AlphaPose found."""
+"""DeepFashion, full-body images: 10604 for training, 1179 for test. The published labels are the 17 joints of COCO
+that AlphaPose found; files with another number of joints are taken as they are."""
 
 from __future__ import annotations
 
@@ -12,13 +13,12 @@ from .common import Dataset, FileSplit
 from .sources import count_check, read_lines, require
 
 WHERE = (
-    "DeepFashion in the split of Lorenz et al. (https://github.com/theRealSuperMario/"
-    "unsupervised-disentangling; its keypoints: https://github.com/xingzhehe/AutoLink-Self-supervised-Learning-of-Human-Skeletons-and-Object-"
-    "Outlines-by-Linking-Keypoints)"
+    "DeepFashion in the split of Lorenz et al. (https://github.com/theRealSuperMario/unsupervised-disentangling, "
+    "branch reproducing_baselines, folder original_code/custom_datasets/deepfashion)"
 )
 
 
-def open_deepfashion(root: Path, seed: int = 0) -> Dataset:
+def open_deepfashion(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
     """`img/`, `data_{train,test}.csv` and `data_{train,test}.json` under `root`."""
     train = _split(root, "train")
     return Dataset(
@@ -38,7 +38,9 @@ def _split(root: Path, which: str) -> FileSplit:
     text = require(root / f"data_{which}.json", WHERE).read_text(encoding="utf-8")
     try:
         files = [row.split(",")[1].strip() for row in rows]
-        joints = [np.array(entry["keypoints"], np.float64).reshape(18, 2) for entry in json.loads(text)]
+        joints = [np.array(entry["keypoints"], np.float64).reshape(-1, 2) for entry in json.loads(text)]
+        if len({len(points) for points in joints}) > 1:
+            raise ValueError("its images have different numbers of joints")
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise KeypointError(
             f"data_{which}.csv or data_{which}.json under {root} is not as expected ({error!r}); both come "
@@ -48,5 +50,5 @@ def _split(root: Path, which: str) -> FileSplit:
     return FileSplit(
         [root / "img" / file for file in files],
         WHERE,
-        labels=lambda i, width, height: (joints[i] / 256 * [width, height], np.ones(18, bool)),
+        labels=lambda i, width, height: (joints[i] / 256 * [width, height], np.ones(len(joints[i]), bool)),
     )

@@ -15,7 +15,7 @@ SIZE, TRAIN, TEST = 128, 500, 200
 _FIRST = {"train": 300_000, "test": 350_000}  # figures that no other part of the project draws
 
 
-def open_generated(root: Path, seed: int = 0, kind: str = "dolls") -> Dataset:
+def open_generated(root: Path, seed: int = 0, reference: bool = False, kind: str = "dolls") -> Dataset:
     """Figures of a kind; another seed gives other figures."""
     train, test = (
         _GeneratedSplit(kind, _FIRST[which] + 1_000 * seed, count)

@@ -1,4 +1,8 @@
-"""Human3.6M, six actions, 32 joints, people cut out with the background removed; subject 11 is the test."""
+"""Human3.6M, six actions, 32 joints, people cut out with the background removed; subject 11 is the test.
+
+The authors' code takes every folder whose name begins with an action, so that its "Walking" has WalkingDog and
+WalkingTogether too; here that happens on request (`reference`) only.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,10 @@ SWAP = (0, *range(6, 11), *range(1, 6), *range(11, 16), *range(24, 32), *range(1
 METRICS = ("swap_invariant_128", "l2_128")
 
 
-def open_human36m(root: Path, seed: int = 0) -> Dataset:
+def open_human36m(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
     """`S*/{WithBackground,BackgroudMask,Landmarks}/<action>/<n>.{jpg,png,mat}` under `root` (the folder of
     the masks is spelled so)."""
-    train, test = (_CutOutSplit(root, SUBJECTS[which]) for which in ("train", "test"))
+    train, test = (_CutOutSplit(root, SUBJECTS[which], reference) for which in ("train", "test"))
     return Dataset(
         "human36m",
         train,
@@ -42,9 +46,11 @@ def natural(path: Path) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def actions(folder: Path) -> list[Path]:
-    """Folders of the six actions (an action has several takes: "Walking", "Walking 1")."""
-    return sorted(p for p in require(folder, WHERE).iterdir() if p.is_dir() and p.name.startswith(ACTIONS))
+def actions(folder: Path, reference: bool) -> list[Path]:
+    """Folders of the six actions (an action has several takes: "Walking", "Walking 1"); with `reference` also those
+    of other actions that begin with the same word."""
+    named = re.compile(f"({'|'.join(ACTIONS)}){'' if reference else '(?![A-Za-z])'}")
+    return sorted(p for p in require(folder, WHERE).iterdir() if p.is_dir() and named.match(p.name))
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -53,12 +59,12 @@ def pictures(folder: Path) -> list[Path]:
 
 
 class _CutOutSplit(Split):
-    def __init__(self, root: Path, subjects: tuple[int, ...]):
+    def __init__(self, root: Path, subjects: tuple[int, ...], reference: bool):
         optional_module("scipy.io", "The data set human36m")  # said now rather than at the first picture
         self.paths = [
             path
             for subject in subjects
-            for action in actions(root / f"S{subject}" / "WithBackground")
+            for action in actions(root / f"S{subject}" / "WithBackground", reference)
             for path in pictures(action)
         ]
         if not self.paths:

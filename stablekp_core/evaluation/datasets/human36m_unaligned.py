@@ -21,9 +21,9 @@ from .sources import file_stamp, missing, optional_module, require, seeded
 MARGIN = JITTER = 100  # pixels of the frame
 
 
-def open_unaligned(root: Path, seed: int = 0) -> Dataset:
+def open_unaligned(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
     """`S*/<action>/imageSequence/<camera>/img_%06d.jpg` and `S*/<action>/annot.h5` under `root`."""
-    train, test = (_FrameSplit(root, SUBJECTS[which], seed) for which in ("train", "test"))
+    train, test = (_FrameSplit(root, SUBJECTS[which], seed, reference) for which in ("train", "test"))
     return Dataset(
         "human36m_unaligned",
         train,
@@ -38,13 +38,13 @@ def open_unaligned(root: Path, seed: int = 0) -> Dataset:
 
 
 class _FrameSplit(Split):
-    def __init__(self, root: Path, subjects: tuple[int, ...], seed: int):
+    def __init__(self, root: Path, subjects: tuple[int, ...], seed: int, reference: bool):
         optional_module("h5py", "The data set human36m_unaligned")  # said now, not at the first picture
         self.seed = seed
         self.paths = [
             path
             for subject in subjects
-            for action in actions(root / f"S{subject}")
+            for action in actions(root / f"S{subject}", reference)
             for camera in sorted(require(action / "imageSequence", WHERE).iterdir())
             if camera.is_dir()
             for path in pictures(camera)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ...errors import KeypointError
 from ...images.files import load_image
+from ..mat_file import without_fields
 
 
 def missing(path: Path, where: str) -> KeypointError:
@@ -37,13 +39,16 @@ def read_lines(path: Path, where: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def read_mat(path: Path, where: str, **options) -> dict[str, Any]:
-    """The variables of a MATLAB file; raises KeypointError when it is missing or damaged."""
+def read_mat(path: Path, where: str, unwanted: Collection[str] = (), **options) -> dict[str, Any]:
+    """The variables of a MATLAB file; fields of structures named in `unwanted` are passed over and cost no memory.
+
+    Raises KeypointError when it is missing or damaged."""
     loadmat = optional_module("scipy.io", path.name).loadmat
     problem = optional_module("scipy.io.matlab", path.name).MatReadError
     try:
-        return loadmat(require(path, where), **options)
-    except (problem, OSError, TypeError, ValueError, NotImplementedError, IndexError) as error:
+        require(path, where)
+        return loadmat(without_fields(path, unwanted) if unwanted else path, **options)
+    except (problem, zlib.error, OSError, TypeError, ValueError, NotImplementedError, IndexError) as error:
         if isinstance(error, KeypointError):
             raise
         raise KeypointError(

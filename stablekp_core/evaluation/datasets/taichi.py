@@ -18,7 +18,7 @@ WHERE = (
 )
 
 
-def open_taichi(root: Path, seed: int = 0) -> Dataset:
+def open_taichi(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
     """`train/<video>/`, `eval_images/taichi-256/{train,test}/` and `landmark/taichi_{train,test}_gt.pkl`
     under `root`."""
     metrics = ("taichi_reference", "taichi_standard", "l2_128")
