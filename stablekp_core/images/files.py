@@ -16,6 +16,7 @@ from ..errors import KeypointError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MIN_SIDE = 16
+_EXIF_ORIENTATION = 0x0112
 
 # What Pillow is known to raise on damaged or unsupported files, apart from which nothing may be swallowed.
 _DECODE_ERRORS = (
@@ -114,6 +115,17 @@ def check_header(path: Path) -> None:
         raise BrokenImage(path.name, reason_of(error)) from error
     if min(width, height) < MIN_SIDE:
         raise SmallImage(path.name, width, height)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) as `load_image` would give them, EXIF orientation applied; only the header is read. Raises
+    BrokenImage."""
+    try:
+        with Image.open(path) as opened:
+            (width, height), turn = opened.size, opened.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DECODE_ERRORS as error:
+        raise BrokenImage(Path(path).name, reason_of(error)) from error
+    return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 def reason_of(error: BaseException) -> str:

@@ -115,7 +115,7 @@ def _choose_category(annotations: list[dict], categories: list[dict], name: str 
         categories = [c for c in categories if c.get("name") == name]
         if not categories:
             raise KeypointError(f"the labels have no category {name!r}; use one that the file lists.")
-    with_points = [a for a in annotations if a.get("keypoints")]
+    with_points = [a for a in annotations if a.get("keypoints") and not a.get("iscrowd")]  # a crowd is no figure
     used = [c for c in categories if any(a.get("category_id") == c["id"] for a in with_points)]
     declared = [c for c in categories if c.get("keypoints")]
     candidates = used or declared  # a file may list keypoints that nobody has drawn yet

@@ -309,6 +309,88 @@ def test_folder_drops_pictures_with_several_figures(tmp_path):
         open_dataset("folder", tmp_path)
 
 
+def labels_of(path):
+    return json.loads(path.read_text())
+
+
+def test_figures_without_points_and_crowds_do_not_count(tmp_path):
+    make.write_folder(tmp_path)
+    path = tmp_path / "test" / "labels.json"
+    data = labels_of(path)
+    first = data["annotations"][0]
+    data["annotations"].append({**first, "id": 98, "keypoints": [0] * 9, "num_keypoints": 0})
+    data["annotations"].append({**first, "id": 99, "iscrowd": 1, "image_id": 1})
+    path.write_text(json.dumps(data))
+    test = open_dataset("folder", tmp_path).test
+    assert test.names == ("0.png", "1.png") and test.dropped == {}
+
+
+def test_label_studio_layout(tmp_path):
+    """result.json beside images/, with names of Windows and a hash before each."""
+    make.write_folder(tmp_path / "flat", {"": 10})
+    (tmp_path / "studio" / "images").mkdir(parents=True)
+    data = labels_of(tmp_path / "flat" / "labels.json")
+    for i, image in enumerate(data["images"]):
+        name = f"{0xCB0618F6 + i:08x}-{image['file_name']}"
+        (tmp_path / "flat" / image["file_name"]).rename(tmp_path / "studio" / "images" / name)
+        image["file_name"] = f"images\\{name}"
+    (tmp_path / "studio" / "result.json").write_text(json.dumps(data))
+    (tmp_path / "studio" / "._result.json").write_bytes(b"\0\5\x16\7")
+    studio = open_dataset("folder", tmp_path / "studio")
+    assert (len(studio.train), len(studio.regression), len(studio.test)) == (8, 8, 2)
+    assert check_places(studio.regression, make.shares(3)) == [3] * 8
+
+
+def test_names_that_repeat_in_two_folders_are_told_apart(tmp_path):
+    make.write_folder(tmp_path / "flat", {"": 10})
+    data = labels_of(tmp_path / "flat" / "labels.json")
+    for i, image in enumerate(data["images"]):
+        other = f"{'ab'[i % 2]}/{i // 2}.png"
+        (tmp_path / "both" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "flat" / image["file_name"]).rename(tmp_path / "both" / other)
+        image["file_name"] = other
+    (tmp_path / "both" / "labels.json").write_text(json.dumps(data))
+    both = open_dataset("folder", tmp_path / "both")
+    assert both.test.names == ("a/2.png", "b/4.png") and len(set(both.regression.names)) == 8
+    assert check_places(both.regression, make.shares(3)) == [3] * 8
+    for image in data["images"]:
+        image["file_name"] = image["file_name"][2:]
+    (tmp_path / "both" / "labels.json").write_text(json.dumps(data))
+    with pytest.raises(KeypointError, match="lists 2 images named [0-4].png"):
+        open_dataset("folder", tmp_path / "both")
+
+
+def test_labels_of_another_shape_are_refused_before_anything_runs(tmp_path):
+    make.write_folder(tmp_path)
+    path = tmp_path / "test" / "labels.json"
+    data = labels_of(path)
+    for image, size in zip(data["images"], ((60, 50), (240, 200)), strict=True):  # copies of the same shape
+        image["width"], image["height"] = size
+    path.write_text(json.dumps(data))
+    test = open_dataset("folder", tmp_path).test
+    np.testing.assert_allclose(test.landmarks(0)[0], 2 * np.array(data["annotations"][0]["keypoints"][:2]))
+    for size, reason in (((100, 120), "width and height are exchanged"), ((100, 100), "cropped or padded")):
+        data["images"][1]["width"], data["images"][1]["height"] = size
+        path.write_text(json.dumps(data))
+        with pytest.raises(KeypointError, match=rf"labels of 1\.png in labels\.json.*{reason}"):
+            open_dataset("folder", tmp_path)
+
+
+def test_a_category_of_folder_labels_can_be_chosen(tmp_path):
+    make.write_folder(tmp_path)
+    for which in ("train", "test"):
+        path = tmp_path / which / "labels.json"
+        data = labels_of(path)
+        data["categories"].append({"id": 2, "name": "box", "keypoints": ["lid"]})
+        data["annotations"].append({"id": 99, "image_id": 0, "category_id": 2, "keypoints": [10, 10, 2]})
+        path.write_text(json.dumps(data))
+    with pytest.raises(KeypointError, match="several categories"):
+        open_dataset("folder", tmp_path)
+    assert open_dataset("folder", tmp_path, category="thing").test.landmarks(0).shape == (3, 2)
+    with pytest.raises(KeypointError, match="of one kind"):
+        open_dataset("dolls", category="thing")
+
+
 def test_generated_sets_are_fixed_and_apart():
     data = open_dataset("dolls")
     assert (len(data.train), len(data.test)) == (500, 200)
