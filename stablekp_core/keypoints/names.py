@@ -28,8 +28,8 @@ def match_names(ours: Iterable[str], theirs: Iterable[str], what: str = "labels"
 
     Names go together by their files' names, with the suffix if any has the same, else without it, else as tools
     rename files (`1a2b3c4d-bird.jpg`, `bird_jpg.rf.0f….jpg`); among several the one that shares most folders from the
-    right. Raises KeypointError when two are equally near, or two of `theirs` (`what` they are, in plural) come to one of
-    `ours`.
+    right. Raises KeypointError when two are equally near, or two of `theirs` (`what` they are, in plural) come to one
+    of `ours`.
     """
     indexes = [_index(ours, form) for form in _FORMS]
     partner: dict[str, str] = {}

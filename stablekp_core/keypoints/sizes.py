@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ..errors import KeypointError
 
-# Tools that resize to multiples of 64 change the shape by up to 32 pixels of 512; a crop to the next usual shape (4:3 to
-# 3:2, 5:4 to 4:3) changes it more.
+# Tools that resize to multiples of 64 change the shape by up to 32 pixels of 512; a crop to the next usual shape (4:3
+# to 3:2, 5:4 to 4:3) changes it more.
 _ROUNDED = 544 / 512
 
 

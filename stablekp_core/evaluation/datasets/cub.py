@@ -156,7 +156,8 @@ class _PartsSplit(Split):
 
     def stamp(self, i: int) -> str:
         labels = self.parts[i].tobytes() + np.array(self.boxes[i]).tobytes()
-        return f"{file_stamp(self.folder / self.names[i])} {labels.hex()} {self.seed if self.train else ''}{' reference' * self.reference}"
+        drawn = self.seed if self.train else ""
+        return f"{file_stamp(self.folder / self.names[i])} {labels.hex()} {drawn}{' reference' * self.reference}"
 
 
 def _class_of(bird) -> int:

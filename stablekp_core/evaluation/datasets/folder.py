@@ -89,7 +89,8 @@ class _Labelled:
             )
         labels = Keypoints.load(files[0], category)
         labels = labels.rows(np.flatnonzero((labels.confidence > 0).any(1)))  # a figure without points is none
-        twice = Counter(name for name, _ in set(zip(labels.images, labels.image_index.tolist(), strict=True)))
+        entries = set(zip(labels.images, labels.image_index.tolist(), strict=True))
+        twice = Counter(name for name, _ in entries)
         if twice and max(twice.values()) > 1:
             raise KeypointError(
                 f"{files[0]} lists {max(twice.values())} images named {max(twice, key=twice.get)}; name the images with "
