@@ -93,8 +93,8 @@ class _Labelled:
         twice = Counter(name for name, _ in entries)
         if twice and max(twice.values()) > 1:
             raise KeypointError(
-                f"{files[0]} lists {max(twice.values())} images named {max(twice, key=twice.get)}; name the images with "
-                "their folders."
+                f"{files[0]} lists {max(twice.values())} images named {max(twice, key=twice.get)}; name the images "
+                "with their folders."
             )
         counts = Counter(labels.images)
         self.labels = labels.rows([row for row, name in enumerate(labels.images) if counts[name] == 1])
