@@ -117,8 +117,9 @@ class LandmarkMap:
     def report(self) -> str:
         """A few lines of text: what was fitted, and the leave-one-out error of each landmark."""
         rank = f", {self.rank} components" if self.rank else ""
-        lines = [f"{self.mode} map, ridge {self.ridge:g}{rank}, {self.images} labelled images"]
-        if self.fitted.any():
+        source = f"{self.images} labelled images" if self.images else "fitted elsewhere"
+        lines = [f"{self.mode} map, ridge {self.ridge:g}{rank}, {source}"]
+        if np.isfinite(self.error).any():
             lines.append(f"mean leave-one-out error {np.nanmean(self.error):.2f} % of the longer image side")
         for name, error, labelled in zip(self.names, self.error, self.labelled, strict=True):
             value = "not known" if np.isnan(error) else f"{error:.2f} %"
