@@ -1,4 +1,4 @@
-"""How time and memory of the package grow with tokens, map size, keypoints, batch and number of pictures."""
+"""How time and memory of the package grow with tokens, map size, keypoints, batch and number of images."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def _memory(tokens: int, size: int, device: str) -> dict:
 
 def _step(seconds, backbone, batch: int, count: int, device: str, repeats: int) -> float:
     rng = np.random.default_rng(0)
-    pictures = ImageSet.from_arrays([rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(count)])
+    images = ImageSet.from_arrays([rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(count)])
     config = TrainConfig(tokens=200, map_size=64, batch_size=batch)
-    return seconds(Trainer(backbone, pictures, config).run_step, repeats, device)
+    return seconds(Trainer(backbone, images, config).run_step, repeats, device)

@@ -3,7 +3,7 @@
     python benchmarks/landmarks.py             # results in docs/results/landmarks.json
     python benchmarks/landmarks.py --short     # does everything run? writes nothing
 
-- Error of the landmark map on pictures it has not seen, for 5 to 200 labels, means over seeds; beside it the
+- Error of the landmark map on images it has not seen, for 5 to 200 labels, means over seeds; beside it the
   regression of the paper fitted to the same labels, and always guessing the labels' mean.
 - Edges of the discovered skeleton that join points of the same or of adjacent body parts, for 10 keypoints and for 30
   chosen from the same tokens: ten points on sixteen parts leave gaps that no tree can bridge.
@@ -23,18 +23,21 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection.detector import detect  # noqa: E402
-from stablekp_core.evaluation.regression import fit_regression  # noqa: E402
-from stablekp_core.images.image_set import ImageSet  # noqa: E402
-from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
-from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.pose.fitting import fit_landmark_map  # noqa: E402
-from stablekp_core.pose.skeleton import discover_skeleton, spanning_tree  # noqa: E402
-from stablekp_core.synthetic import figures, generator  # noqa: E402
-from stablekp_core.training.trainer import train  # noqa: E402
-from stablekp_core.video.smoothing import smooth_keypoints  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection.detector import detect
+from stablekp_core.evaluation.regression import fit_regression
+from stablekp_core.images.image_set import ImageSet
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.pose.fitting import fit_landmark_map
+from stablekp_core.pose.skeleton import discover_skeleton, spanning_tree
+from stablekp_core.synthetic import (
+    figures,
+    generator,
+)
+from stablekp_core.training.trainer import train
+from stablekp_core.video.smoothing import smooth_keypoints
 
 SIDE, KIND, VARIANT = 128, "dolls", "standard"
 LABELS = (5, 10, 20, 50, 100, 200)
@@ -51,7 +54,7 @@ PROPORTIONS = 9
 
 
 def dolls(first: int, count: int) -> tuple[ImageSet, Keypoints, list[generator.Sample]]:
-    """(pictures, their joints, the samples) number `first` to `first` + `count`."""
+    """(images, their joints, the samples) number `first` to `first` + `count`."""
     samples = [generator.render(KIND, first + i, SIDE, VARIANT) for i in range(count)]
     xy = np.stack([sample.joints for sample in samples])
     names = figures.landmark_names(KIND)
@@ -60,7 +63,7 @@ def dolls(first: int, count: int) -> tuple[ImageSet, Keypoints, list[generator.S
 
 
 def percent(found: np.ndarray, right: np.ndarray) -> float:
-    """Mean distance in % of the picture's side."""
+    """Mean distance in % of the image's side."""
     return float(100 * np.linalg.norm(found - right, axis=-1).mean() / SIDE)
 
 
@@ -125,12 +128,12 @@ class _Pose:
 
 
 def animation(frames: int, seed: int) -> tuple[ImageSet, np.ndarray]:
-    """A doll that moves smoothly from pose to pose, in camera noise: (pictures, joints [T, L, 2] pixels)."""
+    """A doll that moves smoothly from pose to pose, in camera noise: (images, joints [T, L, 2] pixels)."""
     rng = np.random.default_rng(seed)
     keys = rng.uniform(0.15, 0.85, (frames // 20 + 2, 64))
     keys[:, :PROPORTIONS] = keys[0, :PROPORTIONS]
     colors = generator.COLORS[rng.permutation(len(generator.COLORS))]
-    pictures, joints = [], []
+    images, joints = [], []
     for t in range(frames):
         step, share = divmod(t / 20, 1)
         ease = 0.5 - 0.5 * np.cos(np.pi * share)
@@ -142,9 +145,9 @@ def animation(frames: int, seed: int) -> tuple[ImageSet, np.ndarray]:
         for part, polygon in figure.shapes:
             pen.polygon([tuple(v) for v in (polygon * 3 * SIDE).tolist()], fill=tuple(colors[part].astype(int)))
         noisy = np.asarray(canvas.reduce(3)) + rng.normal(0, 12, (SIDE, SIDE, 3))
-        pictures.append(np.clip(noisy, 0, 255).astype(np.uint8))
+        images.append(np.clip(noisy, 0, 255).astype(np.uint8))
         joints.append(np.stack(figure.joints) * SIDE)
-    return ImageSet.from_arrays(pictures), np.stack(joints)
+    return ImageSet.from_arrays(images), np.stack(joints)
 
 
 def lag(named: np.ndarray, joints: np.ndarray) -> int:
@@ -171,11 +174,11 @@ def video_quality(found: Keypoints, landmarks, joints: np.ndarray) -> dict:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="few pictures and steps; writes nothing")
+    parser.add_argument("--short", action="store_true", help="few images and steps; writes nothing")
     parser.add_argument("--tokens", type=Path, help="learned tokens for dolls; keypoints are chosen anew")
     parser.add_argument("--steps", type=int, default=300, help="training steps (300)")
     parser.add_argument("--views", type=int, default=4, help="views in detection (4)")
-    parser.add_argument("--seeds", type=int, default=5, help="choices of labelled pictures (5)")
+    parser.add_argument("--seeds", type=int, default=5, help="choices of labelled images (5)")
     parser.add_argument("--frames", type=int, default=200, help="of the animation (200)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "landmarks.json")
     args = parser.parse_args()
@@ -189,11 +192,11 @@ def main() -> None:
     sizes = (8, 12, 8) if args.short else (TRAIN, POOL, TEST)
     backbone = load_backbone("demo")
     settings = {**SETTINGS, "tokens": 40, "selection_images": 4} if args.short else SETTINGS
-    config, pictures = TrainConfig(steps=args.steps, **settings), dolls(0, sizes[0])[0]
+    config, images = TrainConfig(steps=args.steps, **settings), dolls(0, sizes[0])[0]
     learned = KeypointTokens.load(args.tokens) if args.tokens else None
-    tokens = train(backbone, pictures, config.replace(steps=0) if learned else config, start=learned).tokens
+    tokens = train(backbone, images, config.replace(steps=0) if learned else config, start=learned).tokens
     more = config.replace(steps=0, keypoints=MANY, candidates=MANY)
-    many = train(backbone, pictures, more, start=tokens).tokens
+    many = train(backbone, images, more, start=tokens).tokens
     how = DetectConfig(views=args.views)
 
     def find(images, tokens=tokens) -> Keypoints:

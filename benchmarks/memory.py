@@ -81,7 +81,7 @@ def product_maps(queries, inputs, size: int) -> torch.Tensor:
 
 
 def map_memory(tokens: int, size: int, device: str = "cpu") -> dict:
-    """Peak bytes of queries -> maps, forward and backward, for one picture."""
+    """Peak bytes of queries -> maps, forward and backward, for one image."""
     inputs = map_inputs(tokens, device=device)
     heads = len(inputs.keys[0])
 
@@ -110,8 +110,8 @@ def step_memory(backbone, config: TrainConfig, side: int) -> dict:
         adam = torch.optim.Adam([tokens], lr=1e-3)
         theta = random_affine(b, config.rotation, config.scale, config.translation, g)
         for i in range(0, b, micro):
-            pictures = torch.rand(2 * micro, 3, side, side, generator=g)
-            latents = backbone.encode(pictures)
+            images = torch.rand(2 * micro, 3, side, side, generator=g)
+            latents = backbone.encode(images)
             noise = torch.randn(latents.shape, generator=g).to(device)
             out = training_step(backbone, config, tokens, latents[:micro], latents[micro:], theta[i : i + micro], noise)
             (out.total.sum() / b).backward()

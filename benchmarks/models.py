@@ -10,9 +10,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from stablekp_core.backbone.backbone import Backbone  # noqa: E402
-from stablekp_core.backbone.devices import DTYPES  # noqa: E402
-from stablekp_core.backbone.loading import load_backbone  # noqa: E402
+from stablekp_core.backbone.backbone import Backbone
+from stablekp_core.backbone.devices import DTYPES
+from stablekp_core.backbone.loading import load_backbone
 
 LAYERS = ((1280, 16), (1280, 16), (1280, 16), (640, 32))  # (channels, side) of the captured layers at 512 px
 HEADS, WIDTH = 8, 768
@@ -47,7 +47,7 @@ def demo(dtype: str = "fp32", device: str = "cpu") -> Backbone:
 
 @dataclass
 class MapInputs:
-    """Random inputs of the map stage for one picture at Stable Diffusion 1.5's shapes."""
+    """Random inputs of the map stage for one image at Stable Diffusion 1.5's shapes."""
 
     features: list[torch.Tensor]  # [1, s*s, C] per layer
     to_q: list[torch.Tensor]  # [C, C]

@@ -1,7 +1,7 @@
 """The method as it is usually written down: the yardstick of speed.py and memory.py, in plain PyTorch.
 
 Features of the captured layers are upsampled before the query projection, logits and softmax of all heads are
-materialised at full resolution and kept for backward, the whole UNet runs, one picture per pass with accumulated
+materialised at full resolution and kept for backward, the whole UNet runs, one image per pass with accumulated
 gradients, every view is encoded by the VAE, divergences use materialised Gaussians, farthest points are found in Python
 loops. Other attentions use the stock scaled-dot-product processors, so that the comparison does not profit from them.
 """
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core.images import affine  # noqa: E402
+from stablekp_core.images import affine
 from stablekp_core.training import losses
 
 
@@ -33,8 +33,8 @@ def maps_from_queries(queries, keys, heads: int, size: int) -> torch.Tensor:
 
 def _upsample(x: torch.Tensor, size: int) -> torch.Tensor:
     side = math.isqrt(x.shape[1])
-    picture = x.transpose(1, 2).unflatten(-1, (side, side))  # [1, C, s, s]
-    return F.interpolate(picture, size=(size, size), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    image = x.transpose(1, 2).unflatten(-1, (side, side))  # [1, C, s, s]
+    return F.interpolate(image, size=(size, size), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
 
 
 def _mean_maps(queries, keys, heads: int, size: int) -> torch.Tensor:
@@ -106,18 +106,18 @@ def farthest_points(points: torch.Tensor, count: int) -> list[int]:
     return taken
 
 
-def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
-    """One step's gradient, accumulated over pictures [B, 3, S, S] in [0, 1], into tokens.grad; returns the loss.
+def training_step(backbone, config, tokens, images, theta, noise) -> float:
+    """One step's gradient, accumulated over images [B, 3, S, S] in [0, 1], into tokens.grad; returns the loss.
 
-    theta [B, 2, 3], noise [2B, 4, h, w] (pictures first). The losses are those of the preset "reference".
+    theta [B, 2, 3], noise [2B, 4, h, w] (images first). The losses are those of the preset "reference".
     """
-    b, total = len(pictures), 0.0
-    pictures, theta = pictures.to(backbone.device), theta.to(backbone.device)
+    b, total = len(images), 0.0
+    images, theta = images.to(backbone.device), theta.to(backbone.device)
     for i in range(b):
-        picture = pictures[i : i + 1]
-        view = affine.warp(picture, theta[i : i + 1])
+        image = images[i : i + 1]
+        view = affine.warp(image, theta[i : i + 1])
         maps = []
-        for x, eps in ((picture, noise[i : i + 1]), (view, noise[b + i : b + i + 1])):
+        for x, eps in ((image, noise[i : i + 1]), (view, noise[b + i : b + i + 1])):
             noisy = backbone.add_noise(backbone.encode(x), eps, config.timestep)
             maps.append(token_maps(backbone, noisy, config.timestep, tokens, config.map_size))
         first, second = maps
@@ -139,13 +139,13 @@ def training_step(backbone, config, tokens, pictures, theta, noise) -> float:
 
 
 @torch.no_grad()
-def detect(backbone, tokens, chosen, picture, theta, noise, timestep: int, size: int) -> torch.Tensor:
-    """Averaged maps [K, R, R] of one picture [1, 3, S, S]: a VAE and a UNet pass of batch 1 per view of theta
+def detect(backbone, tokens, chosen, image, theta, noise, timestep: int, size: int) -> torch.Tensor:
+    """Averaged maps [K, R, R] of one image [1, 3, S, S]: a VAE and a UNet pass of batch 1 per view of theta
     [V, 2, 3], all N tokens' maps each; noise [V, 4, h, w]."""
     total, seen = 0.0, 0.0
-    picture, theta = picture.to(backbone.device), theta.to(backbone.device)
+    image, theta = image.to(backbone.device), theta.to(backbone.device)
     for v in range(len(theta)):
-        latents = backbone.encode(affine.warp(picture, theta[v : v + 1]))
+        latents = backbone.encode(affine.warp(image, theta[v : v + 1]))
         noisy = backbone.add_noise(latents, noise[v : v + 1], timestep)
         maps = token_maps(backbone, noisy, timestep, tokens, size)[chosen]  # [K, R, R]
         total = total + affine.unwarp(maps[None], theta[v : v + 1])[0]

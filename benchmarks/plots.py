@@ -44,7 +44,7 @@ def _growth(rows: dict, path: Path, pyplot) -> Path:
         "map_size": "map side R",
         "keypoints": "keypoints K",
         "batch": "batch (demo model)",
-        "pictures": "pictures (demo model)",
+        "pictures": "images (demo model)",
     }
     figure, axes = pyplot.subplots(1, len(labels), figsize=(15, 3.2), layout="constrained")
     for axis, (name, label) in zip(axes, labels.items(), strict=True):

@@ -22,7 +22,7 @@ def reached_flops(device: torch.device, dtype: torch.dtype, side: int = 2048) ->
 
 
 def step_floor(backbone, side: int) -> dict:
-    """For one picture and its view at `side` pixels: FLOPs of encoding the view, of the truncated UNet, of its backward
+    """For one image and its view at `side` pixels: FLOPs of encoding the view, of the truncated UNet, of its backward
     pass, and the seconds they would take at the measured peak; with the full UNet's FLOPs for comparison."""
     device, cells = backbone.device, side // backbone.factor
     tokens = torch.randn(100, backbone.width, device=device, requires_grad=True)

@@ -23,28 +23,28 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import scale_tables  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+import scale_tables
+import torch
+from PIL import Image
 
-from stablekp_core.attention import token_maps  # noqa: E402
-from stablekp_core.backbone.backbone import Backbone  # noqa: E402
-from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection.detector import Detector  # noqa: E402
-from stablekp_core.images import affine  # noqa: E402
-from stablekp_core.images.image_set import load_folder, load_image, to_square  # noqa: E402
-from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.scale.cluster import Pool, cluster  # noqa: E402
-from stablekp_core.scale.dataset import Report, detect_dataset  # noqa: E402
-from stablekp_core.scale.engine import find_rows, rss_mb  # noqa: E402
-from stablekp_core.scale.parts import part_bytes  # noqa: E402
-from stablekp_core.synthetic import generator  # noqa: E402
+from stablekp_core.attention import token_maps
+from stablekp_core.backbone.backbone import Backbone
+from stablekp_core.backbone.loading import load_backbone
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection.detector import Detector
+from stablekp_core.images import affine
+from stablekp_core.images.image_set import load_folder, load_image, to_model_input
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.scale.cluster import Pool, cluster
+from stablekp_core.scale.dataset import Report, detect_dataset
+from stablekp_core.scale.engine import find_rows, rss_mb
+from stablekp_core.scale.parts import part_bytes
+from stablekp_core.synthetic import generator
 
 # The demo's settings: small maps and 200 tokens are what the small model is used with.
 TRAINING = TrainConfig(keypoints=10, tokens=200, map_size=64)
-LOOK = DetectConfig(views=0)  # one view: the least work per picture, where an engine's cost shows most
+LOOK = DetectConfig(views=0)  # one view: the least work per image, where an engine's cost shows most
 MORE = DetectConfig(views=4)
 
 
@@ -53,7 +53,7 @@ def random_tokens(backbone: Backbone, training: TrainConfig) -> KeypointTokens:
     return KeypointTokens(embeddings, tuple(range(training.keypoints)), config=training.to_dict())
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     folder.mkdir(parents=True)
     for seed in range(count):
         Image.fromarray(generator.render("dolls", seed).image).save(folder / f"{seed:06d}.png")
@@ -65,7 +65,7 @@ def synthetic_photo(path: Path) -> None:
 
 
 def make_list(path: Path, folder: Path, rows: int) -> None:
-    """A Parquet file of `rows` paths that goes through the pictures of a folder again and again."""
+    """A Parquet file of `rows` paths that goes through the images of a folder again and again."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -75,7 +75,7 @@ def make_list(path: Path, folder: Path, rows: int) -> None:
 
 
 def bare_loop(tokens: KeypointTokens, folder: Path, look: DetectConfig, limit: int | None = None) -> float:
-    """Pictures per second of the detector alone, in this process, after a warm-up."""
+    """Images per second of the detector alone, in this process, after a warm-up."""
     detector = Detector(load_backbone("demo", device="cpu"), tokens, look)
     for _ in detector.stream(load_folder(folder, limit=8)):
         pass
@@ -86,7 +86,7 @@ def bare_loop(tokens: KeypointTokens, folder: Path, look: DetectConfig, limit: i
 
 
 class Memory:
-    """Resident memory of each worker against the pictures it has seen."""
+    """Resident memory of each worker against the images it has seen."""
 
     def __init__(self):
         self.seen: dict[str, list[tuple[int, float]]] = {}
@@ -96,7 +96,7 @@ class Memory:
         before.append(((before[-1][0] if before else 0) + done.rows, done.rss_mb))
 
     def growth(self) -> float:
-        """MB per 10 000 pictures of one worker: the steepest least-squares line, without the first tenth."""
+        """MB per 10 000 images of one worker: the steepest least-squares line, without the first tenth."""
         slopes = []
         for points in self.seen.values():
             points = points[len(points) // 10 :]
@@ -133,7 +133,7 @@ def engine(
 
 
 def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str, float]:
-    """Milliseconds per picture and, where it says so, per view, of each stage on one thread."""
+    """Milliseconds per image and, where it says so, per view, of each stage on one thread."""
     backbone = load_backbone("demo", device="cpu")
     detector, files = Detector(backbone, tokens, LOOK), sorted(folder.iterdir())[:count]
     noise = torch.randn(1, 4, detector.side // backbone.factor, detector.side // backbone.factor)
@@ -148,7 +148,7 @@ def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str,
     with torch.no_grad():
         for file in files:
             image = timed("decode", load_image, file)
-            square, _ = timed("resize", detector.square, image)
+            square, _ = timed("resize", detector.model_input, image)
             warped = affine.warp(square[None], detector.theta[:1])
             latents = timed("vae_per_view", backbone.encode, warped)
             noisy = backbone.add_noise(latents, noise, 0)
@@ -164,7 +164,7 @@ def stage_seconds(tokens: KeypointTokens, folder: Path, count: int) -> dict[str,
     synthetic_photo(photo)
     for _ in files:
         large = timed("decode_1000px_jpeg", load_image, photo)
-        timed("resize_1000px_to_512", to_square, large, 512)
+        timed("resize_1000px_to_512", to_model_input, large, 512)
     rows = find_rows(detector, [(f.name, load_image(f)) for f in files])
     timed("write", part_bytes, rows, tokens, tokens.digest[:16])
     return {stage: 1000 * seconds / len(files) for stage, seconds in spent.items()}
@@ -174,13 +174,13 @@ def flops_per_view(backbone: Backbone, training: TrainConfig) -> dict[str, float
     """Floating-point operations of one view by stage, counted on shapes."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    side, out = backbone.picture_side(training.image_size), {}
+    side, out = backbone.input_side(training.image_size), {}
     tokens = torch.randn(training.tokens, backbone.width, device=backbone.device)
     latent = torch.randn(1, 4, side // backbone.factor, side // backbone.factor, device=backbone.device)
-    picture = torch.rand(1, 3, side, side, device=backbone.device)
+    image = torch.rand(1, 3, side, side, device=backbone.device)
     with torch.no_grad():
         for stage, function in (
-            ("vae", lambda: backbone.vae.encode(picture)),
+            ("vae", lambda: backbone.vae.encode(image)),
             ("unet", lambda: backbone.queries(latent, 0, tokens)),
         ):
             with FlopCounterMode(display=False) as counter:
@@ -241,7 +241,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, object]:
     images, long, part = (48, 96, 8) if args.short else (5000, 20_000, 100)
     torch.set_num_threads(1)
     tokens, about = random_tokens(load_backbone("demo", device="cpu"), TRAINING), machine()
-    make_pictures(work / "dolls", images)
+    make_images(work / "dolls", images)
     make_list(work / "long.parquet", work / "dolls", long)
     say("stages")
     stages = stage_seconds(tokens, work / "dolls", 16 if args.short else 200)
@@ -272,7 +272,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, object]:
         "memory_mb": {worker: points for worker, points in memory.seen.items()},
         "milliseconds": stages,
         "bytes_per_row": size / two.rows,
-        "bytes_per_picture": float(np.mean([f.stat().st_size for f in (work / "dolls").iterdir()])),
+        "bytes_per_image": float(np.mean([f.stat().st_size for f in (work / "dolls").iterdir()])),
         "cost_model": {
             "views": MORE.views + MORE.identity,
             "predicted_rows_per_second": predicted,
@@ -302,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="small numbers, to see that it runs")
     parser.add_argument("--output", type=Path, help="JSON (docs/results/scale.json; build/scale.json with --short)")
-    parser.add_argument("--work", type=Path, help="folder for pictures and parts (a temporary one)")
+    parser.add_argument("--work", type=Path, help="folder for images and parts (a temporary one)")
     args = parser.parse_args()
     output = args.output or ROOT / ("build/scale.json" if args.short else "docs/results/scale.json")
     work = Path(tempfile.mkdtemp(dir=args.work))

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SETS = {"Human3.6M, all frames": 900_000, "100 million pictures": 100_000_000}
+SETS = {"Human3.6M, all frames": 900_000, "100 million images": 100_000_000}
 #: bf16 peak of the maker's data sheet, TFLOP/s (dense), and the share of it that is assumed to be reached.
 GPUS = {"A100": 312.0, "H100 SXM": 989.0, "RTX 4090": 165.0}
 SHARE = 0.35
@@ -23,7 +23,7 @@ STAGES = {
     "decode_1000px_jpeg": "decode a 1000 px JPEG",
     "resize_1000px_to_512": "resize 1000 px to 512 px",
 }
-VIEWS = (11, 1)  # the default (10 views and the picture itself), and the picture alone
+VIEWS = (11, 1)  # the default (10 views and the image itself), and the image alone
 
 
 def measured(r: dict) -> str:
@@ -33,7 +33,7 @@ def measured(r: dict) -> str:
     return "\n".join(
         [
             f"{m['cores']} cores ({m['cpu']}), torch {m['torch']}, Ray {m['ray']}; demo model, 128 px, one thread per "
-            f"worker, {r['views']} view per picture, {r['images']} dolls.",
+            f"worker, {r['views']} view per image, {r['images']} dolls.",
             "",
             "| what | value | wanted |",
             "|---|---|---|",
@@ -42,7 +42,7 @@ def measured(r: dict) -> str:
             f"| engine, 2 workers | {two['rows_per_second']:.2f} rows/s | |",
             f"| speed-up from 1 to 2 workers | {r['workers_2_speedup']:.2f} | at least 1.7 |",
             f"| cost of the engine against the bare loop | {100 * r['engine_overhead']:.1f} % | at most 15 % |",
-            f"| growth of a worker's memory per 10 000 of its pictures ({r['images_memory']} in all) | "
+            f"| growth of a worker's memory per 10 000 of its images ({r['images_memory']} in all) | "
             f"{r['rss_growth_mb_per_10k_images']:.1f} MB | flat |",
             f"| start-up, once per run, 1 and 2 workers | {r['start_up_seconds']['one']:.0f} s, "
             f"{r['start_up_seconds']['two']:.0f} s | |",

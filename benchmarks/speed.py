@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py --short                # the demo model and the map stage, a few minutes
     python benchmarks/speed.py                        # Stable Diffusion 1.5's shape too; writes docs/results/speed.json
-    python benchmarks/speed.py --growth               # how time and memory grow with N, R, K, batch and pictures
+    python benchmarks/speed.py --growth               # how time and memory grow with N, R, K, batch and images
     python benchmarks/speed.py --plots                # docs/images/ from docs/results/speed.json, nothing is measured
 
-Both sides use the same weights, tokens, pictures, views, dtype and threads, and give the same numbers
+Both sides use the same weights, tokens, images, views, dtype and threads, and give the same numbers
 (tests/test_benchmarks.py). Times are the smallest of a few repeats after a warm-up. The naive side
 runs diffusers' modules as they are made, the package as `load_backbone` arranges them (stablekp_core/arrangement.py).
 """
@@ -39,7 +39,6 @@ RESULTS = ROOT / "docs" / "results"
 MODES = {
     "exact": {},
     "exact, view pool": dict(view_pool=1),
-    "direct, view pool": dict(gradient="direct", view_pool=1),
     "cached, view pool": dict(gradient="cached", view_pool=1),
 }
 
@@ -57,7 +56,7 @@ def seconds(function, repeats: int, device: str) -> float:
 
 
 def map_stage(tokens: int, size: int, repeats: int, device: str) -> dict:
-    """Forward and backward for one picture at Stable Diffusion 1.5's layers, K=10: from queries, as the package gets
+    """Forward and backward for one image at Stable Diffusion 1.5's layers, K=10: from queries, as the package gets
     them from the UNet, and from the features before the query projection, where the naive formulation begins."""
     inputs = map_inputs(tokens, device=device)
     heads = len(inputs.keys[0])
@@ -89,13 +88,13 @@ def map_stage(tokens: int, size: int, repeats: int, device: str) -> dict:
 
 
 class Case:
-    """A backbone, settings and random pictures for the whole-step and detection comparisons."""
+    """A backbone, settings and random images for the whole-step and detection comparisons."""
 
     def __init__(self, backbone, side: int, tokens: int, size: int, batch: int):
         self.backbone, self.side = backbone, side
         self.config = TrainConfig.preset("reference", tokens=tokens, map_size=size, batch_size=batch, image_size=side)
         g = generator_for(0, "speed benchmark")
-        self.pictures = torch.rand(batch, 3, side, side, generator=g)
+        self.images = torch.rand(batch, 3, side, side, generator=g)
         self.theta = affine.random_affine(batch, 15, (0.8, 1), 0.25, g)
         cells = side // backbone.factor
         self.noise = torch.randn(2 * batch, 4, cells, cells, generator=g).to(backbone.device)
@@ -107,20 +106,20 @@ class Case:
 
         def step():
             adam.zero_grad()
-            naive.training_step(self.backbone, self.config, leaf, self.pictures, self.theta, self.noise)
+            naive.training_step(self.backbone, self.config, leaf, self.images, self.theta, self.noise)
             adam.step()
 
         return step
 
     def product_step(self, changes: dict):
-        arrays = [(p.permute(1, 2, 0) * 255).byte().numpy() for p in self.pictures]
+        arrays = [(p.permute(1, 2, 0) * 255).byte().numpy() for p in self.images]
         return Trainer(self.backbone, ImageSet.from_arrays(arrays), self.config.replace(**changes)).run_step
 
     def naive_detect(self, views: int):
         theta = self.detector(views).theta
         noise = self.noise[:1].expand(views, -1, -1, -1)
         return lambda: naive.detect(
-            self.backbone, self.tokens, list(range(10)), self.pictures[:1], theta, noise, 0, self.config.map_size
+            self.backbone, self.tokens, list(range(10)), self.images[:1], theta, noise, 0, self.config.map_size
         )
 
     def detector(self, views: int) -> Detector:
@@ -135,14 +134,14 @@ class Case:
         return Detector(self.backbone, chosen, DetectConfig(views=views, identity=False, batch_size=10))
 
     def measure(self, repeats: int, views: int = 10) -> dict:
-        """Seconds per training step and per detected picture, and the ratios."""
+        """Seconds per training step and per detected image, and the ratios."""
         device = self.backbone.device.type
         slow = seconds(self.naive_step(), repeats, device)
         slow_detect = seconds(self.naive_detect(views), repeats, device)
         arrange(self.backbone.unet, self.backbone.vae, self.backbone.device, self.backbone.dtype)
         fast = {name: seconds(self.product_step(how), repeats, device) for name, how in MODES.items()}
         detector = self.detector(views)
-        fast_detect = seconds(lambda: detector.maps(self.pictures[:1]), repeats, device)
+        fast_detect = seconds(lambda: detector.maps(self.images[:1]), repeats, device)
         return {
             "model": self.backbone.name,
             "side": self.side,

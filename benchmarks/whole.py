@@ -1,9 +1,9 @@
 """A whole run at Stable Diffusion 1.5's shape with random weights: seconds of every stage, and the memory it takes.
 
-    python benchmarks/whole.py --device cuda --dtype bf16              # the default preset, 250 pictures
+    python benchmarks/whole.py --device cuda --dtype bf16              # the default preset, 250 images
     python benchmarks/whole.py --device cuda --dtype bf16 --card 6     # no more memory than a card of 6 GiB has
 
-Some steps of learning, then what follows it (looking at the training pictures, fitting the tokens to them) as `train`
+Some steps of learning, then what follows it (looking at the training images, fitting the tokens to them) as `train`
 does it, then detection. How long that takes does not depend on what the weights have learned; what is found does.
 """
 
@@ -26,10 +26,10 @@ from stablekp_core.synthetic import generator
 from stablekp_core.training.trainer import Trainer
 
 
-def measure(backbone, config: TrainConfig, pictures: int, steps: int, detected: int = 4) -> dict:
-    """Seconds of a step (median, without the first), of looking at pictures, of the fits after it, and of detection per
-    picture; what had to be made smaller for want of memory; on CUDA the most memory held, GiB."""
-    images = ImageSet.from_arrays([generator.render("faces", i, 128, "wild").image for i in range(pictures)])
+def measure(backbone, config: TrainConfig, images: int, steps: int, detected: int = 4) -> dict:
+    """Seconds of a step (median, without the first), of looking at images, of the fits after it, and of detection per
+    image; what had to be made smaller for want of memory; on CUDA the most memory held, GiB."""
+    rendered = ImageSet.from_arrays([generator.render("faces", i, 128, "wild").image for i in range(images)])
     device, made_smaller = backbone.device.type, []
 
     def now() -> float:
@@ -37,7 +37,7 @@ def measure(backbone, config: TrainConfig, pictures: int, steps: int, detected: 
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    trainer, times = Trainer(backbone, images, config, notice=made_smaller.append), []
+    trainer, times = Trainer(backbone, rendered, config, notice=made_smaller.append), []
     for _ in range(steps):
         start = now()
         trainer.run_step()
@@ -53,10 +53,10 @@ def measure(backbone, config: TrainConfig, pictures: int, steps: int, detected: 
         lambda done, of: looked.append(time.perf_counter()),
     )
     chosen = now()
-    detect(backbone, trainer.result(choice), list(images)[:detected], DetectConfig())
+    detect(backbone, trainer.result(choice), list(rendered)[:detected], DetectConfig())
     end = now()
     return {
-        "pictures": pictures,
+        "pictures": images,
         "first_step_s": times[0],
         "step_s": statistics.median(times[1:] or times),
         "look_s": looked[-1] - start,
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--card", type=float, help="GiB of GPU memory that may be taken (all)")
-    parser.add_argument("--pictures", type=int, default=250)
+    parser.add_argument("--images", type=int, default=250)
     parser.add_argument("--steps", type=int, default=12, help="of learning, of which the first does not count")
     args = parser.parse_args()
     if args.card is not None:
@@ -84,7 +84,7 @@ def main() -> None:
     backbone = {"sd15": random_sd15, "demo": demo}[args.model](args.dtype, args.device)
     if args.model == "sd15":
         arrange(backbone.unet, backbone.vae, backbone.device, backbone.dtype)
-    print(json.dumps(measure(backbone, TrainConfig(), args.pictures, args.steps), indent=1))
+    print(json.dumps(measure(backbone, TrainConfig(), args.images, args.steps), indent=1))
 
 
 if __name__ == "__main__":

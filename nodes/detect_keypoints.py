@@ -100,11 +100,11 @@ def _inputs() -> list:
         ),
         io.Int.Input(
             "noise_draws",
-            default=d.noise_draws,
+            default=1,
             min=1,
-            max=100,
+            max=1,
             **more,
-            tooltip="Noise samples that are averaged for each view.",
+            tooltip="Retired: more than one noise sample changed nothing. Kept so that saved workflows open.",
         ),
         io.Int.Input(
             "view_seed",
@@ -121,6 +121,7 @@ def _inputs() -> list:
 def detect_config(options: dict) -> DetectConfig:
     """The core's settings from the node's widgets."""
     values = dict(options)
+    values.pop("noise_draws", None)  # retired
     return DetectConfig.from_dict(
         {
             "readout": "soft" if values.pop("sub_pixel", True) else "argmax",
@@ -165,7 +166,7 @@ def _over_image(maps, detector, array: np.ndarray) -> np.ndarray:
     import torch.nn.functional as F
 
     height, width = array.shape[:2]
-    way = detector.square(array)[1]
+    way = detector.model_input(array)[1]
     pixels_x = np.stack([np.arange(width) + 0.5, np.zeros(width)], -1)  # [W, 2]
     pixels_y = np.stack([np.zeros(height), np.arange(height) + 0.5], -1)
     x = torch.from_numpy(way.to_unit(pixels_x)[:, 0]).float() * 2 - 1  # [W] in -1..1 of the square
@@ -196,6 +197,6 @@ def confidence_text(points, other_model: str = "") -> str:
         if (points.image_index == image).sum() > 1:
             name += f", figure {int((points.image_index[:row] == image).sum())}"
         line = f"{name}: mean {confidence.mean():.2f}" + (f"; unsure: {tail}" if tail else "")
-        hidden = [f"{points.names[k]} {points.hidden[row, k]:.2f}" for k in np.flatnonzero(points.is_hidden[row])]
+        hidden = [f"{points.names[k]} {points.occluded[row, k]:.2f}" for k in np.flatnonzero(points.is_occluded[row])]
         lines.append(line + (f"; hidden: {', '.join(hidden)}" if hidden else ""))
     return "\n".join(lines)

@@ -187,7 +187,7 @@ def _draw_one(rows, array: np.ndarray | None, which: list[int] | None, options: 
             rows.xy * (target / own),
             confidence,
             canvas=options["canvas"],
-            hidden=rows.is_hidden if options["canvas"] == "image" else None,
+            occluded=rows.is_occluded if options["canvas"] == "image" else None,
             dots=options["dots"],
             numbers=options["numbers"],
             lines=options["lines"],

@@ -3,9 +3,9 @@
     from stablekp_core import load_backbone, load_folder, train, detect, TrainConfig, DetectConfig
 
     backbone = load_backbone("v1-5-pruned-emaonly.safetensors")
-    result = train(backbone, load_folder("pictures"), TrainConfig(keypoints=10, steps=500))
-    found = detect(backbone, result.tokens, load_folder("more_pictures"))
-    found.keypoints.xy                       # [B, K, 2] pixels of each picture, x right, y down
+    result = train(backbone, load_folder("images"), TrainConfig(keypoints=10, steps=500))
+    found = detect(backbone, result.tokens, load_folder("more_images"))
+    found.keypoints.xy                       # [B, K, 2] pixels of each image, x right, y down
 
 Coordinates: pixel (0, 0) covers [0, 1) x [0, 1), its centre is (0.5, 0.5). Importing this package loads no torch; the
 names below load their modules when they are first used.

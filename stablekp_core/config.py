@@ -81,31 +81,28 @@ class TrainConfig(_Config):
     micro_batch: int = _knob(0, "images per pass, gradients added up; 0 = the whole batch at once")
     seed: int = _knob(0, "of tokens, image order, views and noise")
     image_size: int = _knob(0, "side of the square the model sees, pixels; 0 = what the model was made for")
-    resize: str = _knob("squash", "how a picture becomes square: squash, or pad (aspect ratio kept)")
+    resize: str = _knob("squash", "how an image becomes square: squash, or pad (aspect ratio kept)")
     timestep: int = _knob(0, "of 1000; how much noise the model sees")
     map_size: int = _knob(128, "R, side of the token maps")
     sigma: float = _knob(2.0, "of the target Gaussian")
     equivariance_weight: float = _knob(1000.0, "weight of the equivariance loss")
     localization_weight: float = _knob(100.0, "weight of the localisation loss")
     rotation: float = _knob(15.0, "views: degrees, uniform in +-")
-    scale: tuple[float, float] = _knob((0.8, 1.0), "views: side of the visible window, share of the picture's")
-    translation: float = _knob(0.25, "views: uniform in +-, in half picture sides")
+    scale: tuple[float, float] = _knob((0.8, 1.0), "views: side of the visible window, share of the image's")
+    translation: float = _knob(0.25, "views: uniform in +-, in half image sides")
     loss_tokens: str = _knob("spread", "spread = K of the kappa by farthest points in the view; all = all kappa")
     closeness: str = _knob("softmax", "KL of the Gaussian to the map's spatial softmax, or to the normalized map")
     border: str = _knob("neutral", "penalized = a Gaussian cut off by the border ranks lower (reference)")
-    coverage_mask: bool = _knob(True, "equivariance only where the view shows the picture")
+    coverage_mask: bool = _knob(True, "equivariance only where the view shows the image")
     upsample: str = _knob("logits", "where resolution is raised: logits (= queries, exact), or finished maps")
-    selection: str = _knob(
-        "prediction", "how the K tokens are picked: votes (reference), consistency over views, prediction of all"
-    )
+    selection: str = _knob("prediction", "how the K tokens are picked: votes (reference), or prediction of all others")
     selection_images: int = _knob(100, "training images used to pick them")
-    selection_views: int = _knob(3, "views per image, besides itself, for consistency and prediction")
+    selection_views: int = _knob(3, "views per image, besides itself, for prediction")
     refine_images: int = _knob(250, "training images the chosen tokens are fitted to anew, for detection; 0 = not")
     occluded_views: int = _knob(
-        4, "views of each of these images under pasted shapes, to find what is hidden; 0 = none"
+        4, "views of each of these images under pasted shapes, to find what is occluded; 0 = none"
     )
-    flip_symmetry: bool = _knob(False, "find the token that each keypoint is in a mirror, for detection")
-    gradient: str = _knob("exact", "exact, direct (features constant) or cached (features of a fixed prompt)")
+    gradient: str = _knob("exact", "exact, or cached (features are constants of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
 
     _choices = {
@@ -114,8 +111,8 @@ class TrainConfig(_Config):
         "closeness": ("softmax", "normalized"),
         "border": ("neutral", "penalized"),
         "upsample": ("logits", "maps"),
-        "selection": ("votes", "consistency", "prediction"),
-        "gradient": ("exact", "direct", "cached"),
+        "selection": ("votes", "prediction"),
+        "gradient": ("exact", "cached"),
     }
     _presets = {
         "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine_images=0),
@@ -173,20 +170,18 @@ class TrainConfig(_Config):
 
 @dataclass(frozen=True)
 class DetectConfig(_Config):
-    """How keypoints are found on a picture."""
+    """How keypoints are found on an image."""
 
-    views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the picture alone")
-    identity: bool = _knob(True, "the picture itself is one more view")
-    flip_symmetry: bool = _knob(False, "mirror every second view; tokens trained with flip_symmetry")
+    views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the image alone")
+    identity: bool = _knob(True, "the image itself is one more view")
     refined: bool = _knob(True, "read the refined tokens, where training made them; else the learned ones")
     readout: str = _knob(
         "soft", "argmax = highest pixel; soft = mean of the map around it, widely for refined tokens, else in a window"
     )
     window: float = _knob(2.0, "soft read-out of learned tokens: half side of the window, in sigma of the training")
-    noise_draws: int = _knob(1, "noise samples averaged per view")
     map_size: int = _knob(0, "side of the averaged maps; 0 = R of the training")
     batch_size: int = _knob(8, "views per pass")
-    seed: int = _knob(0, "of views and noise; the same for every picture")
+    seed: int = _knob(0, "of views and noise; the same for every image")
 
     _choices = {"readout": ("argmax", "soft")}
     _presets = {
@@ -199,7 +194,6 @@ class DetectConfig(_Config):
             {
                 "views": (0, 1000),
                 "window": (0.5, 50),
-                "noise_draws": (1, 100),
                 "map_size": (0, 2048),
                 "batch_size": (1, 4096),
                 "seed": (0, 2**31 - 1),
@@ -207,5 +201,5 @@ class DetectConfig(_Config):
         )
         if not self.views and not self.identity:
             raise KeypointError(
-                "0 views without the picture itself leave nothing to look at; raise views or set identity."
+                "0 views without the image itself leave nothing to look at; raise views or set identity."
             )

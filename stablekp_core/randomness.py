@@ -13,11 +13,11 @@ def generator_for(seed: int, *purpose: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def picture_order(seed: int, start: int, count: int, pictures: int) -> list[int]:
-    """Picture indices number `start` to `start + count` of an endless sequence of shuffled epochs."""
+def image_order(seed: int, start: int, count: int, images: int) -> list[int]:
+    """Image indices number `start` to `start + count` of an endless sequence of shuffled epochs."""
     out: list[int] = []
     while len(out) < count:
-        epoch, offset = divmod(start + len(out), pictures)
-        order = torch.randperm(pictures, generator=generator_for(seed, "epoch", epoch)).tolist()
+        epoch, offset = divmod(start + len(out), images)
+        order = torch.randperm(images, generator=generator_for(seed, "epoch", epoch)).tolist()
         out += order[offset : offset + count - len(out)]
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_models import make_unet, make_vae, write_pictures
+from tiny_models import make_unet, make_vae, write_images
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def picture_folder(tmp_path):
-    """A folder of six small pictures."""
-    write_pictures(tmp_path / "pictures", 6)
+def image_folder(tmp_path):
+    """A folder of six small images."""
+    write_images(tmp_path / "pictures", 6)
     return tmp_path / "pictures"

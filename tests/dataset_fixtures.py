@@ -1,8 +1,8 @@
-"""Small data sets in the exact on-disk layouts, with pictures whose keypoints can be found by colour.
+"""Small data sets in the exact on-disk layouts, with images whose keypoints can be found by colour.
 
-Every picture shows a red and a blue square. `find_blobs` finds their centres: a perfect detector of two
+Every image shows a red and a blue square. `find_blobs` finds their centres: a perfect detector of two
 keypoints. The landmarks lie on the line through them at fixed shares (`shares`), so the linear map is exact
-on the labelled pictures; in test picture number s = 1, 2, ... both squares are drawn (3 s, 4 s) pixels off,
+on the labelled images; in test image number s = 1, 2, ... both squares are drawn (3 s, 4 s) pixels off,
 so every predicted landmark is off by exactly as much, and every metric can be worked out by hand.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SHIFT = np.array([3.0, 4.0])  # pixels per number of the test picture; their length is 5
+SHIFT = np.array([3.0, 4.0])  # pixels per number of the test image; their length is 5
 HALF = 2  # squares are 5 x 5 pixels
 RED, BLUE = (230, 20, 20), (20, 20, 230)
 
@@ -30,13 +30,13 @@ def on_line(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def places(index: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of pixels for both squares of picture `index`, different in every picture."""
+    """Centres of pixels for both squares of image `index`, different in every image."""
     rng = np.random.default_rng([index, width, height])
     a = rng.integers([0.3 * width, 0.3 * height], [0.5 * width, 0.5 * height]) + 0.5
     return a, a + rng.integers([0.08 * width, 0.05 * height], [0.3 * width, 0.3 * height])
 
 
-def picture(width: int, height: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def image(width: int, height: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3], green with a red square around a and a blue one around b."""
     image = np.full((height, width, 3), (60, 120, 60), np.uint8)
     for (x, y), color in ((a, RED), (b, BLUE)):
@@ -56,29 +56,29 @@ def find_blobs(image: np.ndarray) -> np.ndarray:
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """Write a picture; jpg as faithfully as jpg goes."""
+    """Write an image; jpg as faithfully as jpg goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}))
 
 
 def drawn(index: int, width: int, height: int, off: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(picture, a, b): squares drawn `off` shifts away from a and b."""
+    """(image, a, b): squares drawn `off` shifts away from a and b."""
     a, b = places(index, width, height)
-    return picture(width, height, a + off * SHIFT, b + off * SHIFT), a, b
+    return image(width, height, a + off * SHIFT, b + off * SHIFT), a, b
 
 
-# One writer per layout. Numbers of test pictures are in their order, which is the order of the shifts.
+# One writer per layout. Numbers of test images are in their order, which is the order of the shifts.
 
 
 def write_celeba(root: Path, train: int = 8, test: int = 3, small: tuple[int, ...] = ()) -> None:
-    """Aligned and wild; face boxes of the numbers in `small` cover just under 30 % of the wild picture."""
+    """Aligned and wild; face boxes of the numbers in `small` cover just under 30 % of the wild image."""
     share = np.array([0, 1, 0.5, 0.25, 0.75])
     tables = {
         "list_landmarks_align_celeba.txt": [],
         "list_landmarks_celeba.txt": [],
         "list_bbox_celeba.txt": [],
     }
-    for number in range(1, train + test + 3):  # two pictures more than the MAFL lists name
+    for number in range(1, train + test + 3):  # two images more than the MAFL lists name
         off = max(0, number - train) if number <= train + test else 0
         for aligned, (width, height) in ((True, (178, 218)), (False, (200, 150))):
             image, a, b = drawn(number, width, height, off)
@@ -100,7 +100,7 @@ def write_celeba(root: Path, train: int = 8, test: int = 3, small: tuple[int, ..
 
 
 def write_cub_aligned(root: Path, hidden: dict[int, int]) -> None:
-    """`hidden`: test picture -> how many of its last parts are not visible."""
+    """`hidden`: test image -> how many of its last parts are not visible."""
     import h5py
 
     with h5py.File(root / "cub.h5", "w") as file:
@@ -129,7 +129,7 @@ CUB_SHARES[[10, 11, 12]] = CUB_SHARES[[6, 7, 8]]  # left and right on one spot: 
 
 
 def write_cub_parts(root: Path, train: dict[int, int], test: dict[int, int], mask: int = 1) -> None:
-    """Pictures of 200 x 160 with a box of 100 x 80; `train` and `test` say how many of each class. The label file has
+    """Images of 200 x 160 with a box of 100 x 80; `train` and `test` say how many of each class. The label file has
     a mask of `mask` bytes for each, as the published one."""
     from scipy.io import savemat
 
@@ -255,7 +255,7 @@ def write_human36m_unaligned(root: Path) -> None:
 def write_folder(
     root: Path, counts: dict[str, int] | None = None, names: tuple[str, ...] = ("head", "middle", "tail")
 ) -> None:
-    """`counts`: folder ("" for the root itself) -> labelled pictures; those of test are shifted."""
+    """`counts`: folder ("" for the root itself) -> labelled images; those of test are shifted."""
     for which, count in (counts or {"train": 6, "test": 2}).items():
         images, annotations = [], []
         for i in range(count):

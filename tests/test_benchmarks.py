@@ -50,17 +50,17 @@ def test_map_stage(bench):
 
 def test_training_step(bench, backbone):
     naive, g = bench("naive"), torch.Generator().manual_seed(0)
-    pictures = torch.rand(2, 3, 16, 16, generator=g)
+    images = torch.rand(2, 3, 16, 16, generator=g)
     theta, noise = affine.random_affine(2, 15, (0.8, 1), 0.25, g), torch.randn(4, 4, 8, 8, generator=g)
     tokens = torch.randn(12, backbone.width, generator=g).requires_grad_()
-    loss = naive.training_step(backbone, CONFIG, tokens, pictures, theta, noise)
+    loss = naive.training_step(backbone, CONFIG, tokens, images, theta, noise)
     expected, tokens.grad = tokens.grad, None
     out = training_step(
         backbone,
         CONFIG,
         tokens,
-        backbone.encode(pictures),
-        backbone.encode(affine.warp(pictures, theta)),
+        backbone.encode(images),
+        backbone.encode(affine.warp(images, theta)),
         theta,
         noise,
     )
@@ -76,10 +76,10 @@ def test_detection(bench, backbone):
     embeddings = torch.randn(12, backbone.width, generator=g)
     tokens = KeypointTokens(embeddings, (7, 2, 9), (1, 1, 1), CONFIG.to_dict(), backbone.name, backbone.hash)
     detector = Detector(backbone, tokens, DetectConfig(views=3, batch_size=2))
-    picture = torch.rand(1, 3, 16, 16, generator=g)
-    found, *_ = detector.maps(picture)
+    image = torch.rand(1, 3, 16, 16, generator=g)
+    found, *_ = detector.maps(image)
     noise = torch.stack([torch.randn(4, 8, 8, generator=generator_for(0, "detection noise", v, 0)) for v in range(4)])
-    expected = naive.detect(backbone, embeddings, [7, 2, 9], picture, detector.theta, noise, 0, CONFIG.map_size)
+    expected = naive.detect(backbone, embeddings, [7, 2, 9], image, detector.theta, noise, 0, CONFIG.map_size)
     assert expected.max() > 0.05
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
@@ -113,6 +113,6 @@ def test_product_takes_less_memory(bench):
 
 def test_a_whole_run_is_timed_stage_by_stage(bench, backbone):
     config = TrainConfig(keypoints=3, tokens=12, candidates=6, map_size=16, sigma=1.0, batch_size=2, image_size=16)
-    found = bench("whole").measure(backbone, config, pictures=4, steps=2, detected=2)
+    found = bench("whole").measure(backbone, config, images=4, steps=2, detected=2)
     assert found["pictures"] == 4 and found["made_smaller"] == [] and found["held_gib"] is None
     assert all(found[stage] > 0 for stage in ("first_step_s", "step_s", "look_s", "fit_s", "detect_s"))

@@ -46,8 +46,8 @@ def test_presets():
 
 
 def test_a_preset_with_changes():
-    config = TrainConfig.preset("reference", steps=7, selection="consistency")
-    assert (config.steps, config.selection, config.border) == (7, "consistency", "penalized")
+    config = TrainConfig.preset("reference", steps=7, selection="prediction")
+    assert (config.steps, config.selection, config.border) == (7, "prediction", "penalized")
     with pytest.raises(KeypointError, match="no preset 'papers'; the presets are default, reference, paper"):
         TrainConfig.preset("papers")
 
@@ -104,7 +104,6 @@ RANGES = {
     DetectConfig: {
         "views": (0, 1000),
         "window": (0.5, 50),
-        "noise_draws": (1, 100),
         "map_size": (0, 2048),
         "batch_size": (1, 4096),
         "seed": (0, 2**31 - 1),

@@ -1,4 +1,4 @@
-"""A tiny random Stable Diffusion of the diffusers classes, and small folders of pictures, for tests."""
+"""A tiny random Stable Diffusion of the diffusers classes, and small folders of images, for tests."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def make_vae(seed: int = 0):
     ).eval()
 
 
-def write_pictures(folder, count: int, size: tuple[int, int] = (24, 20), seed: int = 0) -> None:
-    """`count` smooth random PNG pictures of `size` (width, height)."""
+def write_images(folder, count: int, size: tuple[int, int] = (24, 20), seed: int = 0) -> None:
+    """`count` smooth random PNG images of `size` (width, height)."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"picture{i}.png")
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"image{i}.png")

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import fake_comfy  # noqa: E402
+import fake_comfy
 
 
 def node_definitions(schemas) -> dict:

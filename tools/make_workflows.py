@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import fake_comfy  # noqa: E402
-from pose_workflows import POSE_WORKFLOWS  # noqa: E402
+import fake_comfy
+from pose_workflows import POSE_WORKFLOWS
 
 #: Nodes of ComfyUI itself that the workflows use: sockets in, (name, value) widgets, sockets out.
 CORE = {

@@ -20,23 +20,26 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tools"))
 
-from make_workflows import DEMO_TRAINING  # noqa: E402
+from make_workflows import DEMO_TRAINING
 
-from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.controlnet.dataset import ExportSettings, draw_hint  # noqa: E402
-from stablekp_core.detection.detector import detect  # noqa: E402
-from stablekp_core.drawing.overlay import draw_keypoints  # noqa: E402
-from stablekp_core.drawing.sheets import contact_sheet, heat_overlay  # noqa: E402
-from stablekp_core.images.image_set import ImageSet, load_folder  # noqa: E402
-from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
-from stablekp_core.keypoints.palette import palette  # noqa: E402
-from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.pose.fitting import apply_landmark_map, fit_landmark_map  # noqa: E402
-from stablekp_core.pose.skeleton import discover_skeleton  # noqa: E402
-from stablekp_core.pose.writing import map_by_hand, to_pose  # noqa: E402
-from stablekp_core.training.trainer import train  # noqa: E402
-from stablekp_core.video.smoothing import smooth_keypoints  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.controlnet.dataset import ExportSettings, draw_hint
+from stablekp_core.detection.detector import detect
+from stablekp_core.drawing.overlay import draw_keypoints
+from stablekp_core.drawing.sheets import (
+    contact_sheet,
+    heat_overlay,
+)
+from stablekp_core.images.image_set import ImageSet, load_folder
+from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.palette import palette
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.pose.fitting import apply_landmark_map, fit_landmark_map
+from stablekp_core.pose.skeleton import discover_skeleton
+from stablekp_core.pose.writing import map_by_hand, to_pose
+from stablekp_core.training.trainer import train
+from stablekp_core.video.smoothing import smooth_keypoints
 
 DOLLS = ROOT / "stablekp_core" / "assets" / "pictures" / "dolls"
 SIDE = 384
@@ -71,11 +74,11 @@ class Found:
         labels = Keypoints.load(DOLLS / "train" / "joints.json")
         self.landmarks = fit_landmark_map(self.learned, enlarged(labels, SIDE / labels.sizes.max()))
         unseen = load_folder(DOLLS / "test")
-        self.pictures, self.unseen = arrays(unseen), self.points(unseen)
+        self.images, self.unseen = arrays(unseen), self.points(unseen)
         self.best = int(self.unseen.confidence.mean(1).argmax())
 
-    def points(self, pictures: ImageSet) -> Keypoints:
-        found = detect(self.backbone, self.tokens, pictures, DetectConfig(views=4)).keypoints
+    def points(self, images: ImageSet) -> Keypoints:
+        found = detect(self.backbone, self.tokens, images, DetectConfig(views=4)).keypoints
         return enlarged(found, SIDE / found.sizes.max())
 
 
@@ -83,9 +86,9 @@ def enlarged(points: Keypoints, factor: float) -> Keypoints:
     return replace(points, xy=points.xy * factor, sizes=(points.sizes * factor).round().astype(int))
 
 
-def arrays(pictures: ImageSet) -> list[np.ndarray]:
+def arrays(images: ImageSet) -> list[np.ndarray]:
     """uint8 [SIDE, SIDE, 3] each."""
-    return [np.asarray(Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for _, p in pictures]
+    return [np.asarray(Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for _, p in images]
 
 
 def hint(points: Keypoints, style: str) -> np.ndarray:
@@ -93,58 +96,58 @@ def hint(points: Keypoints, style: str) -> np.ndarray:
     return draw_hint(points.xy, points.confidence, settings, (SIDE, SIDE), points.skeleton, points.colors)
 
 
-def overlay(picture: np.ndarray, points: Keypoints, **how) -> np.ndarray:
-    return draw_keypoints(picture, points.xy[0], points.confidence[0], skeleton=points.skeleton, **how)
+def overlay(image: np.ndarray, points: Keypoints, **how) -> np.ndarray:
+    return draw_keypoints(image, points.xy[0], points.confidence[0], skeleton=points.skeleton, **how)
 
 
-def sheet(pictures, points: Keypoints, columns: int, **how) -> np.ndarray:
+def sheet(images, points: Keypoints, columns: int, **how) -> np.ndarray:
     cells = dict(columns=columns, cell=256, skeleton=points.skeleton, colors=points.colors)
-    return contact_sheet(pictures, list(points.xy), list(points.confidence), **cells, **how)
+    return contact_sheet(images, list(points.xy), list(points.confidence), **cells, **how)
 
 
 def trail(points: Keypoints) -> np.ndarray:
     """One keypoint after the other as a line through time."""
     steps = [(t, t + 1) for t in range(len(points) - 1)]
-    picture, colors = np.zeros((SIDE, SIDE, 3), np.uint8), points.colors or palette(points.num_keypoints)
+    image, colors = np.zeros((SIDE, SIDE, 3), np.uint8), points.colors or palette(points.num_keypoints)
     for k in range(points.num_keypoints):
         how = dict(skeleton=steps, dots=False, numbers=False, width=1.5, outline=False)
-        picture = draw_keypoints(picture, points.xy[:, k], colors=[colors[k]] * len(points), **how)
-    return picture
+        image = draw_keypoints(image, points.xy[:, k], colors=[colors[k]] * len(points), **how)
+    return image
 
 
-def clip(picture: np.ndarray) -> ImageSet:
+def clip(image: np.ndarray) -> ImageSet:
     """A picture that rocks, in camera noise."""
-    rng, image, frames = np.random.default_rng(0), Image.fromarray(picture), []
+    rng, image, frames = np.random.default_rng(0), Image.fromarray(image), []
     for t in range(FRAMES):
         angle = 15 * np.sin(2 * np.pi * t / FRAMES)
-        turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=tuple(picture[0, 0].tolist()))
-        frames.append(np.clip(turned + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8))
+        turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=tuple(image[0, 0].tolist()))
+        frames.append(np.clip(turned + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8))
     return ImageSet.from_arrays(frames)
 
 
-def pictures(f: Found) -> dict[str, np.ndarray]:
+def images(f: Found) -> dict[str, np.ndarray]:
     """{template: its picture, uint8 RGB}."""
-    one, picture = f.unseen.rows([f.best]), f.pictures[f.best]
-    heat = detect(f.backbone, f.tokens, ImageSet.from_arrays([picture]), DetectConfig(views=4), keep_maps=True)
-    maps = [heat_overlay(picture, heat.maps[0, k].numpy()) for k in (0, 1)]
-    points = (overlay(picture, one), hint(one, "keypoints"))
+    one, image = f.unseen.rows([f.best]), f.images[f.best]
+    heat = detect(f.backbone, f.tokens, ImageSet.from_arrays([image]), DetectConfig(views=4), keep_maps=True)
+    maps = [heat_overlay(image, heat.maps[0, k].numpy()) for k in (0, 1)]
+    points = (overlay(image, one), hint(one, "keypoints"))
     joints = apply_landmark_map(one, f.landmarks)
     free = replace(one, skeleton=discover_skeleton(f.learned).edges)
-    frames = clip(picture)
+    frames = clip(image)
     moving = detect(f.backbone, f.tokens, frames, DetectConfig(views=4)).keypoints
     spread = np.linspace(0, len(f.learn) - 1, 12).round().astype(int)
     side_by_side = dict(
         (name, np.concatenate(parts, axis=1))
         for name, parts in {
-            "4 Pose-conditioned generation": (overlay(picture, one, numbers=False), points[1]),
-            "6 People to OpenPose": (picture, hint(to_pose(joints, "openpose"), "openpose")),
-            "7 Animals to AP-10K": (overlay(picture, one), hint(map_by_hand(joints, ANIMAL, "ap10k"), "ap10k")),
-            "8 Mascot to scribble": (overlay(picture, free), hint(free, "scribble")),
+            "4 Pose-conditioned generation": (overlay(image, one, numbers=False), points[1]),
+            "6 People to OpenPose": (image, hint(to_pose(joints, "openpose"), "openpose")),
+            "7 Animals to AP-10K": (overlay(image, one), hint(map_by_hand(joints, ANIMAL, "ap10k"), "ap10k")),
+            "8 Mascot to scribble": (overlay(image, free), hint(free, "scribble")),
             "9 Steady video": (trail(moving), trail(smooth_keypoints(moving).keypoints)),
         }.items()
     )
     return {
-        "1 Try it now": sheet(f.pictures[:9], f.unseen.rows(range(9)), 3),
+        "1 Try it now": sheet(f.images[:9], f.unseen.rows(range(9)), 3),
         "2 Train on my images": sheet([f.learn[i] for i in spread], f.learned.rows(spread), 4),
         "5 A batch of video frames": sheet(
             [image for _, image in frames][::4], moving.rows(range(0, FRAMES, 4)), 3, numbers=False
@@ -158,9 +161,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=Path, help="tokens learned as in the first template")
     args = parser.parse_args()
-    for name, picture in pictures(Found(KeypointTokens.load(args.tokens) if args.tokens else None)).items():
+    for name, image in images(Found(KeypointTokens.load(args.tokens) if args.tokens else None)).items():
         path = ROOT / "example_workflows" / f"{name}.jpg"
-        Image.fromarray(picture).save(path, quality=88)
+        Image.fromarray(image).save(path, quality=88)
         print(path.name)
 
 

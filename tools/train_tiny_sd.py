@@ -4,7 +4,7 @@
     python tools/train_tiny_sd.py --out build/tiny_sd --export stablekp_core/assets/tiny_sd
     python tools/train_tiny_sd.py --out build/tiny_sd --sample samples.png
 
-Two stages: an autoencoder on generated pictures, then a UNet on its latents. A caption is one embedding per part
+Two stages: an autoencoder on generated images, then a UNet on its latents. A caption is one embedding per part
 (part word + colour word) and one for the background. The UNet's loss is the usual noise prediction plus, with weight
 `--grounding`, a grounding term that asks the cross-attention of the captured layers to put each part's token on that
 part's pixels (TokenCompose, Wang et al., CVPR 2024). docs/tiny-sd.md tells why, and what it changes.
@@ -26,14 +26,14 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core.backbone.attention_processors import captured_layers, keys, queries  # noqa: E402
-from stablekp_core.backbone.backbone import alphas_cumprod  # noqa: E402
+from stablekp_core.backbone.attention_processors import captured_layers, keys, queries
+from stablekp_core.backbone.backbone import alphas_cumprod
 from stablekp_core.synthetic import (
-    figures,  # noqa: E402
+    figures,
     generator,
 )
 
-SIZE, GRID, WIDTH = 128, 32, 64  # picture side, latent side, width of a token
+SIZE, GRID, WIDTH = 128, 32, 64  # image side, latent side, width of a token
 OFFSETS = {"faces": 0, "dolls": len(figures.FACE_PARTS) + 1}
 WORDS = len(figures.FACE_PARTS) + len(figures.DOLL_PARTS) + 2
 SLOTS = len(figures.DOLL_PARTS) + 1  # the longest caption, background first
@@ -64,7 +64,7 @@ UNET_CONFIG = dict(
 
 
 def sample_at(seed: int, index: int, faces: float) -> generator.Sample:
-    """Picture number `index` of a run: a share `faces` of faces, variants 20 % plain, 60 % standard, 20 % wild."""
+    """Image number `index` of a run: a share `faces` of faces, variants 20 % plain, 60 % standard, 20 % wild."""
     rng = np.random.default_rng([seed, index])
     kind = "faces" if rng.random() < faces else "dolls"
     variant = str(rng.choice(generator.VARIANTS, p=(0.2, 0.6, 0.2)))
@@ -281,13 +281,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--faces", type=float, default=0.6, help="share of faces among the pictures, the rest is dolls")
+    parser.add_argument("--faces", type=float, default=0.6, help="share of faces among the images, the rest is dolls")
     parser.add_argument(
         "--grounding", type=float, default=0.3, help="weight of the grounding term; 0 = diffusion alone"
     )
     parser.add_argument("--vae-steps", type=int, default=700)
     parser.add_argument("--vae-images", type=int, default=2000)
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw and encode pictures")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw and encode images")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the training process, 0 = all")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

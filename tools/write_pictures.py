@@ -1,6 +1,6 @@
-"""Write the pictures that ship with the package: 64 to train on and 64 held out, of each generated class.
+"""Write the images that ship with the package: 64 to train on and 64 held out, of each generated class.
 
-    python tools/write_pictures.py stablekp_core/assets/pictures
+    python tools/write_images.py stablekp_core/assets/images
 
 Each folder gets JPEG files and `joints.json`, COCO keypoints. Seeds 0-63 are for training, 64-127 are held out; the
 embedded model was trained on other seeds (10 000 000 and up).
@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
+from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.synthetic import (
-    figures,  # noqa: E402
+    figures,
     generator,
 )
 

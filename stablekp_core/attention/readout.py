@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-REACH = 0.3  # sides of the square: how far from its highest place a place map takes part in its mean
+REACH = 0.3  # sides of the square: how far from its highest position a spatial softmax map takes part in its mean
 
 
 def peaks(maps: torch.Tensor) -> torch.Tensor:
@@ -27,23 +27,24 @@ def gaussian_maps(center: torch.Tensor, size: int, sigma: float) -> torch.Tensor
 
 
 def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [..., 2] (x, y) in the unit square and peak heights [...] of maps [..., R, R].
+    """Positions [..., 2] (x, y) in the unit square and peak scores [...] of maps [..., R, R].
 
     "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map within a square window of
     half side `radius` pixels around it (sub-pixel).
     """
     size = maps.shape[-1]
-    height = maps.flatten(-2).amax(-1)
+    score = maps.flatten(-2).amax(-1)
     peak = peaks(maps)  # [..., 2] row, column
     if method == "argmax":
-        return (peak.flip(-1) + 0.5) / size, height
-    return _mean(_around(maps, peak, radius))[0], height
+        return (peak.flip(-1) + 0.5) / size, score
+    return _mean(_around(maps, peak, radius))[0], score
 
 
-def place(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [..., 2] (x, y) in the unit square and widths [...] in its sides, of place maps [..., R, R] of any
-    scale: the mean position under the squared map within REACH of its highest place, and the standard deviation of the
-    whole map from its mean."""
+def spatial_mean(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions [..., 2] (x, y) in the unit square and widths [...] in its sides, of spatial softmax maps [..., R, R]
+    of any
+    scale: the mean position under the squared map within REACH of its highest position, and the standard deviation of
+    the whole map from its mean."""
     _, width = moments(maps)
     scaled = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
     return _mean(_around(scaled**2, peaks(maps), REACH * maps.shape[-1]))[0], width
@@ -61,8 +62,8 @@ def share_at(values: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor)
     square."""
     size = values.shape[-1]
     centre = (torch.arange(size, device=values.device) + 0.5) / size
-    places = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)  # [R*R, 2]
-    away = places - mean[:, :, None]  # [B, K, R*R, 2]
+    positions = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)  # [R*R, 2]
+    away = positions - mean[:, :, None]  # [B, K, R*R, 2]
     distance = (away @ torch.linalg.inv(covariance) * away).sum(-1)  # [B, K, R*R], squared
     return ((-distance / 2).softmax(-1) @ values.flatten(1)[..., None])[..., 0]
 

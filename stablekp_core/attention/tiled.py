@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -26,6 +27,17 @@ def halve_tiles() -> bool:
     return True
 
 
+@contextmanager
+def restored_tiles() -> Iterator[None]:
+    """What `halve_tiles` lowers inside ends with the run that needed it."""
+    global TILE_BYTES
+    before = TILE_BYTES
+    try:
+        yield
+    finally:
+        TILE_BYTES = before
+
+
 @lru_cache(maxsize=64)
 def _resize_matrix(source: int, target: int, mode: str) -> torch.Tensor:
     """float32 [target, source]: one-dimensional resizing as F.interpolate(align_corners=False) does it."""
@@ -35,7 +47,7 @@ def _resize_matrix(source: int, target: int, mode: str) -> torch.Tensor:
 
 
 def resize_matrix(source: int, target: int, like: torch.Tensor, mode: str = "bicubic") -> torch.Tensor:
-    """The matrix A [target, source] on the device of `like`, such that A L A^T resizes a picture L."""
+    """The matrix A [target, source] on the device of `like`, such that A L A^T resizes an image L."""
     return _resize_matrix(source, target, mode).to(like.device)
 
 

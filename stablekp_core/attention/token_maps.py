@@ -97,15 +97,15 @@ def summed_logits(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
 
 
 def _resized(values: torch.Tensor, size: int, mode: str) -> torch.Tensor:
-    """Values [B, s*s, N] of a layer's pixels as pictures [B, N, size, size]."""
+    """Values [B, s*s, N] of a layer's pixels as images [B, N, size, size]."""
     side = math.isqrt(values.shape[1])
     low = values.transpose(1, 2).unflatten(-1, (side, side))  # [B, N, s, s]
     a = resize_matrix(side, size, low, mode)
     return a @ low @ a.T
 
 
-def place_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
-    """Where on the picture each token is, as a probability: softmax of `summed_logits` over the places instead of over
+def spatial_softmax_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
+    """Where on the image each token is, as a probability: softmax of `summed_logits` over the places instead of over
     the tokens. Returns [B, N, size, size], each map summing to 1."""
     return summed_logits(logits, size).flatten(2).softmax(-1).unflatten(-1, (size, size))
 

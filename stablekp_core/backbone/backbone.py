@@ -1,4 +1,4 @@
-"""The frozen diffusion model: pictures to latents, latents and tokens to cross-attention queries and keys.
+"""The frozen diffusion model: images to latents, latents and tokens to cross-attention queries and keys.
 
 A `Backbone` wraps a UNet2DConditionModel and an AutoencoderKL of diffusers. It knows which cross-attention layers the
 method reads (the first four on the way up: up_blocks.1.attentions.0-2 and up_blocks.2.attentions.0 in Stable Diffusion
@@ -61,7 +61,7 @@ class Backbone:
         """Pixels per latent cell along a side (8 for Stable Diffusion 1.5)."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    def picture_side(self, image_size: int = 0) -> int:
+    def input_side(self, image_size: int = 0) -> int:
         """Side in pixels of the square the model sees: `image_size`, or what the model was made for when it is 0.
 
         Raises KeypointError when the UNet cannot halve the latents that often.
@@ -85,8 +85,8 @@ class Backbone:
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, slice_size: int = 0) -> torch.Tensor:
-        """Pictures [B, 3, S, S] in [0, 1] -> latents [B, 4, S/f, S/f] fp32: mean of the posterior times the VAE's
-        scaling factor. `slice_size` pictures at a time; 0: one on a CPU, where its caches hold no more, else 8."""
+        """Images [B, 3, S, S] in [0, 1] -> latents [B, 4, S/f, S/f] fp32: mean of the posterior times the VAE's
+        scaling factor. `slice_size` images at a time; 0: one on a CPU, where its caches hold no more, else 8."""
         parameter = next(self.vae.parameters())
         slice_size = slice_size or (1 if self.device.type == "cpu" else 8)
         out = []
@@ -102,7 +102,7 @@ class Backbone:
 
     def queries(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor) -> list[torch.Tensor]:
         """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
-        every picture of the batch shares. The UNet stops after the last one."""
+        every image of the batch shares. The UNet stops after the last one."""
         dtype = next(self.unet.parameters()).dtype
         with queries(self.unet, self.layers, recompute=self.recompute) as found, self._autocast():
             try:
@@ -141,14 +141,11 @@ class Backbone:
     def token_queries(
         self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
     ) -> list[torch.Tensor]:
-        """Queries of noisy latents for tokens [N, D]. gradient: "exact" through the queries too; "direct": they are
-        constants; "cached": constants, and those of a fixed zero prompt, so that they do not depend on the tokens at
-        all."""
+        """Queries of noisy latents for tokens [N, D]. gradient: "exact" through the queries too; "cached": the
+        queries are constants, those of a fixed zero prompt, so that they do not depend on the tokens at all."""
         if gradient == "exact":
             return self.queries(noisy, timestep, tokens)
         with torch.no_grad():
-            if gradient == "direct":
-                return self.queries(noisy, timestep, tokens.detach())
             return self.fixed_queries(noisy, timestep)
 
     def fixed_queries(self, noisy: torch.Tensor, timestep: int) -> list[torch.Tensor]:

@@ -19,7 +19,7 @@ def compile_blocks(backbone: Backbone) -> bool:
     parts.append(backbone.vae.encoder)
     for part in parts:
         part.compile()
-    side = backbone.picture_side()
+    side = backbone.input_side()
     try:
         latents = backbone.encode(torch.zeros(1, 3, side, side))
         tokens = torch.zeros(2, backbone.width, device=backbone.device, requires_grad=True)

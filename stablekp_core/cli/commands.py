@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..backbone.loading import load_backbone
 from ..config import DetectConfig, TrainConfig
-from ..detection.detector import Detector, picture_maps
+from ..detection.detector import Detector, maps_on_image
 from ..detection.detector import detect as detect_keypoints
 from ..drawing import overlay, plots, sheets
 from ..errors import KeypointError
@@ -38,20 +38,20 @@ def _skipped(name: str, reason: str) -> None:
     _say(f"skipped {name}: {reason}")
 
 
-def check_picture_name(path: Path) -> None:
-    """Raise KeypointError unless pictures can be written under this name."""
+def check_image_name(path: Path) -> None:
+    """Raise KeypointError unless images can be written under this name."""
     if path.suffix.lower() not in Image.registered_extensions():
-        raise KeypointError(f"{path.name} does not say what kind of picture to write; end it in .png or .jpg.")
+        raise KeypointError(f"{path.name} does not say what kind of image to write; end it in .png or .jpg.")
 
 
-def save_picture(path: Path, picture) -> None:
+def save_image(path: Path, image) -> None:
     """Write uint8 RGB [H, W, 3]; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
 
 
 def train(args: argparse.Namespace) -> None:
-    """Learn tokens; write them, a picture of the loss and a contact sheet beside them. Of several processes
+    """Learn tokens; write them, an image of the loss and a contact sheet beside them. Of several processes
     that `accelerate launch` started only the first one prints and writes."""
     if args.tokens_file.suffix.lower() != ".safetensors":
         raise KeypointError(
@@ -84,7 +84,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
 
         def show_choice(done: int, of: int) -> None:
             if done == 1:
-                bar.unit, bar.desc, bar.postfix = "picture", "choosing keypoints", None
+                bar.unit, bar.desc, bar.postfix = "image", "choosing keypoints", None
                 bar.reset(of)
             bar.update()
 
@@ -115,16 +115,16 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
         return
     result.tokens.save(path)
     state.unlink(missing_ok=True)
-    write_training_pictures(backbone, result, images, path.with_suffix(""), masks)
+    write_training_images(backbone, result, images, path.with_suffix(""), masks)
     loss = f"\nloss: {path.with_suffix('')}_loss.png" if result.losses else ""
     print(f"tokens: {path}{loss}\nkeypoints: {path.with_suffix('')}_keypoints.jpg")
 
 
-def write_training_pictures(backbone, result, images: ImageSet, stem: Path, masks: Masks | None = None) -> None:
-    """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training pictures."""
+def write_training_images(backbone, result, images: ImageSet, stem: Path, masks: Masks | None = None) -> None:
+    """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training images."""
     if result.losses:
         names = ("loss", "localization", "equivariance")
-        save_picture(
+        save_image(
             stem.with_name(stem.name + "_loss.png"),
             plots.loss_plot({n: [row[i] for row in result.losses] for i, n in enumerate(names)}),
         )
@@ -134,12 +134,12 @@ def write_training_pictures(backbone, result, images: ImageSet, stem: Path, mask
         if len(some) == 16:
             break
     found = detect_keypoints(backbone, result.tokens, some, DetectConfig(views=2), masks=masks).keypoints
-    save_picture(stem.with_name(stem.name + "_keypoints.jpg"), sheet([image for _, image in some], found))
+    save_image(stem.with_name(stem.name + "_keypoints.jpg"), sheet([image for _, image in some], found))
 
 
-def sheet(pictures: list, found: Keypoints, **options):
-    """A contact sheet of pictures with their keypoints."""
-    return sheets.contact_sheet(pictures, list(found.xy), list(found.confidence), skeleton=found.skeleton, **options)
+def sheet(images: list, found: Keypoints, **options):
+    """A contact sheet of images with their keypoints."""
+    return sheets.contact_sheet(images, list(found.xy), list(found.confidence), skeleton=found.skeleton, **options)
 
 
 def _open_images(paths: list[Path]) -> ImageSet:
@@ -149,13 +149,13 @@ def _open_images(paths: list[Path]) -> ImageSet:
     name, times = Counter(file.name for file in files).most_common(1)[0] if files else ("", 0)
     if times > 1:
         raise KeypointError(
-            f"{times} pictures are named {name}, and keypoints are kept by name; detect one folder at a time."
+            f"{times} images are named {name}, and keypoints are kept by name; detect one folder at a time."
         )
     return load_files(files, on_skip=_skipped)
 
 
 def detect(args: argparse.Namespace) -> None:
-    """Find keypoints on pictures and write them."""
+    """Find keypoints on images and write them."""
     config, tokens = config_from(args, DetectConfig), KeypointTokens.load(args.tokens_file)
     images = _open_images(args.images)
     backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
@@ -177,7 +177,7 @@ def detect(args: argparse.Namespace) -> None:
 
 
 def draw(args: argparse.Namespace) -> None:
-    """Draw a COCO keypoint file over its pictures."""
+    """Draw a COCO keypoint file over its images."""
     found = Keypoints.load(args.keypoints)
     files = [args.images / name for name in found.images]
     missing = [f for f in files if not f.is_file()]
@@ -196,55 +196,55 @@ def draw(args: argparse.Namespace) -> None:
         skeleton=found.skeleton,
         colors=found.colors,
     )
-    rows_of: dict[Path, list[int]] = {}  # a picture with several instances has several rows
+    rows_of: dict[Path, list[int]] = {}  # an image with several instances has several rows
     for row, file in enumerate(files):
         rows_of.setdefault(file, []).append(row)
     if any(file.resolve().parent == args.output.resolve() for file in rows_of):
-        raise KeypointError(f"{args.output} holds the pictures themselves; give another folder for the drawn ones.")
+        raise KeypointError(f"{args.output} holds the images themselves; give another folder for the drawn ones.")
     if args.sheet:
-        cells = [(row, picture) for file, picture in _readable(rows_of) for row in rows_of[file]]
+        cells = [(row, image) for file, image in _readable(rows_of) for row in rows_of[file]]
         found, path = found.rows([row for row, _ in cells]), args.output / "sheet.jpg"
-        save_picture(path, sheets.contact_sheet([p for _, p in cells], list(found.xy), list(found.confidence), **how))
+        save_image(path, sheets.contact_sheet([p for _, p in cells], list(found.xy), list(found.confidence), **how))
         print(path)
         return
     stems, count = Counter(file.stem for file in rows_of), 0
-    for file, picture in _readable(rows_of):
+    for file, image in _readable(rows_of):
         canvas, count = args.canvas, count + 1
         for row in rows_of[file]:
-            hidden = found.is_hidden[row] if args.canvas == "image" else None
-            picture = overlay.draw_keypoints(
-                picture, found.xy[row], found.confidence[row], canvas=canvas, hidden=hidden, **how
+            occluded = found.is_occluded[row] if args.canvas == "image" else None
+            image = overlay.draw_keypoints(
+                image, found.xy[row], found.confidence[row], canvas=canvas, occluded=occluded, **how
             )
             canvas = "image"  # the next instance goes over this one
         name = file.stem if stems[file.stem] == 1 else file.name  # a.jpg beside a.png
-        save_picture(args.output / f"{name}.png", picture)
-    print(f"{count} pictures: {args.output}")
+        save_image(args.output / f"{name}.png", image)
+    print(f"{count} images: {args.output}")
 
 
 def _readable(files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
-    """Each file and its picture; broken ones are named and left out. Raises KeypointError when all are broken."""
+    """Each file and its image; broken ones are named and left out. Raises KeypointError when all are broken."""
     read = 0
     for file in files:
         try:
-            picture = load_image(file)
+            image = load_image(file)
         except BrokenImage as error:
             _skipped(file.name, error.reason)
             continue
         read += 1
-        yield file, picture
+        yield file, image
     if not read:
-        raise KeypointError("None of the pictures can be read; give the folder the keypoints were found on.")
+        raise KeypointError("None of the images can be read; give the folder the keypoints were found on.")
 
 
 def heatmaps(args: argparse.Namespace) -> None:
-    """Draw the averaged maps of some keypoints over one picture."""
-    check_picture_name(args.output)
+    """Draw the averaged maps of some keypoints over one image."""
+    check_image_name(args.output)
     tokens, images = KeypointTokens.load(args.tokens_file), load_files([args.image])
     backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
-    detector, picture = Detector(backbone, tokens, config_from(args, DetectConfig)), images[0]
-    (found,) = detector.stream([("", picture)], keep_maps=True)
-    maps = picture_maps(found.maps[0], detector.square(picture)[1]).numpy()
-    save_picture(args.output, sheets.heat_maps(picture, maps, args.which, xy=found.keypoints.xy[0]))
+    detector, image = Detector(backbone, tokens, config_from(args, DetectConfig)), images[0]
+    (found,) = detector.stream([("", image)], keep_maps=True)
+    maps = maps_on_image(found.maps[0], detector.model_input(image)[1]).numpy()
+    save_image(args.output, sheets.heat_maps(image, maps, args.which, xy=found.keypoints.xy[0]))
     print(args.output)
 
 

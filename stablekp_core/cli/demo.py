@@ -1,4 +1,4 @@
-"""The demo: train, detect and draw on the shipped pictures with the shipped model, and measure what came out."""
+"""The demo: train, detect and draw on the shipped images with the shipped model, and measure what came out."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..evaluation.regression import fit_regression
 from ..images.image_set import ImageSet, load_folder
 from ..keypoints.keypoints import Keypoints
 from ..training.trainer import train
-from .commands import save_picture, sheet
+from .commands import save_image, sheet
 
-PICTURES = Path(__file__).parents[1] / "assets" / "pictures"
+IMAGES = Path(__file__).parents[1] / "assets" / "pictures"
 MAIN_CLASS, OTHER_CLASS = "dolls", "faces"
 #: For the small model: few wide tokens maps are enough, and its tokens take a larger learning rate. Fewer looks
 #: under shapes than the preset has keep the demo short.
@@ -35,11 +35,11 @@ STEPS, OTHER_STEPS = 80, 40
 VIEWS = 2
 
 
-class _Pictures:
-    """The shipped pictures of one class and split, with their joints in pixels."""
+class _Images:
+    """The shipped images of one class and split, with their joints in pixels."""
 
     def __init__(self, kind: str, split: str, limit: int | None):
-        folder = PICTURES / kind / split
+        folder = IMAGES / kind / split
         self.images: ImageSet = load_folder(folder, limit=limit)
         labels = Keypoints.load(folder / "joints.json")
         rows = {name: row for row, name in enumerate(labels.images)}
@@ -51,15 +51,15 @@ class _Pictures:
         return xy / self.sizes[:, None]
 
 
-def regression_error(fit: _Pictures, test: _Pictures, found_fit: Keypoints, found_test: Keypoints) -> float:
+def regression_error(fit: _Images, test: _Images, found_fit: Keypoints, found_test: Keypoints) -> float:
     """Mean L2 in % of the image side on `test` after the paper's bias-free regression fitted on `fit`."""
     model = fit_regression(fit.unit(found_fit.xy), fit.unit(fit.joints))
     return mean_l2_percent(model.predict(test.unit(found_test.xy)), test.unit(test.joints))
 
 
 def measure_class(backbone, kind: str, steps: int, seed: int, limit: int | None) -> tuple[dict, dict]:
-    """Train on one class. Returns (numbers, what is needed to draw pictures)."""
-    fit, test = _Pictures(kind, "train", limit), _Pictures(kind, "test", limit)
+    """Train on one class. Returns (numbers, what is needed to draw images)."""
+    fit, test = _Images(kind, "train", limit), _Images(kind, "test", limit)
     config, how = TrainConfig(seed=seed, steps=steps, **SETTINGS), DetectConfig(views=VIEWS)
     before = train(backbone, fit.images, config.replace(steps=0, refine_images=0))
     untrained = [detect(backbone, before.tokens, part.images, how).keypoints for part in (fit, test)]
@@ -85,7 +85,7 @@ def measure_class(backbone, kind: str, steps: int, seed: int, limit: int | None)
 
 
 def run(args: argparse.Namespace) -> None:
-    """The demo command: writes pictures and report.json, prints the numbers and where the pictures are."""
+    """The demo command: writes images and report.json, prints the numbers and where the images are."""
     started, limit = time.perf_counter(), 16 if args.quick else None
     backbone, out = load_backbone("demo"), args.output
     out.mkdir(parents=True, exist_ok=True)
@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> None:
         backbone, OTHER_CLASS, steps if args.steps is not None else OTHER_STEPS, args.seed, limit
     )
     report["other_class"] = other
-    write_pictures(backbone, shown, out)
-    save_picture(out / f"{OTHER_CLASS}_sheet.jpg", _sheet(shown_other))
+    write_images(backbone, shown, out)
+    save_image(out / f"{OTHER_CLASS}_sheet.jpg", _sheet(shown_other))
     shown["result"].tokens.save(out / "tokens.safetensors")
     report |= {
         "seconds_total": time.perf_counter() - started,
@@ -115,27 +115,27 @@ def run(args: argparse.Namespace) -> None:
         f"{OTHER_CLASS}: {other['error_trained']:.2f} %, {other['error_untrained']:.2f} %, "
         f"{other['error_mean_baseline']:.2f} %"
     )
-    print(f"The pictures and report.json are in {out.resolve()}")
+    print(f"The images and report.json are in {out.resolve()}")
 
 
 def _sheet(shown: dict):
     found = shown["found"]
-    pictures = [image for _, image in shown["test"].images][:24]
-    return sheet(pictures, found.rows(range(len(pictures))), columns=6)
+    images = [image for _, image in shown["test"].images][:24]
+    return sheet(images, found.rows(range(len(images))), columns=6)
 
 
-def write_pictures(backbone, shown: dict, out: Path) -> None:
-    """sheet.jpg, loss.png, overlay.png, points.png and heatmaps.png of held-out pictures."""
+def write_images(backbone, shown: dict, out: Path) -> None:
+    """sheet.jpg, loss.png, overlay.png, points.png and heatmaps.png of held-out images."""
     found, result, images = shown["found"], shown["result"], shown["test"].images
-    save_picture(out / "sheet.jpg", _sheet(shown))
+    save_image(out / "sheet.jpg", _sheet(shown))
     names = ("loss", "localization", "equivariance")
-    save_picture(out / "loss.png", plots.loss_plot({n: [r[i] for r in result.losses] for i, n in enumerate(names)}))
+    save_image(out / "loss.png", plots.loss_plot({n: [r[i] for r in result.losses] for i, n in enumerate(names)}))
     image = images[0]
     xy, confidence, size = found.xy[0], found.confidence[0], (512, 512)
-    save_picture(out / "overlay.png", overlay.draw_keypoints(image, xy, confidence, size=size))
-    save_picture(out / "points.png", overlay.draw_keypoints(image, xy, confidence, canvas="black", size=size))
+    save_image(out / "overlay.png", overlay.draw_keypoints(image, xy, confidence, size=size))
+    save_image(out / "points.png", overlay.draw_keypoints(image, xy, confidence, canvas="black", size=size))
     maps = detect(backbone, result.tokens, [("", image)], DetectConfig(views=VIEWS), keep_maps=True).maps
-    save_picture(out / "heatmaps.png", sheets.heat_maps(image, maps[0].numpy(), xy=xy))
+    save_image(out / "heatmaps.png", sheets.heat_maps(image, maps[0].numpy(), xy=xy))
 
 
 def peak_rss_mb() -> float:

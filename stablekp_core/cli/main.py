@@ -72,7 +72,7 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--masks",
         type=Path,
-        help="folder of masks named like the pictures, white where the object is; attention outside does not count",
+        help="folder of masks named like the images, white where the object is; attention outside does not count",
     )
 
 
@@ -86,15 +86,15 @@ def _add_preset(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_parser(commands) -> None:
-    p = commands.add_parser("train", help="learn keypoints from a folder of pictures of one kind of thing")
-    p.add_argument("images", type=Path, help="folder of pictures (jpg, png, webp, bmp, tiff)")
+    p = commands.add_parser("train", help="learn keypoints from a folder of images of one kind of thing")
+    p.add_argument("images", type=Path, help="folder of images (jpg, png, webp, bmp, tiff)")
     p.add_argument("tokens_file", type=Path, metavar="TOKENS", help="the .safetensors file to write")
     _add_model(p)
     _add_preset(p)
     p.add_argument(
         "--from", dest="start", type=Path, metavar="TOKENS", help="tokens to begin from instead of random ones"
     )
-    p.add_argument("--limit", type=int, help="use at most this many pictures")
+    p.add_argument("--limit", type=int, help="use at most this many images")
     _add_masks(p)
     p.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS", help="write the run's state (100)")
     p.add_argument("--resume", action="store_true", help="go on with TOKENS.checkpoint if it is there")
@@ -103,14 +103,14 @@ def _train_parser(commands) -> None:
 
 
 def _detect_parser(commands) -> None:
-    p = commands.add_parser("detect", help="find learned keypoints on pictures")
-    p.add_argument("images", type=Path, nargs="+", help="folders or picture files")
+    p = commands.add_parser("detect", help="find learned keypoints on images")
+    p.add_argument("images", type=Path, nargs="+", help="folders or image files")
     p.add_argument("--tokens", dest="tokens_file", type=Path, required=True, help="the file that train wrote")
     p.add_argument(
         "--output",
         type=Path,
         default=Path("keypoints.json"),
-        help="COCO keypoint JSON; coordinates in pixels of the original pictures (keypoints.json)",
+        help="COCO keypoint JSON; coordinates in pixels of the original images (keypoints.json)",
     )
     p.add_argument("--csv", type=Path, help="also write a table")
     _add_masks(p)
@@ -129,14 +129,14 @@ def _evaluate_parser(commands) -> None:
         required=True,
         choices=DATASETS,
         help="dolls and faces are built in; folder = your own "
-        "pictures in ROOT/train and ROOT/test, each with COCO keypoints in one .json file",
+        "images in ROOT/train and ROOT/test, each with COCO keypoints in one .json file",
     )
     p.add_argument("--root", type=Path, help="folder with the data set's files as they are distributed")
     p.add_argument(
         "--tokens", dest="tokens_file", type=Path, metavar="TOKENS", help="tokens to use instead of training"
     )
     p.add_argument(
-        "--transfer", metavar="FROM", help="use tokens of other pictures (Table 5): a tokens file, or a data set"
+        "--transfer", metavar="FROM", help="use tokens of other images (Table 5): a tokens file, or a data set"
     )
     p.add_argument("--transfer-root", type=Path, help="folder with the files of the data set given as FROM")
     p.add_argument("--ablate", action="store_true", help="the five rows of Table 4, each trained on its own")
@@ -153,26 +153,26 @@ def _evaluate_parser(commands) -> None:
         default=Path("evaluation.json"),
         help="the result; the table goes beside it as .txt (evaluation.json)",
     )
-    p.add_argument("--limit", type=int, metavar="N", help="at most N pictures of each split, for a quick run")
+    p.add_argument("--limit", type=int, metavar="N", help="at most N images of each split, for a quick run")
     for split in ("train", "regression", "test"):
-        p.add_argument(f"--limit-{split}", type=int, metavar="N", help=f"at most N pictures of the {split} split")
+        p.add_argument(f"--limit-{split}", type=int, metavar="N", help=f"at most N images of the {split} split")
     p.add_argument("--workers", type=int, default=1, help="processes for detection; more than 1 needs Ray (1)")
     p.add_argument("--data-seed", type=int, default=0, help="of the crops that are part of some protocols (0)")
     _add_model(p)
     _add_preset(p)
     p.add_argument("--num-tokens", dest="tokens", type=int, metavar="N", help="learned tokens (500)")
     _add_config(p, TrainConfig, "training; without --keypoints and --steps the paper's are used", skip=("tokens",))
-    _add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed", "flip_symmetry"))
+    _add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed"))
     p.set_defaults(run="evaluate:run")
 
 
 def _scale_parser(commands) -> None:
     p = commands.add_parser(
-        "detect-dataset", help="find keypoints on very many pictures, with several processes or machines"
+        "detect-dataset", help="find keypoints on very many images, with several processes or machines"
     )
     p.add_argument(
         "input",
-        help="a folder, file or pattern (*) of pictures, .tar shards or .parquet files; a path, "
+        help="a folder, file or pattern (*) of images, .tar shards or .parquet files; a path, "
         "or a URL such as s3://bucket/shards/*.tar",
     )
     p.add_argument(
@@ -188,9 +188,9 @@ def _scale_parser(commands) -> None:
     p.add_argument("--cpus", type=float, default=1, help="cores, and threads, of each worker (1)")
     p.add_argument("--gpus", type=float, help="share of a GPU for each worker, such as 0.5 (1 where there are GPUs)")
     p.add_argument("--address", help="of a running Ray cluster, or auto (this machine alone)")
-    p.add_argument("--part-rows", type=int, default=500, help="pictures per part; tar shards stay whole (500)")
-    p.add_argument("--column", help="Parquet column with pictures, as bytes or paths (known by its usual names)")
-    p.add_argument("--id-column", help="Parquet column with the pictures' ids (the path, or FILE#ROW)")
+    p.add_argument("--part-rows", type=int, default=500, help="images per part; tar shards stay whole (500)")
+    p.add_argument("--column", help="Parquet column with images, as bytes or paths (known by its usual names)")
+    p.add_argument("--id-column", help="Parquet column with the images' ids (the path, or FILE#ROW)")
     _add_model(p)
     _add_preset(p)
     _add_config(p, DetectConfig, "detection")
@@ -201,19 +201,19 @@ def _draw_parser(commands) -> None:
     p = commands.add_parser("draw", help="draw detected keypoints")
     p.add_argument("images", type=Path, help="the folder the keypoints were found on")
     p.add_argument("keypoints", type=Path, help="COCO keypoint JSON from detect")
-    p.add_argument("output", type=Path, help="folder for the pictures")
+    p.add_argument("output", type=Path, help="folder for the images")
     p.add_argument("--canvas", choices=("image", "black", "white"), default="image", help="what to draw on (image)")
-    p.add_argument("--sheet", action="store_true", help="one contact sheet instead of a picture each")
+    p.add_argument("--sheet", action="store_true", help="one contact sheet instead of an image each")
     for name, text in (("dots", "dots"), ("numbers", "keypoint numbers"), ("lines", "skeleton lines")):
         p.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=f"draw {text} (yes)")
     p.add_argument("--threshold", type=float, default=0.0, help="hide points below this confidence, 0 to 1 (0)")
-    p.add_argument("--width", type=float, help="line width in pixels (scales with the picture)")
+    p.add_argument("--width", type=float, help="line width in pixels (scales with the image)")
     p.add_argument("--which", type=int, nargs="+", metavar="K", help="draw these keypoints only, counted from 0")
     p.set_defaults(run="commands:draw")
 
 
 def _heat_parser(commands) -> None:
-    p = commands.add_parser("heatmaps", help="show the attention maps behind the keypoints of one picture (Fig. 2)")
+    p = commands.add_parser("heatmaps", help="show the attention maps behind the keypoints of one image (Fig. 2)")
     p.add_argument("image", type=Path)
     p.add_argument("--tokens", dest="tokens_file", type=Path, required=True)
     p.add_argument("--output", type=Path, default=Path("heatmaps.png"))
@@ -231,11 +231,11 @@ def _info_parser(commands) -> None:
 
 
 def _demo_parser(commands) -> None:
-    p = commands.add_parser("demo", help="train, detect and draw with the built-in model and pictures")
-    p.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for pictures and report.json")
+    p = commands.add_parser("demo", help="train, detect and draw with the built-in model and images")
+    p.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for images and report.json")
     p.add_argument("--steps", type=int, help="training steps per class")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--quick", action="store_true", help="a quarter of the pictures: does everything run?")
+    p.add_argument("--quick", action="store_true", help="a quarter of the images: does everything run?")
     p.set_defaults(run="demo:run")
 
 

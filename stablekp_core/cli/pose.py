@@ -96,34 +96,34 @@ def skeleton(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Print the table of keypoints; draw the first pictures with it where asked."""
+    """Print the table of keypoints; draw the first images with it where asked."""
     from ..keypoints.diagnostics import keypoint_report, report_labels, report_text
     from ..keypoints.tokens import KeypointTokens
-    from .commands import check_picture_name
+    from .commands import check_image_name
 
-    if args.picture and not args.images:
-        raise KeypointError("--picture needs --images, the folder the keypoints were found on.")
-    if args.picture:
-        check_picture_name(args.picture)
+    if args.image and not args.images:
+        raise KeypointError("--image needs --images, the folder the keypoints were found on.")
+    if args.image:
+        check_image_name(args.image)
     points = Keypoints.load(args.keypoints)
     tokens = KeypointTokens.load(args.tokens_file) if args.tokens_file else None
     lines = keypoint_report(points, tokens, threshold=args.threshold)
     print(report_text(lines))
-    if args.picture:
+    if args.image:
         _draw_report(args, points, report_labels(lines))
-        print(f"picture: {args.picture}")
+        print(f"image: {args.image}")
 
 
 def _draw_report(args: argparse.Namespace, points: Keypoints, labels: list[str]) -> None:
     from ..drawing.sheets import contact_sheet
-    from .commands import save_picture
+    from .commands import save_image
 
-    first = sorted(set(points.image_index.tolist()))[: args.max_pictures]
+    first = sorted(set(points.image_index.tolist()))[: args.max_images]
     figures = {rows.images[0]: rows for rows in (points.instances(image) for image in first)}
-    pictures = dict(_pictures(args.images, list(figures)))
-    rows = [figures[name] for name in pictures]
+    images = dict(_images(args.images, list(figures)))
+    rows = [figures[name] for name in images]
     sheet = contact_sheet(
-        list(pictures.values()),
+        list(images.values()),
         [row.xy for row in rows],
         [row.confidence for row in rows],
         labels=labels,
@@ -131,7 +131,7 @@ def _draw_report(args: argparse.Namespace, points: Keypoints, labels: list[str])
         colors=points.colors,
         cell=512,
     )
-    save_picture(args.picture, sheet)
+    save_image(args.image, sheet)
 
 
 def edit(args: argparse.Namespace) -> None:
@@ -159,7 +159,7 @@ def export(args: argparse.Namespace) -> None:
     names = list(dict.fromkeys(points.images))
     with tqdm(total=len(names), unit="image", desc="exporting") as bar:
         done = export_controlnet_dataset(
-            _pictures(args.images, names),
+            _images(args.images, names),
             points,
             args.output,
             settings,
@@ -171,8 +171,8 @@ def export(args: argparse.Namespace) -> None:
     print(done.report())
 
 
-def _pictures(folder: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """The named pictures of a folder one after the other; those that cannot be read are named and left out."""
+def _images(folder: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The named images of a folder one after the other; those that cannot be read are named and left out."""
     from ..images.image_set import BrokenImage, load_image
 
     missing = [name for name in names if not name or not (folder / name).is_file()]
@@ -183,11 +183,11 @@ def _pictures(folder: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]
         )
     for name in names:
         try:
-            picture = load_image(folder / name)
+            image = load_image(folder / name)
         except BrokenImage as error:
             print(f"skipped {name}: {error.reason}", file=sys.stderr)
         else:
-            yield name, picture
+            yield name, image
 
 
 def _is_file(text: str) -> bool:

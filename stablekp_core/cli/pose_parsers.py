@@ -9,15 +9,15 @@ _COCO = "COCO keypoint JSON from detect"
 
 
 def _fit_parser(commands) -> None:
-    p = commands.add_parser("fit-landmarks", help="learn named joints from a few labelled pictures")
-    p.add_argument("keypoints", type=Path, help=f"{_COCO}, of the labelled pictures and any others")
+    p = commands.add_parser("fit-landmarks", help="learn named joints from a few labelled images")
+    p.add_argument("keypoints", type=Path, help=f"{_COCO}, of the labelled images and any others")
     p.add_argument("labels", type=Path, help="COCO keypoints, POSE_KEYPOINT or AP-10K JSON of at least 5 of them")
     p.add_argument("output", type=Path, help="the .safetensors file to write")
     p.add_argument(
         "--mode",
         choices=("auto", "figure", "affine", "linear"),
         default="auto",
-        help="auto takes the one that errs least on pictures left out (auto)",
+        help="auto takes the one that errs least on images left out (auto)",
     )
     p.add_argument("--ridge", type=float, help="strength of the ridge, 0 for none (chosen by leave-one-out)")
     p.add_argument("--rank", type=int, help="components used, 0 for all (chosen by leave-one-out)")
@@ -69,7 +69,7 @@ def _smooth_parser(commands) -> None:
 
 def _skeleton_parser(commands) -> None:
     p = commands.add_parser("skeleton", help="join keypoints that move together with lines")
-    p.add_argument("keypoints", type=Path, help=f"{_COCO} on 30 or more pictures")
+    p.add_argument("keypoints", type=Path, help=f"{_COCO} on 30 or more images")
     p.add_argument("--tokens", dest="tokens_file", type=Path, help="write the skeleton into this tokens file")
     p.add_argument("--output", type=Path, help="write the tokens, or without --tokens the keypoints, here instead")
     p.add_argument("--extra", type=float, default=0.9, help="agreement for further lines, 1 for none (0.9)")
@@ -78,12 +78,12 @@ def _skeleton_parser(commands) -> None:
 
 
 def _report_parser(commands) -> None:
-    p = commands.add_parser("report", help="say what each keypoint is worth over a batch of pictures")
-    p.add_argument("keypoints", type=Path, help=f"{_COCO} on 10 or more pictures")
+    p = commands.add_parser("report", help="say what each keypoint is worth over a batch of images")
+    p.add_argument("keypoints", type=Path, help=f"{_COCO} on 10 or more images")
     p.add_argument("--tokens", dest="tokens_file", type=Path, help="the tokens file, for votes")
     p.add_argument("--images", type=Path, help="the folder the keypoints were found on, for --picture")
-    p.add_argument("--picture", type=Path, help="also draw the first pictures with labels; needs --images")
-    p.add_argument("--max-pictures", type=int, default=9, help="pictures drawn (9)")
+    p.add_argument("--picture", dest="image", type=Path, help="also draw the first images with labels; needs --images")
+    p.add_argument("--max-pictures", dest="max_images", type=int, default=9, help="images drawn (9)")
     _threshold(p, "from this confidence on a point counts as seen")
     p.set_defaults(run="pose:report")
 
@@ -112,14 +112,14 @@ def _export_parser(commands) -> None:
         default="scribble",
         help="what the hints look like (scribble)",
     )
-    p.add_argument("--size", type=int, default=512, help="side of the pictures in pixels (512)")
+    p.add_argument("--size", type=int, default=512, help="side of the images in pixels (512)")
     p.add_argument("--fit", choices=("crop", "keep"), default="crop", help="a square, or the aspect (crop)")
     p.add_argument("--line-width", type=int, default=4, help="of scribble and keypoints, in pixels (4)")
-    p.add_argument("--validation", type=float, default=0.1, help="share of pictures set aside (0.1)")
+    p.add_argument("--validation", type=float, default=0.1, help="share of images set aside (0.1)")
     p.add_argument("--seed", type=int, default=0, help="of that choice (0)")
-    p.add_argument("--image-format", choices=("png", "jpg"), default="png", help="of the pictures (png)")
+    p.add_argument("--image-format", choices=("png", "jpg"), default="png", help="of the images (png)")
     p.add_argument("--captions", type=Path, help="folder of .txt files, or a .json, .jsonl or .csv file")
-    p.add_argument("--caption", default="", help="text of pictures without a caption of their own")
+    p.add_argument("--caption", default="", help="text of images without a caption of their own")
     p.add_argument("--landmarks", type=Path, help="a landmark map to apply first, for openpose and ap10k")
     p.add_argument("--overwrite", action="store_true", help="allow other settings than those the folder was begun with")
     _threshold(p, "points below this confidence are not drawn")

@@ -22,10 +22,10 @@ FITS = ("crop", "keep")
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What the pictures of a data set look like. All of one folder have the same settings.
+    """What the images of a data set look like. All of one folder have the same settings.
 
     style: "scribble" (white skeleton on black), "openpose", "ap10k", or "keypoints" (coloured dots and lines
-    on black). size: side of the pictures in pixels, the resolution to train at; hints are drawn at this size.
+    on black). size: side of the images in pixels, the resolution to train at; hints are drawn at this size.
     fit: "crop" cuts a square around the figures, "keep" keeps the aspect ratio with the shorter side at
     `size`. threshold: confidence from which a point is drawn. line_width: of scribble and keypoints, pixels.
     validation: share of the images set aside. seed: of that choice. image_format: of the images, png or jpg;
@@ -65,7 +65,7 @@ def draw_hint(
     skeleton=(),
     colors=(),
 ) -> np.ndarray:
-    """The hint picture, uint8 RGB on black, of figures xy [P, K, 2], pixels of a canvas of `size` (w, h)."""
+    """The hint image, uint8 RGB on black, of figures xy [P, K, 2], pixels of a canvas of `size` (w, h)."""
     from ..drawing.hints import draw_ap10k, draw_openpose, draw_scribble
     from ..drawing.overlay import draw_keypoints
 
@@ -90,7 +90,7 @@ def draw_hint(
 
 
 def pair_key(name: str, image: np.ndarray, person: Keypoints, settings: ExportSettings) -> str:
-    """File name of a pair: a digest of all that its pictures depend on, so that the same name is the same
+    """File name of a pair: a digest of all that its images depend on, so that the same name is the same
     pair.
 
     It also keeps words such as "test" in image names from being taken for the name of a split.
@@ -103,14 +103,14 @@ def pair_key(name: str, image: np.ndarray, person: Keypoints, settings: ExportSe
 
 def write_pair(folder: Path, key: str, image: np.ndarray, person: Keypoints, settings: ExportSettings) -> bool:
     """Write what of a pair is missing; says whether anything was."""
-    picture, hint = folder / f"{key}.{settings.image_format}", folder / "hints" / f"{key}.png"
-    if picture.is_file() and hint.is_file():
+    target, hint = folder / f"{key}.{settings.image_format}", folder / "hints" / f"{key}.png"
+    if target.is_file() and hint.is_file():
         return False
     hint.parent.mkdir(parents=True, exist_ok=True)
     fitted, xy = _fit(image, person, settings)
     drawn = draw_hint(xy, person.confidence, settings, fitted.size, person.skeleton, person.colors)
     write_atomically(hint, _encoded(Image.fromarray(drawn), "png"))
-    write_atomically(picture, _encoded(fitted, settings.image_format))
+    write_atomically(target, _encoded(fitted, settings.image_format))
     return True
 
 

@@ -1,6 +1,6 @@
-"""Pictures that ControlNets understand: OpenPose-18, AP-10K animals, and scribbles for any skeleton.
+"""Images that ControlNets understand: OpenPose-18, AP-10K animals, and scribbles for any skeleton.
 
-Colours, order and geometry are those of the pictures the ControlNets were trained on, so nothing here is
+Colours, order and geometry are those of the images the ControlNets were trained on, so nothing here is
 anti-aliased (except scribbles) or scaled: sizes are fixed pixels, draw at the size of the generated image.
 """
 
@@ -18,7 +18,7 @@ OPENPOSE_POINTS = 18
 AP10K_POINTS = 17
 _ELLIPSE_HALF_WIDTH = 4
 _DOT_RADIUS = 4
-_AP10K_THICKNESS = 5  # in OpenCV's count; it covers 7 pixels, in the training pictures too
+_AP10K_THICKNESS = 5  # in OpenCV's count; it covers 7 pixels, in the training images too
 
 # (point, point, RGB), 0-based; a limb is drawn in this colour at 0.6 of its brightness.
 OPENPOSE_LIMBS = (
@@ -178,7 +178,7 @@ def _pixel(xy: np.ndarray) -> tuple[int, int]:
 
 
 def _limb_outline(cv2: Any, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
-    """Polygon [M, 2] of a limb's ellipse, in whole pixels and degrees as in the training pictures."""
+    """Polygon [M, 2] of a limb's ellipse, in whole pixels and degrees as in the training images."""
     centre = (int((a[0] + b[0]) / 2), int((a[1] + b[1]) / 2))
     half_length = int(math.hypot(a[0] - b[0], a[1] - b[1]) / 2)
     angle = int(math.degrees(math.atan2(a[1] - b[1], a[0] - b[0])))

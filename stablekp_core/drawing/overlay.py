@@ -1,7 +1,7 @@
-"""Keypoints drawn with OpenCV on uint8 RGB pictures; knows nothing of models.
+"""Keypoints drawn with OpenCV on uint8 RGB images; knows nothing of models.
 
 Points are in the pixel frame of the rest of the program: continuous,
-pixel (0, 0) covers [0, 1) x [0, 1). Everything scales with the shorter side of the picture.
+pixel (0, 0) covers [0, 1) x [0, 1). Everything scales with the shorter side of the image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def draw_keypoints(
     confidence: np.ndarray | None = None,
     *,
     canvas: str = "image",
-    hidden: np.ndarray | None = None,
+    occluded: np.ndarray | None = None,
     dots: bool = True,
     numbers: bool = True,
     lines: bool = True,
@@ -39,12 +39,12 @@ def draw_keypoints(
     labels: Sequence[str] | None = None,
     outline: bool = True,
 ) -> np.ndarray:
-    """Keypoints over a picture, or on black or white; a new uint8 RGB [H, W, 3].
+    """Keypoints over an image, or on black or white; a new uint8 RGB [H, W, 3].
 
     image: uint8 RGB [H, W, 3], or None for an empty canvas of `size`. xy: [K, 2] pixels of the image, or [P, K,
     2] for several figures. confidence: [K] or [P, K] in [0, 1], or None for all sure; points under `threshold`,
     or at exactly 0 (missing), are left out together with their lines. canvas: "image", "black" or "white".
-    hidden: bool [K] or [P, K], points that something hides; their dots get a dark middle. size: (width, height)
+    occluded: bool [K] or [P, K], points that something hides; their dots get a dark middle. size: (width, height)
     of the result, by default the image's; the points scale along. skeleton: 0-based pairs joined by lines.
     width: line width in pixels of the result, None to follow its size; dots grow with it. which: keypoints to
     draw, None for all; they keep their numbers. colors: K RGB colours, empty for the palette. labels: K texts
@@ -52,7 +52,7 @@ def draw_keypoints(
     """
     xy, confidence = _check_points(xy, confidence)
     result, scale = _canvas(image, canvas, size)
-    hidden = _check_hidden(hidden, confidence.shape)
+    occluded = _check_occluded(occluded, confidence.shape)
     count = xy.shape[1]
     colors = tuple(colors) or palette(count)
     if len(colors) != count or (labels is not None and len(labels) != count):
@@ -78,7 +78,7 @@ def draw_keypoints(
             if outline:
                 disc(result, points[figure, k], radius + max(1.0, 0.3 * radius), DARK)
             disc(result, points[figure, k], radius, colors[k])
-            if hidden is not None and hidden[figure, k]:
+            if occluded is not None and occluded[figure, k]:
                 disc(result, points[figure, k], 0.55 * radius, DARK)
     for label in placed:
         put_text(result, label.text, label.corner, height, LIGHT, outline=True)
@@ -101,16 +101,16 @@ def _check_points(xy: Any, confidence: Any) -> tuple[np.ndarray, np.ndarray]:
     return (xy[None], confidence[None]) if xy.ndim == 2 else (xy, confidence)
 
 
-def _check_hidden(hidden: Any, shape: tuple[int, int]) -> np.ndarray | None:
-    if hidden is None:
+def _check_occluded(occluded: Any, shape: tuple[int, int]) -> np.ndarray | None:
+    if occluded is None:
         return None
-    hidden = np.atleast_2d(np.asarray(hidden, dtype=bool))
-    if hidden.shape != shape:
+    occluded = np.atleast_2d(np.asarray(occluded, dtype=bool))
+    if occluded.shape != shape:
         raise KeypointError(
-            f"hidden has shape {list(hidden.shape)}, but there are {shape[0]} figures of {shape[1]} keypoints; "
+            f"occluded has shape {list(occluded.shape)}, but there are {shape[0]} figures of {shape[1]} keypoints; "
             "give one value for each point."
         )
-    return hidden  # [P, K]
+    return occluded  # [P, K]
 
 
 def _chosen(which: Sequence[int] | None, count: int) -> np.ndarray:

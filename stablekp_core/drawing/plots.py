@@ -1,4 +1,4 @@
-"""The picture of the losses."""
+"""The image of the losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many pictures on one sheet: keypoints across images, and heat maps of chosen keypoints."""
+"""Many images on one sheet: keypoints across images, and heat maps of chosen keypoints."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def contact_sheet(
     cell: int = 256,
     **how: Any,
 ) -> np.ndarray:
-    """Pictures in a grid, each with its keypoints; uint8 RGB on light paper.
+    """Images in a grid, each with its keypoints; uint8 RGB on light paper.
 
-    images: B uint8 RGB pictures of any sizes. xy: for each its [K, 2] (or [P, K, 2]) pixels, or None.
+    images: B uint8 RGB images of any sizes. xy: for each its [K, 2] (or [P, K, 2]) pixels, or None.
     confidence: for each [K] (or [P, K]), or None. titles: a line of text under each cell. columns: None for
-    about as many as rows. cell: side in pixels of a cell; pictures keep their aspect ratio. `how`: options of
-    `draw_keypoints`, but for `size`. Raises KeypointError when the numbers disagree or there is no picture.
+    about as many as rows. cell: side in pixels of a cell; images keep their aspect ratio. `how`: options of
+    `draw_keypoints`, but for `size`. Raises KeypointError when the numbers disagree or there is no image.
     """
     count = len(images)
     if not count:
@@ -53,7 +53,7 @@ def contact_sheet(
         fitted = _fit_text(heading, round(1.3 * text), sheet.shape[1] - 2 * gap)
         strokes.put_text(sheet, fitted, (gap, gap), round(1.3 * text), _INK)
     for index, image in enumerate(images):
-        picture = _cell_picture(
+        fitted = _cell_image(
             image,
             None if xy is None else xy[index],
             None if confidence is None else confidence[index],
@@ -62,14 +62,14 @@ def contact_sheet(
         )
         row, column = divmod(index, columns)
         x, y = gap + column * (cell + gap), top + gap + row * (cell + strip + gap)
-        left, above = x + (cell - picture.shape[1]) // 2, y + (cell - picture.shape[0]) // 2
-        sheet[above : above + picture.shape[0], left : left + picture.shape[1]] = picture
+        left, above = x + (cell - fitted.shape[1]) // 2, y + (cell - fitted.shape[0]) // 2
+        sheet[above : above + fitted.shape[0], left : left + fitted.shape[1]] = fitted
         if titles is not None:
             _centred_text(sheet, titles[index], x, y + cell, cell, text)
     return sheet
 
 
-def _cell_picture(image: np.ndarray, xy: Any, confidence: Any, cell: int, how: dict[str, Any]) -> np.ndarray:
+def _cell_image(image: np.ndarray, xy: Any, confidence: Any, cell: int, how: dict[str, Any]) -> np.ndarray:
     strokes.check_image(image)
     height, width = image.shape[:2]
     factor = cell / max(width, height)
@@ -96,9 +96,9 @@ def _centred_text(sheet: np.ndarray, text: str, x: int, y: int, width: int, heig
 
 
 def heat_overlay(image: np.ndarray, heat: np.ndarray, *, size: tuple[int, int] | None = None) -> np.ndarray:
-    """One map [R, R] (any scale, at least 0) over a picture, uint8 RGB of the picture's size or `size`.
+    """One map [R, R] (any scale, at least 0) over an image, uint8 RGB of the image's size or `size`.
 
-    The map covers the whole picture. Its largest value is brightest; the picture is dimmed and grey where the
+    The map covers the whole image. Its largest value is brightest; the image is dimmed and grey where the
     map is low, so that the heat is told by brightness and not by hue alone.
     """
     strokes.check_image(image)
@@ -128,10 +128,10 @@ def heat_maps(
     cell: int = 256,
     colors: Sequence[tuple[int, int, int]] = (),
 ) -> np.ndarray:
-    """Heat maps of keypoints over one picture, a cell each; uint8 RGB sheet.
+    """Heat maps of keypoints over one image, a cell each; uint8 RGB sheet.
 
     maps: [K, R, R], at least 0, each scaled by its own largest value. which: keypoints to show, None for all.
-    xy: [K, 2] pixels of the picture; marks each keypoint in its cell. titles: K texts, by default "keypoint
+    xy: [K, 2] pixels of the image; marks each keypoint in its cell. titles: K texts, by default "keypoint
     i".
     """
     maps = np.asarray(maps)

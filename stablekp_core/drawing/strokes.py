@@ -1,4 +1,4 @@
-"""Strokes on uint8 RGB pictures, in place and anti-aliased: dots, lines, text with a rim. The one importer of OpenCV.
+"""Strokes on uint8 RGB images, in place and anti-aliased: dots, lines, text with a rim. The one importer of OpenCV.
 
 Positions are (x, y) in continuous pixels: pixel (0, 0) covers [0, 1) x [0, 1).
 """
@@ -40,13 +40,13 @@ def check_image(image: Any) -> None:
         or 0 in image.shape
     ):
         raise KeypointError(
-            f"a picture of shape {list(np.shape(image))} and type {getattr(image, 'dtype', type(image))} "
+            f"an image of shape {list(np.shape(image))} and type {getattr(image, 'dtype', type(image))} "
             f"was given to draw on, but uint8 RGB [height, width, 3] is needed."
         )
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A copy of the picture at this size: area average when it shrinks, cubic when it grows."""
+    """A copy of the image at this size: area average when it shrinks, cubic when it grows."""
     if image.shape[:2] == (height, width):
         return image.copy()
     cv2 = opencv()

@@ -27,8 +27,8 @@ _ARRAYS = ("xy", "confidence", "landmarks", "visible")
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Keypoints and labels of B pictures: xy [B, K, 2] and landmarks [B, L, 2], float64 in the unit square of
-    each picture; confidence [B, K]; visible bool [B, L]; names of the pictures; skipped (name, reason) of
+    """Keypoints and labels of B images: xy [B, K, 2] and landmarks [B, L, 2], float64 in the unit square of
+    each image; confidence [B, K]; visible bool [B, L]; names of the images; skipped (name, reason) of
     unusable ones."""
 
     xy: np.ndarray
@@ -40,7 +40,7 @@ class Points:
 
     @staticmethod
     def empty(skipped: Sequence[tuple[str, str]] = ()) -> Points:
-        """No picture at all."""
+        """No image at all."""
         return Points(
             np.zeros((0, 0, 2)),
             np.zeros((0, 0)),
@@ -52,7 +52,7 @@ class Points:
 
     @staticmethod
     def concat(parts: Sequence[Points]) -> Points:
-        """One after the other; parts without a picture only add to `skipped`."""
+        """One after the other; parts without an image only add to `skipped`."""
         skipped = [entry for part in parts for entry in part.skipped]
         full = [part for part in parts if part.names]
         if not full:
@@ -92,7 +92,7 @@ class StageCache:
         return None if self.folder is None else self.folder / name
 
     def load_tokens(self, key: str) -> tuple[KeypointTokens, list[tuple[str, str]]] | None:
-        """Tokens and the pictures that were skipped in training, or None."""
+        """Tokens and the images that were skipped in training, or None."""
         path, about = self.path(f"{key}.safetensors"), self.path(f"{key}.json")
         if path is None or not path.is_file() or not about.is_file():
             return None

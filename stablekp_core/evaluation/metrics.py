@@ -59,7 +59,7 @@ def inter_ocular(
     between = np.linalg.norm(truth[:, eyes[0]] - truth[:, eyes[1]], axis=-1)  # [B]
     keep = visible[:, list(eyes)].all(1) & (between > 0)
     if not keep.any():
-        raise KeypointError("No picture shows two eyes apart, so nothing can be measured by their distance.")
+        raise KeypointError("No image shows two eyes apart, so nothing can be measured by their distance.")
     return float(100 * (d.sum(1)[keep] / visible.sum(1)[keep] / between[keep]).mean())
 
 
@@ -89,7 +89,7 @@ def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float, visible: np.
 
 
 def l2_at(predicted: np.ndarray, truth: np.ndarray, size: float = 128.0, visible: np.ndarray | None = None) -> float:
-    """Mean L2 in pixels of a `size` x `size` picture; points in the unit square."""
+    """Mean L2 in pixels of a `size` x `size` image; points in the unit square."""
     return mean_l2_percent(predicted, truth, visible) * size / 100
 
 

@@ -49,7 +49,7 @@ PAPER_ABLATION = {
 
 @dataclass(frozen=True)
 class Limits:
-    """At most so many pictures of each split, spread evenly over it; None = all."""
+    """At most so many images of each split, spread evenly over it; None = all."""
 
     train: int | None = None
     regression: int | None = None
@@ -60,8 +60,8 @@ class Limits:
 class Evaluation:
     """metrics: by name, under the protocol's own fit. with_intercept: the same with an intercept in every
     fit. baseline: the same for always guessing the regression split's mean landmarks. counts: for each split
-    the pictures `listed`, `used`, `dropped` by the protocol's filters, and `skipped` as (name, reason).
-    left_out: landmarks that no regression picture shows. seconds: of each stage in this run (cached work is
+    the images `listed`, `used`, `dropped` by the protocol's filters, and `skipped` as (name, reason).
+    left_out: landmarks that no regression image shows. seconds: of each stage in this run (cached work is
     not done again)."""
 
     dataset: str
@@ -93,7 +93,7 @@ class Evaluation:
 
 
 def limit_splits(dataset: Dataset, limits: Limits) -> Dataset:
-    """The data set with at most so many pictures in each split."""
+    """The data set with at most so many images in each split."""
     return replace(
         dataset,
         train=dataset.train.limited(limits.train),
@@ -117,7 +117,7 @@ def evaluate(
     """Run the protocol on a data set; with `tokens` nothing is trained.
 
     cache: folder for what is slow to make, or None. workers > 1: detection runs in so many processes. Raises
-    KeypointError for unknown metrics, missing files and splits without a usable picture.
+    KeypointError for unknown metrics, missing files and splits without a usable image.
     """
     names = tuple(metrics or dataset.metrics)
     for name in names:
@@ -150,7 +150,7 @@ def evaluate(
         }
         if not len(points.xy):
             raise KeypointError(
-                f"None of the {len(split)} pictures of the {which} split of {dataset.name} can be used"
+                f"None of the {len(split)} images of the {which} split of {dataset.name} can be used"
                 f"{': ' + ': '.join(points.skipped[0]) if points.skipped else ''}; check the files."
             )
         found[which] = points
@@ -183,16 +183,16 @@ def _check_metric(name: str, dataset: Dataset) -> None:
 def measure(
     fit: Points, test: Points, names: Sequence[str], roles: Roles = NO_ROLES
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float], tuple[int, ...]]:
-    """(metrics under the protocol's fit, with an intercept, of the mean landmarks; landmarks that no picture
+    """(metrics under the protocol's fit, with an intercept, of the mean landmarks; landmarks that no image
     of `fit` shows, which are left out of everything)."""
     seen = fit.visible.any(0)
     truth, visible = test.landmarks[:, seen], test.visible[:, seen]
     left_out = tuple(np.flatnonzero(~seen).tolist())
     if not visible.any():
-        raise KeypointError("No landmark that was fitted is visible on a test picture; use more pictures.")
+        raise KeypointError("No landmark that was fitted is visible on a test image; use more images.")
     if left_out and any(metric(name).needs for name in names):
         raise KeypointError(
-            "A metric of eyes or of left and right needs every landmark on the regression pictures; use more of them."
+            "A metric of eyes or of left and right needs every landmark on the regression images; use more of them."
         )
     landmarks, shown = fit.landmarks[:, seen], fit.visible[:, seen]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import KeypointError
 
-SETTLED = 10  # `fit_either_side` ends when no more pictures than this change sides
-_MOST_FITS = 1000  # in case the sides of some pictures never settle
+SETTLED = 10  # `fit_either_side` ends when no more images than this change sides
+_MOST_FITS = 1000  # in case the sides of some images never settle
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def fit_either_side(
 ) -> Regression:
     """`fit_regression` where nobody knows which side of a figure is its left, as the paper does for Human3.6M.
 
-    A picture's labels take the places of their left/right partners (`permutation` [L]) where the fitted map is
-    nearer to them so (mean distance over the picture's visible landmarks), and the map is fitted anew, until at
-    most `SETTLED` pictures change.
+    An image's labels take the places of their left/right partners (`permutation` [L]) where the fitted map is
+    nearer to them so (mean distance over the image's visible landmarks), and the map is fitted anew, until at
+    most `SETTLED` images change.
     """
     points, landmarks = np.asarray(points, np.float64), np.array(landmarks, np.float64)
     visible = np.ones(landmarks.shape[:2], bool) if visible is None else np.array(visible, bool)
@@ -94,7 +94,7 @@ def fit_either_side(
 
 
 def _mean_distance(predicted: np.ndarray, landmarks: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """[B]: mean L2 over each picture's visible landmarks."""
+    """[B]: mean L2 over each image's visible landmarks."""
     d = np.linalg.norm(predicted - landmarks, axis=-1)
     return (d * visible).sum(1) / np.maximum(visible.sum(1), 1)
 

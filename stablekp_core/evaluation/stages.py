@@ -17,17 +17,17 @@ from ..training.trainer import train
 from .cache import Points, StageCache, model_key
 from .datasets.common import Split
 
-SHARD = 32  # pictures between two writes of the detection cache
+SHARD = 32  # images between two writes of the detection cache
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
-Span = tuple[int, int]  # pictures start to stop of a split
+Span = tuple[int, int]  # images start to stop of a split
 
 
 def learn(
     backbone, split: Split, config: TrainConfig, store: StageCache, report: Progress
 ) -> tuple[KeypointTokens, list[tuple[str, str]]]:
-    """Tokens learned on a split, from the cache if they are there, and the pictures that could not be
+    """Tokens learned on a split, from the cache if they are there, and the images that could not be
     read."""
-    key = store.key("tokens", model=model_key(backbone), pictures=split.fingerprint(), config=config.to_dict())
+    key = store.key("tokens", model=model_key(backbone), images=split.fingerprint(), config=config.to_dict())
     kept = store.load_tokens(key)
     if kept is not None:
         return kept
@@ -79,7 +79,7 @@ def find(
 def _one_by_one(
     backbone, tokens: KeypointTokens, split: Split, config: DetectConfig, spans: list[Span], workers: int
 ) -> Iterator[tuple[Span, Points]]:
-    """Read and look at pictures start to stop of a split, for each of `spans`."""
+    """Read and look at images start to stop of a split, for each of `spans`."""
     for span in spans:
         labels, skipped = [], []
         pairs = _read(split, span, labels, skipped)
@@ -92,7 +92,7 @@ def _one_by_one(
 
 
 def _read(split: Split, span: Span, labels: list, skipped: list) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, picture) of readable pictures, one at a time; notes their labels and the others' reasons."""
+    """(name, image) of readable images, one at a time; notes their labels and the others' reasons."""
     for i in range(*span):
         try:
             sample = split.sample(i)
@@ -106,7 +106,7 @@ def _read(split: Split, span: Span, labels: list, skipped: list) -> Iterator[tup
 def _in_parallel(
     backbone, tokens: KeypointTokens, split: Split, config: DetectConfig, spans: list[Span], workers: int
 ) -> Iterator[tuple[Span, Points]]:
-    """The same by several processes, which read the pictures themselves; in the order they finish."""
+    """The same by several processes, which read the images themselves; in the order they finish."""
     from ..scale.detect import Pool, detect_shards
 
     for shard in detect_shards(backbone, tokens, split.images(), config, shards=spans, pool=Pool(workers)):
@@ -124,7 +124,7 @@ def _in_parallel(
 
 
 def _only_damaged(split: Split, i: int) -> None:
-    """Raise what reading picture i raises, unless it is damaged: a missing file must not pass as skipped."""
+    """Raise what reading image i raises, unless it is damaged: a missing file must not pass as skipped."""
     try:
         split.sample(i)
     except BrokenImage:
@@ -132,7 +132,7 @@ def _only_damaged(split: Split, i: int) -> None:
 
 
 def _points(keypoints: Keypoints, labels: list[tuple[np.ndarray, np.ndarray]], skipped: list) -> Points:
-    """Pixels of each picture -> its unit square."""
+    """Pixels of each image -> its unit square."""
     sizes = keypoints.sizes[:, None].astype(np.float64)  # [B, 1, 2]
     landmarks, visible = (np.stack([label[part] for label in labels]) for part in (0, 1))
     return Points(

@@ -1,7 +1,7 @@
-"""Random affine views of square pictures, the way back, and which pixels the way back covers.
+"""Random affine views of square images, the way back, and which pixels the way back covers.
 
 A view is a matrix theta [2, 3] in the convention of torch's affine_grid (align_corners=False): it maps coordinates of
-the view to coordinates of the picture, both in [-1, 1], x right, y down.
+the view to coordinates of the image, both in [-1, 1], x right, y down.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def random_affine(
     count: int, rotation: float, scale: tuple[float, float], translation: float, generator: torch.Generator
 ) -> torch.Tensor:
     """float32 [count, 2, 3]: rotation U(+-rotation) degrees, linear part x U(scale), shift U(+-translation) in [-1, 1]
-    units (half picture sides). A linear part below 1 shows less of the picture: it zooms in."""
+    units (half image sides). A linear part below 1 shows less of the image: it zooms in."""
     u = torch.rand(count, 4, generator=generator)
     angle = torch.deg2rad((2 * u[:, 0] - 1) * rotation)
     zoom = scale[0] + u[:, 1] * (scale[1] - scale[0])
@@ -24,13 +24,8 @@ def random_affine(
 
 
 def identity_affine(count: int) -> torch.Tensor:
-    """float32 [count, 2, 3]: views that show the picture as it is."""
+    """float32 [count, 2, 3]: views that show the image as it is."""
     return torch.eye(2, 3).repeat(count, 1, 1)
-
-
-def mirror(theta: torch.Tensor) -> torch.Tensor:
-    """theta [B, 2, 3] of the same views seen in a mirror, left and right exchanged."""
-    return theta * theta.new_tensor([-1.0, 1.0, 1.0])
 
 
 def invert_affine(theta: torch.Tensor) -> torch.Tensor:
@@ -46,25 +41,25 @@ def warp(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
 
 def unwarp(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Bring something seen through theta back to the picture's frame; zero where the view did not look."""
+    """Bring something seen through theta back to the image's frame; zero where the view did not look."""
     return warp(x, invert_affine(theta))
 
 
 def coverage(theta: torch.Tensor, size: int) -> torch.Tensor:
-    """float32 [B, 1, size, size] in [0, 1]: how much of each picture pixel the view saw."""
+    """float32 [B, 1, size, size] in [0, 1]: how much of each image pixel the view saw."""
     return unwarp(torch.ones(len(theta), 1, size, size, device=theta.device), theta)
 
 
-def view_to_picture(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Points [B, K, 2] of the view to points of the picture, both (x, y) in the unit square [0, 1]."""
+def view_to_image(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Points [B, K, 2] of the view to points of the image, both (x, y) in the unit square [0, 1]."""
     points = 2 * xy - 1
     mapped = points @ theta[:, :, :2].transpose(1, 2) + theta[:, None, :, 2]
     return (mapped + 1) / 2
 
 
 def visible(xy: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """bool [B, V, K]: whether points xy [B, K, 2] of pictures (unit square) lie within each view theta [V, 2, 3], not
+    """bool [B, V, K]: whether points xy [B, K, 2] of images (unit square) lie within each view theta [V, 2, 3], not
     at its very rim."""
     back = invert_affine(theta).to(xy)
-    inside = torch.stack([view_to_picture(xy, t.expand(len(xy), -1, -1)) for t in back], 1)  # [B, V, K, 2]
+    inside = torch.stack([view_to_image(xy, t.expand(len(xy), -1, -1)) for t in back], 1)  # [B, V, K, 2]
     return ((inside > 0.02) & (inside < 0.98)).all(-1)

@@ -15,7 +15,7 @@ from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
 
 ISOLATE = ("none", "others", "background")
-MIN_CROP = 16  # pixels; the smallest picture the rest of the program takes
+MIN_CROP = 16  # pixels; the smallest image the rest of the program takes
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def crop_instances(
             crop = Crop(i, str(names[i]) if names else "", (width, height), *window)
             piece = _cut(image, crop)
             if isolate != "none":
-                hidden = _hidden(inside[i], number, isolate)
-                piece = np.where(_cut(hidden, crop)[..., None], _mean_colour(piece), piece)
+                occluded = _occluded(inside[i], number, isolate)
+                piece = np.where(_cut(occluded, crop)[..., None], _mean_colour(piece), piece)
             cut.append(piece)
             crops.append(crop)
     return cut, tuple(crops)
@@ -213,7 +213,7 @@ def _cut(image: np.ndarray, crop: Crop) -> np.ndarray:
     return image[rows[:, None], columns[None]]
 
 
-def _hidden(masks: np.ndarray, number: int, isolate: str) -> np.ndarray:
+def _occluded(masks: np.ndarray, number: int, isolate: str) -> np.ndarray:
     """bool [H, W]: what to grey out around figure `number`."""
     if isolate == "background":
         return ~masks[number]

@@ -1,4 +1,4 @@
-"""One picture file at a time: find it, look at its header, decode it to RGB."""
+"""One image file at a time: find it, look at its header, decode it to RGB."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DECODE_ERRORS = (
 
 
 class BrokenImage(KeypointError):
-    """One file that cannot be read as a picture; `reason` says why, without the file's name."""
+    """One file that cannot be read as an image; `reason` says why, without the file's name."""
 
     def __init__(self, name: str, reason: str):
         super().__init__(f"{name} cannot be read as an image ({reason}); replace the file or take it out.")
@@ -40,17 +40,17 @@ class BrokenImage(KeypointError):
 
 
 class SmallImage(KeypointError):
-    """One picture with a side under `MIN_SIDE` pixels."""
+    """One image with a side under `MIN_SIDE` pixels."""
 
     def __init__(self, name: str, width: int, height: int):
         super().__init__(
             f"{name} is {width}x{height} pixels, but images need at least {MIN_SIDE} pixels on "
-            f"each side; use a larger picture or take it out."
+            f"each side; use a larger image or take it out."
         )
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Picture files directly inside `folder`, in natural order (frame2 before frame10), without hidden ones.
+    """Image files directly inside `folder`, in natural order (frame2 before frame10), without hidden ones.
 
     Raises KeypointError when `folder` is not a folder. The list may be empty.
     """
@@ -58,17 +58,17 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def load_image(path: str | Path) -> np.ndarray:
-    """Read one picture as RGB, uint8 [H, W, 3].
+    """Read one image as RGB, uint8 [H, W, 3].
 
     EXIF orientation is applied, transparency is laid over white, palettes and grey become RGB, 16-bit grey is
-    scaled to 8 bits, and of an animation or a multi-page file the first picture is taken.
+    scaled to 8 bits, and of an animation or a multi-page file the first image is taken.
     Raises BrokenImage or SmallImage (both KeypointError).
     """
     return _decode(Path(path).name, path)
 
 
 def decode_image(name: str, data: bytes) -> np.ndarray:
-    """An encoded picture as RGB, uint8 [H, W, 3]; rules and errors are those of `load_image`."""
+    """An encoded image as RGB, uint8 [H, W, 3]; rules and errors are those of `load_image`."""
     return _decode(name, io.BytesIO(data))
 
 
@@ -129,16 +129,16 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a picture could not be read, in a few words."""
+    """Why an image could not be read, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture in any known format"
+        return "not an image in any known format"
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
 def scan_folder(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """Picture files and stray files of `folder`, both in natural order."""
+    """Image files and stray files of `folder`, both in natural order."""
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -155,7 +155,7 @@ def _natural(path: Path) -> tuple:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Hash of the names, sizes and modification times of the pictures in `folder`."""
+    """Hash of the names, sizes and modification times of the images in `folder`."""
     digest = hashlib.sha256()
     for path in list_images(folder):
         stat = path.stat()

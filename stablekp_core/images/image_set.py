@@ -1,6 +1,6 @@
 """Sets of images, from folders, files or memory, read one at a time as RGB.
 
-Nothing here holds more than one decoded picture, so memory does not grow with the number of images.
+Nothing here holds more than one decoded image, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .files import (
     load_image,
     scan_folder,
 )
-from .preprocessing import RESIZE_MODES, SquareMap, square_map, to_square
+from .preprocessing import RESIZE_MODES, InputTransform, input_transform, to_model_input
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -33,14 +33,14 @@ __all__ = [
     "BrokenImage",
     "ImageSet",
     "SmallImage",
-    "SquareMap",
+    "InputTransform",
     "fingerprint",
     "list_images",
     "load_files",
     "load_folder",
     "load_image",
-    "square_map",
-    "to_square",
+    "input_transform",
+    "to_model_input",
 ]
 
 MAX_FLOAT = 16.0  # a float image that reaches further is not one from 0 to 1 with a little overshoot
@@ -49,12 +49,12 @@ SkipCallback = Callable[[str, str], None]
 
 
 class ImageSet:
-    """Named pictures that are decoded when asked for, one at a time, and never kept.
+    """Named images that are decoded when asked for, one at a time, and never kept.
 
-    `len(s)`, `s.names`; iteration yields `(name, uint8 [H, W, 3] RGB)`; `s[i]` gives the array of picture i.
+    `len(s)`, `s.names`; iteration yields `(name, uint8 [H, W, 3] RGB)`; `s[i]` gives the array of image i.
     Iteration leaves out a file that turns out to be broken and records it in `skipped`, a list of (name,
     reason); `s[i]` raises BrokenImage for it. When a full iteration finds fewer than `minimum` readable
-    pictures it ends in a KeypointError, because header checks cannot see damage further inside a file.
+    images it ends in a KeypointError, because header checks cannot see damage further inside a file.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class ImageSet:
 
     @classmethod
     def from_arrays(cls, images: Sequence[Any], names: Sequence[str] | None = None, *, minimum: int = 1) -> ImageSet:
-        """Pictures already in memory: a list of [H, W, C] arrays or tensors, or one batch [B, H, W, C].
+        """Images already in memory: a list of [H, W, C] arrays or tensors, or one batch [B, H, W, C].
 
         C is 1, 3 or 4 (alpha over white); uint8 in 0..255 or float in [0, 1]. Each is converted when it is
-        used. Raises KeypointError for other shapes (a mask, a latent) and for pictures under `MIN_SIDE`
+        used. Raises KeypointError for other shapes (a mask, a latent) and for images under `MIN_SIDE`
         pixels.
         """
         if hasattr(images, "ndim") and images.ndim == 3:
@@ -118,7 +118,7 @@ class ImageSet:
         self._check_count(read)
 
     def skip(self, index: int, reason: str) -> None:
-        """Leave picture `index` out of later iterations and record why; for those who read by index."""
+        """Leave image `index` out of later iterations and record why; for those who read by index."""
         self._broken.add(index)
         self._skip(self.names[index], reason)
 
@@ -145,11 +145,11 @@ def load_folder(
     minimum: int = 1,
     on_skip: SkipCallback | None = None,
 ) -> ImageSet:
-    """The pictures of a folder as an ImageSet, in natural order, or shuffled by `seed`; at most `limit` of
+    """The images of a folder as an ImageSet, in natural order, or shuffled by `seed`; at most `limit` of
     them.
 
-    Only headers are read. Files that are no pictures are skipped and named (`on_skip(name, reason)`).
-    Raises KeypointError for a missing or empty folder, a picture under 16 pixels, or fewer than `minimum`.
+    Only headers are read. Files that are no images are skipped and named (`on_skip(name, reason)`).
+    Raises KeypointError for a missing or empty folder, an image under 16 pixels, or fewer than `minimum`.
     """
     images, strays = scan_folder(folder)
     if not images:

@@ -1,6 +1,6 @@
-"""Pictures as the model wants them: decoded, made square, encoded to latents, with bounded caches.
+"""Images as the model wants them: decoded, made square, encoded to latents, with bounded caches.
 
-Whatever the number of pictures, at most `CACHE_BYTES` of decoded squares and as much of latents are kept; pictures that
+Whatever the number of images, at most `CACHE_BYTES` of decoded squares and as much of latents are kept; images that
 turn out to be broken are left out and named by the image set.
 """
 
@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from ..backbone.backbone import Backbone
 from . import affine
 from .files import BrokenImage
-from .image_set import ImageSet, to_square
+from .image_set import ImageSet, to_model_input
 from .masks import Masks
-from .preprocessing import square_mask
+from .preprocessing import input_mask
 
 CACHE_BYTES = 256 << 20
 
@@ -52,9 +52,9 @@ class Recent:
         return torch.stack([found[name] for name in names])
 
 
-def pictures_per_pass(device: torch.device) -> int:
-    """Pictures per pass when filling a cache. One at a time on a CPU: rounding depends on the size of the batch, and
-    which pictures are missing from the cache depends on when a run was resumed."""
+def images_per_pass(device: torch.device) -> int:
+    """Images per pass when filling a cache. One at a time on a CPU: rounding depends on the size of the batch, and
+    which images are missing from the cache depends on when a run was resumed."""
     return 1 if device.type == "cpu" else 8
 
 
@@ -70,7 +70,7 @@ class LatentSource:
         masks: Masks | None = None,
     ):
         self.backbone, self.images, self.resize, self.mask_of = backbone, images, resize, masks
-        self.side = backbone.picture_side(image_size)
+        self.side = backbone.input_side(image_size)
         self._squares, self._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
         self._broken: set[int] = set()
 
@@ -78,7 +78,7 @@ class LatentSource:
         return len(self.images)
 
     def usable(self, index: int) -> int:
-        """`index`, or the next picture that can be read."""
+        """`index`, or the next image that can be read."""
         for offset in range(len(self)):
             candidate = (index + offset) % len(self)
             if candidate in self._broken:
@@ -90,19 +90,19 @@ class LatentSource:
                 self._broken.add(candidate)
                 if (self.images.names[candidate], error.reason) not in self.images.skipped:
                     self.images.skip(candidate, error.reason)
-        raise BrokenImage(self.images.names[index], "no picture of the set can be read")
+        raise BrokenImage(self.images.names[index], "no image of the set can be read")
 
     def square(self, index: int) -> torch.Tensor:
         """uint8 [3, S, S]."""
         return self._square(index)[:3]
 
     def _square(self, index: int) -> torch.Tensor:
-        """uint8 [4, S, S]: the picture and where it counts."""
+        """uint8 [4, S, S]: the image and where it counts."""
         found = self._squares.get(index)
         if found is None:
-            square, way = to_square(self.images[index], self.side, self.resize)
+            square, way = to_model_input(self.images[index], self.side, self.resize)
             mask = self.mask_of(self.images.names[index]) if self.mask_of else None
-            both = torch.cat([square, square_mask(way, self.side, mask)])
+            both = torch.cat([square, input_mask(way, self.side, mask)])
             found = self._squares.put(index, both.mul(255).round().to(torch.uint8))
         return found
 
@@ -111,26 +111,26 @@ class LatentSource:
         return torch.stack([self.square(i) for i in indices]).float() / 255
 
     def masks(self, indices: list[int], theta: torch.Tensor, size: int) -> torch.Tensor | None:
-        """float32 [B, 1, size, size]: how much each pixel counts, for pictures seen through theta [B, 2, 3]; None when
-        everything does (no masks were given and no bars pad the pictures)."""
+        """float32 [B, 1, size, size]: how much each pixel counts, for images seen through theta [B, 2, 3]; None when
+        everything does (no masks were given and no bars pad the images)."""
         if self.mask_of is None and self.resize == "squash":
             return None
         masks = torch.stack([self._square(i)[3:] for i in indices]).float() / 255
         return F.interpolate(affine.warp(masks, theta), (size, size), mode="area").to(self.backbone.device)
 
     def latents(self, indices: list[int]) -> torch.Tensor:
-        """Latents [B, 4, h, w] of whole pictures, each encoded once."""
+        """Latents [B, 4, h, w] of whole images, each encoded once."""
         return self._cached([(i, None) for i in indices], indices, affine.identity_affine(len(indices)), False)
 
     def view_latents(self, indices: list[int], theta: torch.Tensor, slots: list[int] | None = None) -> torch.Tensor:
-        """Latents of the pictures seen through theta [B, 2, 3]; with `slots` they are kept under (picture, slot)."""
+        """Latents of the images seen through theta [B, 2, 3]; with `slots` they are kept under (image, slot)."""
         if slots is None:
             return self.backbone.encode(affine.warp(self.batch(indices), theta))
         return self._cached(list(zip(indices, slots, strict=True)), indices, theta, True)
 
     def _cached(self, names: list[tuple], indices: list[int], theta: torch.Tensor, turned: bool) -> torch.Tensor:
         def compute(some: list[int]) -> torch.Tensor:
-            pictures = self.batch([indices[j] for j in some])
-            return self.backbone.encode(affine.warp(pictures, theta[some]) if turned else pictures).cpu()
+            images = self.batch([indices[j] for j in some])
+            return self.backbone.encode(affine.warp(images, theta[some]) if turned else images).cpu()
 
-        return self._latents.gather(names, compute, pictures_per_pass(self.backbone.device)).to(self.backbone.device)
+        return self._latents.gather(names, compute, images_per_pass(self.backbone.device)).to(self.backbone.device)

@@ -1,4 +1,4 @@
-"""Masks that a user gives for pictures: what lies outside does not count, in training or in detection."""
+"""Masks that a user gives for images: what lies outside does not count, in training or in detection."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from ..errors import KeypointError
 from .files import list_images, load_image
 
-#: Name of a picture -> its mask: bool, uint8 or float in [0, 1], [H, W]; any size, it is stretched over the picture.
+#: Name of an image -> its mask: bool, uint8 or float in [0, 1], [H, W]; any size, it is stretched over the image.
 Masks = Callable[[str], np.ndarray]
 
 
-def folder_masks(folder: str | Path, pictures: Iterable[str] = ()) -> Masks:
-    """Masks from picture files, white where the object is, named like the pictures (the suffix may differ).
+def folder_masks(folder: str | Path, images: Iterable[str] = ()) -> Masks:
+    """Masks from image files, white where the object is, named like the images (the suffix may differ).
 
-    Raises KeypointError for a folder without pictures, for two masks of one name, and for a picture without a mask: at
-    once for those named in `pictures`, later when asked for its mask.
+    Raises KeypointError for a folder without images, for two masks of one name, and for an image without a mask: at
+    once for those named in `images`, later when asked for its mask.
     """
     folder, files = Path(folder), {}
     for path in list_images(folder):
@@ -26,7 +26,7 @@ def folder_masks(folder: str | Path, pictures: Iterable[str] = ()) -> Masks:
             raise KeypointError(f"{folder} has two masks named {path.stem}; leave one.")
         files[path.stem] = path
     if not files:
-        raise KeypointError(f"{folder} has no masks; put a picture there for each image, white where the object is.")
+        raise KeypointError(f"{folder} has no masks; put an image there for each image, white where the object is.")
 
     def file_of(name: str) -> Path:
         path = files.get(Path(name).stem)
@@ -34,6 +34,6 @@ def folder_masks(folder: str | Path, pictures: Iterable[str] = ()) -> Masks:
             raise KeypointError(f"{folder} has no mask for {name}; add {Path(name).stem}.png, or leave masks out.")
         return path
 
-    for name in pictures:
+    for name in images:
         file_of(name)
     return lambda name: load_image(file_of(name)).mean(-1).round().astype(np.uint8)

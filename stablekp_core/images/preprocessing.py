@@ -1,4 +1,4 @@
-"""The model's square: resize a picture into it, and map points between it and the picture's pixels."""
+"""The model's square: resize an image into it, and map points between it and the image's pixels."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ RESIZE_MODES = ("squash", "pad")
 
 
 @dataclass(frozen=True)
-class SquareMap:
-    """Where a `width` x `height` picture lies in the model's unit square, [0, 1] x [0, 1], x right, y down.
+class InputTransform:
+    """Where a `width` x `height` image lies in the model's unit square, [0, 1] x [0, 1], x right, y down.
 
-    The picture fills the rectangle from (`left`, `top`) of size (`span_x`, `span_y`) in unit coordinates.
+    The image fills the rectangle from (`left`, `top`) of size (`span_x`, `span_y`) in unit coordinates.
     Both directions are one scale and shift per axis in float64, so that they are each other's inverse.
     """
 
@@ -32,28 +32,28 @@ class SquareMap:
     span_y: float = 1.0
 
     def to_original(self, xy_unit: np.ndarray) -> np.ndarray:
-        """Unit square [..., 2] -> pixels of the original picture [..., 2]; not clipped to the picture."""
+        """Unit square [..., 2] -> pixels of the original image [..., 2]; not clipped to the image."""
         xy = np.asarray(xy_unit, dtype=np.float64)
         return (xy - (self.left, self.top)) * (self.width / self.span_x, self.height / self.span_y)
 
     def to_unit(self, xy_pixels: np.ndarray) -> np.ndarray:
-        """Pixels of the original picture [..., 2] -> unit square [..., 2]."""
+        """Pixels of the original image [..., 2] -> unit square [..., 2]."""
         xy = np.asarray(xy_pixels, dtype=np.float64)
         return xy / (self.width / self.span_x, self.height / self.span_y) + (self.left, self.top)
 
 
-def square_map(width: int, height: int, size: int, mode: str = "squash") -> SquareMap:
-    """The map `to_square` uses for a picture of this size, without touching pixels."""
+def input_transform(width: int, height: int, size: int, mode: str = "squash") -> InputTransform:
+    """The map `to_model_input` uses for an image of this size, without touching pixels."""
     left, top, inner_w, inner_h = _inner_box(width, height, size, mode)
-    return SquareMap(width, height, left / size, top / size, inner_w / size, inner_h / size)
+    return InputTransform(width, height, left / size, top / size, inner_w / size, inner_h / size)
 
 
-def to_square(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch.Tensor, SquareMap]:
+def to_model_input(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch.Tensor, InputTransform]:
     """Antialiased resize of uint8 RGB [H, W, 3] to the model's square.
 
-    mode "squash" stretches both axes to `size`; "pad" keeps the aspect ratio, centres the picture and fills
-    the two bars with the mean colour of the picture's edges that touch them (a black bar would be a strong
-    edge that tokens can lock on to). Returns (float32 [3, size, size] in [0, 1], SquareMap).
+    mode "squash" stretches both axes to `size`; "pad" keeps the aspect ratio, centres the image and fills
+    the two bars with the mean colour of the image's edges that touch them (a black bar would be a strong
+    edge that tokens can lock on to). Returns (float32 [3, size, size] in [0, 1], InputTransform).
     """
     import torch
 
@@ -69,14 +69,14 @@ def to_square(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch
     square[:] = _edge_colour(image)
     square[top : top + inner_h, left : left + inner_w] = np.asarray(inner)
     tensor = torch.from_numpy(square).permute(2, 0, 1).contiguous().float().div_(255.0)  # [3, S, S]
-    return tensor, square_map(width, height, size, mode)
+    return tensor, input_transform(width, height, size, mode)
 
 
-def square_mask(way: SquareMap, size: int, mask: np.ndarray | None = None) -> torch.Tensor:
+def input_mask(way: InputTransform, size: int, mask: np.ndarray | None = None) -> torch.Tensor:
     """Where the model's square shows what counts: float32 [1, size, size] in [0, 1].
 
-    1 where the picture is, 0 in the bars that pad it; with `mask` (bool, uint8 or float in [0, 1], [H, W] of any size,
-    stretched over the picture) what the mask leaves of it. Raises KeypointError for a mask of another shape.
+    1 where the image is, 0 in the bars that pad it; with `mask` (bool, uint8 or float in [0, 1], [H, W] of any size,
+    stretched over the image) what the mask leaves of it. Raises KeypointError for a mask of another shape.
     """
     import torch
 
@@ -101,7 +101,7 @@ def _unit_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _inner_box(width: int, height: int, size: int, mode: str) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the picture inside the square, in whole pixels of the square."""
+    """(left, top, width, height) of the image inside the square, in whole pixels of the square."""
     if mode not in RESIZE_MODES:
         raise KeypointError(f"resize mode {mode!r} was given, but it must be one of {', '.join(RESIZE_MODES)}.")
     if mode == "squash":
@@ -113,7 +113,7 @@ def _inner_box(width: int, height: int, size: int, mode: str) -> tuple[int, int,
 
 
 def _edge_colour(image: np.ndarray) -> np.ndarray:
-    """Mean RGB of the two long edges of a picture, the ones that touch the bars of "pad"."""
+    """Mean RGB of the two long edges of an image, the ones that touch the bars of "pad"."""
     height, width = image.shape[:2]
     edges = image[[0, -1]] if width >= height else image[:, [0, -1]]
     return np.rint(edges.reshape(-1, 3).mean(axis=0)).astype(np.uint8)

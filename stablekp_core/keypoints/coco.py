@@ -38,14 +38,14 @@ def write_coco(keypoints: Keypoints, threshold: float) -> dict[str, Any]:
 
 
 def _annotation(keypoints: Keypoints, row: int, threshold: float) -> dict[str, Any]:
-    xy, confidence, hidden = keypoints.xy[row], keypoints.confidence[row], keypoints.hidden[row]  # [K, 2], [K], [K]
-    v = np.where((confidence >= threshold) & ~keypoints.is_hidden[row], 2, 1) * (confidence > 0)
+    xy, confidence, occluded = keypoints.xy[row], keypoints.confidence[row], keypoints.occluded[row]  # [K, 2], [K], [K]
+    v = np.where((confidence >= threshold) & ~keypoints.is_occluded[row], 2, 1) * (confidence > 0)
     points = [(short_float(x), short_float(y), int(seen)) for (x, y), seen in zip(xy, v, strict=True)]
     box = [0.0, 0.0, 0.0, 0.0]
     if v.any():
         low, high = xy[v > 0].min(axis=0), xy[v > 0].max(axis=0)
         box = [short_float(value) for value in (*low, *(high - low))]
-    extra = {"hidden": [short_float(h) for h in hidden]} if keypoints.hidden.any() else {}
+    extra = {"hidden": [short_float(h) for h in occluded]} if keypoints.occluded.any() else {}
     return {
         "id": row + 1,
         "image_id": int(keypoints.image_index[row]) + 1,
@@ -78,12 +78,12 @@ def read_coco(data: Any, category: str | None = None) -> dict[str, Any]:
             )
     annotations.sort(key=lambda annotation: order[annotation["image_id"]])  # stable: the file's order within an image
     names = _names(chosen, annotations)
-    xy, confidence, hidden = _points(annotations, len(names))
+    xy, confidence, occluded = _points(annotations, len(names))
     index = [order[annotation["image_id"]] for annotation in annotations]
     return {
         "xy": xy,
         "confidence": confidence,
-        "hidden": hidden,
+        "occluded": occluded,
         "names": names,
         "skeleton": _skeleton(chosen),
         "sizes": np.array([_size(images[i]) for i in index], dtype=np.int64).reshape(-1, 2),
@@ -145,9 +145,9 @@ def _skeleton(category: dict) -> tuple[tuple[int, int], ...]:
 
 
 def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(xy [B, K, 2], confidence [B, K], hidden [B, K]) of B annotations."""
+    """(xy [B, K, 2], confidence [B, K], occluded [B, K]) of B annotations."""
     xy = np.zeros((len(annotations), count, 2))
-    confidence, hidden = np.zeros((len(annotations), count)), np.zeros((len(annotations), count))
+    confidence, occluded = np.zeros((len(annotations), count)), np.zeros((len(annotations), count))
     for row, annotation in enumerate(annotations):
         who = f"annotation {annotation.get('id')!r}"
         flat = _numbers(annotation["keypoints"], 3 * count, f"{who}: keypoints")
@@ -158,8 +158,8 @@ def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray
         else:
             confidence[row] = _numbers(annotation["scores"], count, f"{who}: scores")
         if annotation.get("hidden") is not None:
-            hidden[row] = _numbers(annotation["hidden"], count, f"{who}: hidden")
-    return xy, confidence, hidden
+            occluded[row] = _numbers(annotation["hidden"], count, f"{who}: hidden")
+    return xy, confidence, occluded
 
 
 def _numbers(values: Any, length: int, what: str) -> np.ndarray:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PointReport", "edit_tokens", "keypoint_report", "report_labels", "report_text"]
 
-# A point is dead when it is hardly ever seen, or hangs at one place of the picture while the figures move.
+# A point is dead when it is hardly ever seen, or hangs at one place of the image while the figures move.
 _RARELY = 0.2  # share of images
 _STUCK = 0.25  # movement, in units of the median point's
-_STUCK_BELOW = 0.03  # and in picture sides
-_MOVING = 0.06  # picture sides the median point must move before standing still means anything
+_STUCK_BELOW = 0.03  # and in image sides
+_MOVING = 0.06  # image sides the median point must move before standing still means anything
 _DUPLICATE = 0.08  # distance in figure sizes below which two points are one
 
 
@@ -33,7 +33,7 @@ class PointReport:
     consistency: 0..1, how well its place follows from the other points: 1 minus its RMS distance, in figure
     sizes, from where the usual shape fitted to the others has it; a hand has less than a nose. confidence:
     mean over images. seen: share of images where confidence reaches the threshold. moves: standard deviation
-    of its position, in picture sides. votes, score: from training, None when unknown. duplicate_of: index of
+    of its position, in image sides. votes, score: from training, None when unknown. duplicate_of: index of
     an earlier point at the same place, or None. dead: "" or why it is useless.
     """
 
@@ -65,7 +65,7 @@ def keypoint_report(
         )
     confidence = keypoints.confidence.astype(np.float64)
     xy = keypoints.xy.astype(np.float64)
-    unit = xy / keypoints.sizes[:, None, :]  # [B, K, 2], shares of the picture
+    unit = xy / keypoints.sizes[:, None, :]  # [B, K, 2], shares of the image
     seen = (confidence >= threshold).mean(axis=0)
     moves = _weighted_spread(unit, confidence)
     consistency = _consistency(xy, confidence)
@@ -164,7 +164,7 @@ def _dead(images: int, seen: float, moves: np.ndarray, k: int) -> str:
         return f"seen in {100 * seen:.0f} % of the images"
     usual = float(np.median(moves))
     if images >= 5 and usual >= _MOVING and moves[k] < min(_STUCK * usual, _STUCK_BELOW):
-        return "stays at one place of the picture"
+        return "stays at one place of the image"
     return ""
 
 

@@ -28,11 +28,11 @@ class Keypoints:
     """K keypoints in each of B rows; a row is one instance (figure) in one image.
 
     xy: float32 [B, K, 2], pixels of the original image. confidence: float32 [B, K] in [0, 1]; 0 means that
-    nothing is known about the point. hidden: float32 [B, K] in [0, 1], how likely something in front hides the point; 0
-    where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K
-    different names. skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or
-    empty for the palette. image_index: int64 [B], which image a row belongs to; counts up from 0 unless an
-    image has several rows or none. Raises KeypointError when shapes disagree or a value is not finite.
+    nothing is known about the point. occluded: float32 [B, K] in [0, 1], how likely something in front occludes the
+    point; 0 where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K different names.
+    skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or empty for the palette.
+    image_index: int64 [B], which image a row belongs to; counts up from 0 unless an image has several rows or none.
+    Raises KeypointError when shapes disagree or a value is not finite.
     """
 
     xy: np.ndarray
@@ -43,7 +43,7 @@ class Keypoints:
     images: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int], ...] = ()
     image_index: np.ndarray | None = None
-    hidden: np.ndarray | None = None
+    occluded: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         xy = _array("xy", self.xy, np.float32)
@@ -51,12 +51,12 @@ class Keypoints:
             raise KeypointError(f"keypoint positions have shape {list(xy.shape)}, but [rows, keypoints, 2] is needed.")
         rows, count = xy.shape[:2]
         index = np.arange(rows) if self.image_index is None else self.image_index
-        hidden = np.zeros((rows, count)) if self.hidden is None else self.hidden
+        occluded = np.zeros((rows, count)) if self.occluded is None else self.occluded
         names, skeleton, colors = clean_labels(count, self.names, self.skeleton, self.colors)
         values = {
             "xy": xy,
             "confidence": _array("confidence", self.confidence, np.float32, (rows, count)),
-            "hidden": _array("hidden", hidden, np.float32, (rows, count)),
+            "occluded": _array("occluded", occluded, np.float32, (rows, count)),
             "sizes": _array("sizes", self.sizes, np.int64, (rows, 2)),
             "image_index": _array("image_index", index, np.int64, (rows,)),
             "names": names,
@@ -69,7 +69,7 @@ class Keypoints:
         self._check_values(rows)
 
     def _check_values(self, rows: int) -> None:
-        for name in ("confidence", "hidden"):
+        for name in ("confidence", "occluded"):
             values = getattr(self, name)
             if values.size and (values.min() < 0 or values.max() > 1):
                 raise KeypointError(f"{name} runs from {values.min():g} to {values.max():g}, but it must lie in 0..1.")
@@ -89,9 +89,9 @@ class Keypoints:
         return self.xy.shape[1]
 
     @property
-    def is_hidden(self) -> np.ndarray:
+    def is_occluded(self) -> np.ndarray:
         """bool [B, K]: points that something in front hides more likely than not."""
-        return self.hidden >= 0.5
+        return self.occluded >= 0.5
 
     # Choosing
 
@@ -102,7 +102,7 @@ class Keypoints:
             self,
             xy=self.xy[:, indices],
             confidence=self.confidence[:, indices],
-            hidden=self.hidden[:, indices],
+            occluded=self.occluded[:, indices],
             skeleton=edges_of_subset(self.skeleton, indices),
             names=pick(self.names, indices),
             colors=pick(self.colors, indices),
@@ -115,7 +115,7 @@ class Keypoints:
             self,
             xy=self.xy[index],
             confidence=self.confidence[index],
-            hidden=self.hidden[index],
+            occluded=self.occluded[index],
             sizes=self.sizes[index],
             images=tuple(self.images[i] for i in index),
             image_index=self.image_index[index],
@@ -151,7 +151,7 @@ class Keypoints:
             xy=np.concatenate([p.xy for p in parts]),
             sizes=np.concatenate([p.sizes for p in parts]),
             confidence=np.concatenate([p.confidence for p in parts]),
-            hidden=np.concatenate([p.hidden for p in parts]),
+            occluded=np.concatenate([p.occluded for p in parts]),
             images=tuple(name for p in parts for name in p.images),
             image_index=np.concatenate(index),
         )
@@ -161,9 +161,9 @@ class Keypoints:
     def to_coco(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, Any]:
         """COCO keypoint annotations as plain Python; coordinates and scores survive a round trip exactly.
 
-        v is 2 where confidence >= `threshold`, 1 below it or where the point is hidden (0.5 or more), and 0 ("not
-        labelled") where confidence is exactly 0. `scores` holds the confidences, and `hidden`, if it is known, how
-        likely points are hidden; `area` is that of the box around the points with v > 0.
+        v is 2 where confidence >= `threshold`, 1 below it or where the point is occluded (0.5 or more), and 0 ("not
+        labelled") where confidence is exactly 0. `scores` holds the confidences, and `occluded`, if it is known, how
+        likely points are occluded; `area` is that of the box around the points with v > 0.
         """
         return write_coco(self, threshold)
 

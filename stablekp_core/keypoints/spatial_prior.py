@@ -12,10 +12,10 @@ from functools import cached_property
 
 import torch
 
-RIDGE = 0.003  # added to the variance of a coordinate, in squared sides of the picture: a jitter of 5 %
-STEP = 0.1  # sides of the picture: a point may always be this far from where its peers say it is
-STANCE = 0.15  # sides of the picture: how far a figure's middle is from the picture's
-BLUR = 0.02  # sides of the picture: no place is known better than this
+RIDGE = 0.003  # added to the variance of a coordinate, in squared sides of the image: a jitter of 5 %
+STEP = 0.1  # sides of the image: a point may always be this far from where its peers say it is
+STANCE = 0.15  # sides of the image: how far a figure's middle is from the image's
+BLUR = 0.02  # sides of the image: no place is known better than this
 
 
 @dataclass(frozen=True)

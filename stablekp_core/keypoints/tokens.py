@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..errors import KeypointError
-from ..selection.occlusion import OccluderNet
+from .read_settings import ReadSettings
 from .schema import check_length, check_subset, clean_labels, edges_of_subset, pick
 from .spatial_prior import SpatialPrior
 from .tokens_file import read_tokens, write_tokens
@@ -27,16 +27,15 @@ from .tokens_file import read_tokens, write_tokens
 class KeypointTokens:
     """What training leaves behind.
 
-    embeddings: float32 [N, D] on the CPU, all N tokens.
-    chosen: K token indices in keypoint order; votes: how often each was selected, for the K chosen, for all
-    N, or empty. config: the training configuration as a plain dict (JSON types). model_hash: hash of the
-    weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty)
-    describe the K keypoints. scores: one consistency score per keypoint, or empty. losses: total loss of each
-    step, or empty. partners: for each keypoint the token that finds its spot in a mirror, or empty. peers: where the
-    keypoints lie on the training images. refined: float32 [K, L, D], the chosen tokens fitted anew to where they were
-    found, one for each of L layers, for a prompt of their own (refinement.py); behind them [2K, L, D] likewise their
-    partners; or None. occluder: tells what lies in front of things from the features of these layers, or None. Raises
-    KeypointError when the parts do not fit together.
+    embeddings: float32 [N, D] on the CPU, all N tokens. chosen: K token indices in keypoint order. votes: how many
+    images chose each one, for the K chosen, for all N, or empty. config: the training's settings as a plain dict (JSON
+    types), for the record. reading: how the tokens are to be read; by default as `config` says. model_hash: hash of the
+    weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty) describe the K
+    keypoints. scores: for each keypoint the reference peak score in [0, 1], or empty. losses: total loss (Eq. 4) of
+    each step, or empty. spatial_prior: where the keypoints lie on the training images. refined: float32 [K, L, D], the
+    chosen tokens fitted anew to where they were found, one for each of L layers, for a prompt of their own
+    (selection/refinement.py), or None. occlusion: state_dict of the network that tells what lies in front from the
+    features of these layers (selection/occlusion.py), or None. Raises KeypointError when the parts do not fit together.
     """
 
     embeddings: torch.Tensor
@@ -50,10 +49,10 @@ class KeypointTokens:
     colors: tuple[tuple[int, int, int], ...] = ()
     scores: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
-    partners: tuple[int, ...] = ()
-    peers: SpatialPrior | None = None
+    spatial_prior: SpatialPrior | None = None
     refined: torch.Tensor | None = None
-    occluder: OccluderNet | None = None
+    occlusion: Mapping[str, torch.Tensor] | None = None
+    reading: ReadSettings | None = None
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
@@ -69,10 +68,13 @@ class KeypointTokens:
             "colors": colors,
             "scores": tuple(float(s) for s in self.scores),
             "losses": tuple(float(v) for v in self.losses),
-            "partners": tuple(int(i) for i in self.partners),
         }
         if self.refined is not None:
             values["refined"] = self.refined.detach().to("cpu", torch.float32, copy=True).contiguous()
+        if self.occlusion is not None:
+            values["occlusion"] = {k: v.detach().to("cpu", torch.float32, copy=True) for k, v in self.occlusion.items()}
+        if self.reading is None:
+            values["reading"] = ReadSettings.of_training(self.config)
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._check_choice(count, self.embeddings.shape[0])
@@ -91,8 +93,9 @@ class KeypointTokens:
     def digest(self) -> str:
         """64 hex digits that tell what decides where keypoints are found and how sure they are."""
         digest = hashlib.sha256(self.embeddings.numpy().tobytes())
-        peers, occluder = self.peers, self.occluder.weights if self.occluder else ()
-        for part in (peers and peers.mean, peers and peers.covariance, self.refined, *occluder):
+        prior = self.spatial_prior
+        parts = (prior and prior.mean, prior and prior.covariance, self.refined, *(self.occlusion or {}).values())
+        for part in parts:
             if part is not None:
                 digest.update(part.numpy().tobytes())
         digest.update(json.dumps([self.chosen, self.scores, self.config], sort_keys=True).encode())
@@ -107,15 +110,12 @@ class KeypointTokens:
             )
         check_length("votes", self.votes, {0, count, tokens}, count)
         check_length("scores", self.scores, {0, count}, count)
-        check_length("partners", self.partners, {0, count}, count)
-        if self.peers is not None and not self.peers.fits(count):
-            raise KeypointError(f"the peers are not those of {count} keypoints; train again.")
-        if self.refined is not None and not self._refined_fits(count + len(self.partners)):
+        if self.spatial_prior is not None and not self.spatial_prior.fits(count):
+            raise KeypointError(f"the spatial prior is not that of {count} keypoints; train again.")
+        if self.refined is not None and not self._refined_fits(count):
             raise KeypointError(f"the refined tokens are not those of {count} keypoints; train again.")
-        if self.occluder is not None and not self._occluder_fits():
-            raise KeypointError("the network for what lies in front does not fit the refined tokens; train again.")
-        if any(not 0 <= index < tokens for index in self.partners):
-            raise KeypointError(f"partners are token indices from 0 to {tokens - 1}; train again.")
+        if self.occlusion is not None and not self._occlusion_fits():
+            raise KeypointError("the occlusion network does not fit the refined tokens; train again.")
         if not all(math.isfinite(value) for value in (*self.votes, *self.scores)):
             raise KeypointError("a vote or score is not finite; train again or use another tokens file.")
 
@@ -124,9 +124,12 @@ class KeypointTokens:
         fits = len(shape) == 3 and (shape[0], shape[2]) == (count, self.width)
         return fits and bool(self.refined.isfinite().all())
 
-    def _occluder_fits(self) -> bool:
-        layers = 0 if self.refined is None else self.refined.shape[1]
-        return self.occluder.fits() and self.occluder.width == layers * self.width
+    def _occlusion_fits(self) -> bool:
+        """Whether its weights are finite and the first layer takes the features of all layers."""
+        weights = list(self.occlusion.values())
+        if not weights or self.refined is None or not all(bool(w.isfinite().all()) for w in weights):
+            return False
+        return weights[0].ndim == 4 and weights[0].shape[1] == self.refined.shape[1] * self.width
 
     # Editing: each returns new tokens and leaves the embeddings alone
 
@@ -142,15 +145,9 @@ class KeypointTokens:
             votes=self.votes if votes_of_all_tokens else pick(self.votes, indices),
             colors=pick(self.colors, indices),
             scores=pick(self.scores, indices),
-            partners=pick(self.partners, indices),
-            peers=self.peers and self.peers.pick(indices),
-            refined=self._refined_of(indices),
+            spatial_prior=self.spatial_prior and self.spatial_prior.pick(indices),
+            refined=None if self.refined is None else self.refined[indices],
         )
-
-    def _refined_of(self, indices: list[int]) -> torch.Tensor | None:
-        if self.refined is None:
-            return None
-        return torch.cat([part[indices] for part in self.refined.split(len(self.chosen))])  # keypoints, partners
 
     def drop(self, indices: Sequence[int]) -> KeypointTokens:
         """Leave out keypoints `indices`; at least one must remain."""

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from ..errors import KeypointError
 from ..files import write_atomically
-from ..selection.occlusion import OccluderNet
+from .read_settings import ReadSettings
 from .spatial_prior import SpatialPrior
 
 if TYPE_CHECKING:
@@ -43,11 +43,12 @@ def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
         tensors["scores"] = torch.tensor(tokens.scores, dtype=torch.float64)
     if tokens.losses:
         tensors["losses"] = torch.tensor(tokens.losses, dtype=torch.float64)
-    if tokens.peers is not None:
-        tensors["peers_mean"], tensors["peers_covariance"] = tokens.peers.mean, tokens.peers.covariance.contiguous()
+    if tokens.spatial_prior is not None:
+        tensors["peers_mean"] = tokens.spatial_prior.mean
+        tensors["peers_covariance"] = tokens.spatial_prior.covariance.contiguous()
     if tokens.refined is not None:
         tensors["refined"] = tokens.refined
-    for i, weight in enumerate(tokens.occluder.weights if tokens.occluder else ()):
+    for i, weight in enumerate((tokens.occlusion or {}).values()):
         tensors[f"{_OCCLUDER}{i}"] = weight.contiguous()
     header = {
         "format": FORMAT,
@@ -60,8 +61,8 @@ def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
         "names": tokens.names,
         "skeleton": tokens.skeleton,
         "colors": tokens.colors,
-        "partners": tokens.partners,
-        "peers_images": tokens.peers.images if tokens.peers else 0,
+        "reading": tokens.reading.to_dict(),
+        "peers_images": tokens.spatial_prior.images if tokens.spatial_prior else 0,
         "refined_prompt": _PROMPT if tokens.refined is not None else "",
     }
     data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
@@ -92,8 +93,8 @@ def read_tokens(path: str | Path) -> dict[str, Any]:
 def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     if "embeddings" not in tensors:
         raise KeypointError(f"{name} has no embeddings; it is damaged, use another tokens file.")
-    refined = _refined(name, header, tensors)
     try:
+        refined = _refined(name, header, tensors)
         return dict(
             embeddings=tensors["embeddings"],
             chosen=tuple(header["chosen"]),
@@ -106,11 +107,13 @@ def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tens
             colors=tuple(header["colors"]),
             scores=_vector(tensors, "scores"),
             losses=_vector(tensors, "losses"),
-            partners=tuple(header.get("partners", ())),
-            peers=_peers(header, tensors),
+            reading=ReadSettings.from_dict(header["reading"]) if "reading" in header else None,
+            spatial_prior=_spatial_prior(header, tensors),
             refined=refined,
-            occluder=_occluder(tensors) if refined is not None else None,
+            occlusion=_occlusion(tensors) if refined is not None else None,
         )
+    except KeypointError as error:
+        raise KeypointError(f"{name}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise KeypointError(f"{name} has a damaged header ({error!r}); use another tokens file.") from error
 
@@ -135,7 +138,7 @@ def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
     return header
 
 
-def _peers(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SpatialPrior | None:
+def _spatial_prior(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SpatialPrior | None:
     if "peers_mean" not in tensors:
         return None
     return SpatialPrior(tensors["peers_mean"], tensors["peers_covariance"], int(header["peers_images"]))
@@ -149,12 +152,16 @@ def _refined(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]
             stacklevel=2,
         )
         return None
-    return tensors.get("refined")
+    refined = tensors.get("refined")
+    # Files of earlier versions may hold mirrored tokens behind those of the keypoints.
+    return None if refined is None else refined[: len(header["chosen"])]
 
 
-def _occluder(tensors: dict[str, torch.Tensor]) -> OccluderNet | None:
-    count = sum(key.startswith(_OCCLUDER) for key in tensors)
-    return OccluderNet(tuple(tensors[f"{_OCCLUDER}{i}"] for i in range(count))) if count else None
+def _occlusion(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """The state_dict of the occlusion network: weight and bias of every second module are stored in order."""
+    stored = [tensors[f"{_OCCLUDER}{i}"] for i in range(sum(key.startswith(_OCCLUDER) for key in tensors))]
+    names = (f"{module}.{part}" for module in range(0, 2 * len(stored), 2) for part in ("weight", "bias"))
+    return dict(zip(names, stored, strict=False)) or None
 
 
 def _vector(tensors: dict[str, torch.Tensor], key: str) -> tuple[float, ...]:

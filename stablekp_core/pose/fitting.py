@@ -1,4 +1,4 @@
-"""From unnamed keypoints to named landmarks: a linear map learned from a few labelled pictures.
+"""From unnamed keypoints to named landmarks: a linear map learned from a few labelled images.
 
 The map is the regression that unsupervised keypoints are usually scored with, made useful: with ridge, few
 components and a leave-one-out choice between three kinds of map it can be fitted to as few as five labels.
@@ -38,9 +38,9 @@ def fit_landmark_map(
     rank: int | None = None,
     use_confidence: bool = True,
 ) -> LandmarkMap:
-    """Learn where the landmarks of `labels` are from `keypoints` of the same pictures.
+    """Learn where the landmarks of `labels` are from `keypoints` of the same images.
 
-    keypoints may cover more pictures than labels; the others still tell what the figures' shapes have in
+    keypoints may cover more images than labels; the others still tell what the figures' shapes have in
     common. Rows are paired by image name, or by order when neither side has names (see `pair_rows`). Label
     confidence is visibility: 0 means not labelled. mode: "linear" (every landmark coordinate is a sum of all
     keypoint coordinates; without bias, as in the paper), "affine" (with a bias), "figure" (each landmark is a
@@ -50,7 +50,7 @@ def fit_landmark_map(
     leave-one-out error. use_confidence: keypoints of low confidence count less, and are replaced by where the
     others say they are.
 
-    Raises KeypointError when there are too few labelled pictures, saying how many there are and are needed.
+    Raises KeypointError when there are too few labelled images, saying how many there are and are needed.
     """
     modes = MODES if mode == "auto" else (mode,)
     if mode not in (*MODES, "auto"):
@@ -101,13 +101,13 @@ class _Trial:
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Training data: features of all pictures [A, 2K], of the B labelled ones, their targets and weights."""
+    """Training data: features of all images [A, 2K], of the B labelled ones, their targets and weights."""
 
     everything: np.ndarray  # [A, 2K]
     features: np.ndarray  # [B, 2K]
     targets: np.ndarray  # [B, 2L]
     weights: np.ndarray  # [B, L]
-    sides: np.ndarray  # [B, 2], picture sides, the longer one = 1
+    sides: np.ndarray  # [B, 2], image sides, the longer one = 1
     shape: np.ndarray
     trusted: np.ndarray
     fitted: np.ndarray
@@ -170,7 +170,7 @@ class _Data:
         return possible
 
     def basis(self, mode: str) -> np.ndarray:
-        """Directions [F, r] in which the keypoints of all pictures move, the strongest first."""
+        """Directions [F, r] in which the keypoints of all images move, the strongest first."""
         if mode not in self._bases:
             features = self._centred(self.everything) if mode == "figure" else self.everything
             if mode == "affine":
@@ -221,7 +221,7 @@ class _Data:
 
     @classmethod
     def _centred(cls, features: np.ndarray) -> np.ndarray:
-        """[B, 2K] -> [2B, K], coordinates from the figure's centre; rows x, y of one picture follow each
+        """[B, 2K] -> [2B, K], coordinates from the figure's centre; rows x, y of one image follow each
         other.
         """
         points = features.reshape(len(features), -1, 2) - cls._centre(features)[:, None]

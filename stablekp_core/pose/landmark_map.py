@@ -23,14 +23,14 @@ _METADATA_KEY = "stable_keypoints"
 
 @dataclass(frozen=True, eq=False)
 class LandmarkMap:
-    """K keypoints -> L landmarks, both in units of the picture's sides with the origin at its centre.
+    """K keypoints -> L landmarks, both in units of the image's sides with the origin at its centre.
 
     weights: float64 [2K, 2L], point-major (x0, y0, x1, …). bias: float64 [2L]. shape, trusted: float64 [K, 2]
-    and [K], the keypoints' usual shape (longer picture side = 1) and usual confidence, which decide how a
+    and [K], the keypoints' usual shape (longer image side = 1) and usual confidence, which decide how a
     point that was not seen is replaced. fitted: bool [L], False for landmarks with too few labels, which stay
-    missing. error: float64 [L], mean leave-one-out distance in percent of the longer picture side; nan where
+    missing. error: float64 [L], mean leave-one-out distance in percent of the longer image side; nan where
     not fitted. labelled: int [L], labels used. mode, ridge, rank: what was fitted (ridge relative, see
-    `fit_ridge`; rank 0 means all components). images: labelled pictures used.
+    `fit_ridge`; rank 0 means all components). images: labelled images used.
     """
 
     weights: np.ndarray
@@ -91,7 +91,7 @@ class LandmarkMap:
             keypoints,
             xy=xy,
             confidence=confidence,
-            hidden=np.clip(keypoints.hidden @ share, 0.0, 1.0),
+            occluded=np.clip(keypoints.occluded @ share, 0.0, 1.0),
             names=self.names,
             skeleton=self.skeleton,
             colors=(),
@@ -179,7 +179,7 @@ _PLAIN = ("keypoints", "names", "skeleton", "mode", "ridge", "rank", "images")
 
 
 def keypoint_features(keypoints: Keypoints, shape: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """Keypoints [B, 2K] in units of the picture's sides from its centre, unseen ones replaced."""
+    """Keypoints [B, 2K] in units of the image's sides from its centre, unseen ones replaced."""
     longer = keypoints.sizes.max(axis=1)[:, None, None]
     seen = trust(keypoints.confidence, trusted)
     xy = fill_unseen(keypoints.xy / longer, seen, shape) * longer

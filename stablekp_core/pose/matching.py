@@ -67,7 +67,7 @@ def _middle(points: Keypoints, row: int) -> np.ndarray:
 
 
 def check_aspect(sizes: np.ndarray, label_sizes: np.ndarray, labels: Keypoints) -> None:
-    """Labels may be in pixels of a resized picture, but not of one that was padded or cropped."""
+    """Labels may be in pixels of a resized image, but not of one that was padded or cropped."""
     ratio = (sizes[:, 0] / sizes[:, 1]) / (label_sizes[:, 0] / label_sizes[:, 1])
     wrong = np.flatnonzero(np.abs(np.log(ratio)) > np.log(1.15))
     if len(wrong):

@@ -1,7 +1,7 @@
 """Weighted ridge regression whose leave-one-out errors come in closed form; plain numpy, knows nothing of
 images.
 
-Rows come in blocks of `block` (1, or 2 where the x and the y of one picture share their coefficients); a
+Rows come in blocks of `block` (1, or 2 where the x and the y of one image share their coefficients); a
 whole block is left out at a time.
 """
 

@@ -136,18 +136,18 @@ def to_named_coco(keypoints: Keypoints, target: str | PoseFormat | None = None) 
 def _assemble(keypoints: Keypoints, pose: PoseFormat, sources: dict[int, tuple[int, ...]]) -> Keypoints:
     count = len(pose.joints)
     xy = np.zeros((len(keypoints), count, 2), dtype=np.float64)
-    confidence, hidden = np.zeros((len(keypoints), count)), np.zeros((len(keypoints), count))
+    confidence, occluded = np.zeros((len(keypoints), count)), np.zeros((len(keypoints), count))
     for joint, points in sources.items():
         chosen = list(points)
         confidence[:, joint] = keypoints.confidence[:, chosen].min(axis=1)
-        hidden[:, joint] = keypoints.hidden[:, chosen].max(axis=1)
+        occluded[:, joint] = keypoints.occluded[:, chosen].max(axis=1)
         known = confidence[:, joint] > 0
         xy[known, joint] = keypoints.xy[:, chosen].mean(axis=1)[known]
     return replace(
         keypoints,
         xy=xy,
         confidence=confidence,
-        hidden=hidden,
+        occluded=occluded,
         names=pose.joints,
         skeleton=pose.skeleton,
         colors=(),

@@ -1,4 +1,4 @@
-"""Keypoints of whole data sets, millions of pictures, into Parquet parts: the command detect-dataset.
+"""Keypoints of whole data sets, millions of images, into Parquet parts: the command detect-dataset.
 
     report = detect_dataset("shards/*.tar", "keypoints", tokens, model="model.safetensors",
     pool=Pool(workers=8))
@@ -20,7 +20,7 @@ from ..errors import KeypointError
 from ..keypoints.tokens import KeypointTokens
 from .cluster import Pool, cluster
 from .engine import Done, Job, everywhere, find_rows, read_ahead, run_pieces
-from .inputs import Piece, find_pieces, pictures
+from .inputs import Piece, find_pieces, piece_images
 from .parts import Folder, part_bytes, part_name, read_plan, write_plan
 
 REPORT = "_report.json"
@@ -28,9 +28,9 @@ REPORT = "_report.json"
 
 @dataclass
 class Report:
-    """What a run did. rows, errors: pictures, and those of them that could not be read, of this run. parts:
+    """What a run did. rows, errors: images, and those of them that could not be read, of this run. parts:
     written by this run; skipped: there before; failed: number -> reason, to be made by starting again.
-    seconds: from the first worker's first picture to the last one's last. workers: name -> rows, busy seconds
+    seconds: from the first worker's first image to the last one's last. workers: name -> rows, busy seconds
     and memory in MB after its first and its last part, in order of time."""
 
     parts: int = 0
@@ -84,7 +84,7 @@ class _WritePart:
     tokens: KeypointTokens
 
     def __call__(self, detector: Detector, number: int, text: str) -> tuple[int, int, bytes]:
-        rows = find_rows(detector, read_ahead(pictures(Piece.from_json(text))))
+        rows = find_rows(detector, read_ahead(piece_images(Piece.from_json(text))))
         Folder(self.output).write(part_name(number), part_bytes(rows, self.tokens, self.tokens.digest[:16]))
         return len(rows), sum(r.error is not None for r in rows), b""
 
@@ -104,10 +104,10 @@ def detect_dataset(
     id_column: str | None = None,
     on_part: Callable[[Report, Done, int], None] | None = None,
 ) -> Report:
-    """Find keypoints on every picture of `source` and write them as Parquet parts into the folder `output`.
+    """Find keypoints on every image of `source` and write them as Parquet parts into the folder `output`.
 
     source: see `find_pieces`; output: a folder or fsspec URL. What an earlier run into this folder finished
-    stays; new pictures in the source are added. on_part is called with the report so far, the part just done
+    stays; new images in the source are added. on_part is called with the report so far, the part just done
     and the number of parts to make. Raises KeypointError when nothing is found or the folder belongs to a run
     with other settings; parts that could not be made are in `Report.failed`."""
     if part_rows < 1:

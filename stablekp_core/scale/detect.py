@@ -1,7 +1,7 @@
-"""Keypoints of many pictures by several processes at once: what `detect` does, spread over workers by Ray
+"""Keypoints of many images by several processes at once: what `detect` does, spread over workers by Ray
 Data.
 
-    found = detect_parallel("model.safetensors", tokens, load_folder("pictures"), workers=8)
+    found = detect_parallel("model.safetensors", tokens, load_folder("images"), workers=8)
 
 For data sets that do not fit into one answer, see scale_dataset.py.
 """
@@ -31,7 +31,7 @@ from .engine import Job, everywhere, find_rows, read_ahead, run_pieces
 
 @dataclass(frozen=True)
 class _ReturnPoints:
-    """Look at some pictures of a sequence and send back what was found, as an .npz file; for the workers."""
+    """Look at some images of a sequence and send back what was found, as an .npz file; for the workers."""
 
     images: Sequence[np.ndarray]
 
@@ -58,7 +58,7 @@ class _ReturnPoints:
 
 @dataclass(frozen=True)
 class Shard:
-    """Pictures `start` to `stop` of a sequence. found: of those that could be read, None when none could.
+    """Images `start` to `stop` of a sequence. found: of those that could be read, None when none could.
     skipped: (index, reason) of the others."""
 
     start: int
@@ -78,10 +78,10 @@ def detect_shards(
     dtype: str = "auto",
     device: str = "auto",
 ) -> Iterator[Shard]:
-    """Find keypoints on `shards`, (start, stop) ranges of a sequence of pictures; yields each as it is done,
+    """Find keypoints on `shards`, (start, stop) ranges of a sequence of images; yields each as it is done,
     in any order.
 
-    images: an ImageSet, or what `as_images` takes; it goes to the workers, which read the pictures
+    images: an ImageSet, or what `as_images` takes; it goes to the workers, which read the images
     themselves. Raises KeypointError when a shard cannot be done."""
     pool, images = pool or Pool(), as_images(images)
     if isinstance(model, Backbone):
@@ -92,9 +92,7 @@ def detect_shards(
     with cluster(pool) as ray:
         for done in run_pieces(ray, job, [(n, json.dumps(s)) for n, s in enumerate(shards)], pool) if shards else ():
             if done.problem:
-                raise KeypointError(
-                    f"The pictures {shards[done.number]} could not be done ({done.problem}); try again."
-                )
+                raise KeypointError(f"The images {shards[done.number]} could not be done ({done.problem}); try again.")
             missing.discard(done.number)
             yield _shard(shards[done.number], done.payload, tokens, images.names)
     if missing:
@@ -126,7 +124,7 @@ def as_images(images: Any) -> ImageSet:
     images = list(images)
     if all(isinstance(item, (str, Path)) for item in images):
         return ImageSet([Path(item) for item in images], [Path(item).name for item in images])
-    return ImageSet.from_arrays([picture for _, picture in images], [name for name, _ in images])
+    return ImageSet.from_arrays([image for _, image in images], [name for name, _ in images])
 
 
 def detect_parallel(
@@ -141,10 +139,10 @@ def detect_parallel(
     device: str = "auto",
     on_progress: Callable[[int], None] | None = None,
 ) -> Detection:
-    """What `detect` finds, by several processes: the keypoints of all pictures that can be read, in order.
+    """What `detect` finds, by several processes: the keypoints of all images that can be read, in order.
 
-    images: see `as_images`; pictures that are broken are left out and named by the image set. on_progress is
-    called with the number of pictures done."""
+    images: see `as_images`; images that are broken are left out and named by the image set. on_progress is
+    called with the number of images done."""
     pool, images = pool or Pool(workers), as_images(images)
     size = max(1, min(64, -(-len(images) // (4 * max(pool.workers, 1)))))
     spans = [(i, min(i + size, len(images))) for i in range(0, len(images), size)]
@@ -160,5 +158,5 @@ def detect_parallel(
             images.skip(index, reason)
     found = [shard.found for shard in ordered if shard.found is not None]
     if not found:
-        raise KeypointError(f"None of the {len(images)} pictures can be read; use other files.")
+        raise KeypointError(f"None of the {len(images)} images can be read; use other files.")
     return Detection(Keypoints.concat([f.keypoints for f in found]), np.concatenate([f.spread for f in found]))

@@ -33,7 +33,7 @@ from .cluster import Pool, settle
 from .parts import Row
 
 READERS = 4  # threads that read and decode for one worker
-AHEAD = 8  # pictures decoded ahead of the model
+AHEAD = 8  # images decoded ahead of the model
 RETRIES = 3  # times that a piece is begun again after its worker died
 ERRORS = 20  # pieces that may raise before the run ends
 
@@ -97,7 +97,7 @@ def rss_mb() -> float:
 def read_ahead(
     items: Iterable[tuple[str, Callable[[], np.ndarray]]],
 ) -> Iterator[tuple[str, np.ndarray | str]]:
-    """(id, picture, or why it cannot be read) for (id, function that reads it), in order, a few ahead in
+    """(id, image, or why it cannot be read) for (id, function that reads it), in order, a few ahead in
     threads."""
 
     def attempt(fetch: Callable[[], np.ndarray]) -> np.ndarray | str:
@@ -121,18 +121,18 @@ def read_ahead(
 
 
 def find_rows(detector: Detector, items: Iterable[tuple[str, np.ndarray | str]]) -> list[Row]:
-    """A Row for every (id, picture, or why there is none), in order; pictures share passes of the model."""
+    """A Row for every (id, image, or why there is none), in order; images share passes of the model."""
     rows: list[Row] = []
-    places: deque[int] = deque()  # where the rows of the pictures under way belong
+    places: deque[int] = deque()  # where the rows of the images under way belong
 
     def readable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, picture in items:
-            if isinstance(picture, str):
-                rows.append(Row(name, error=picture))
+        for name, image in items:
+            if isinstance(image, str):
+                rows.append(Row(name, error=image))
             else:
                 places.append(len(rows))
                 rows.append(Row(name))
-                yield name, picture
+                yield name, image
 
     for found in detector.stream(readable()):
         k, i = found.keypoints, places.popleft()

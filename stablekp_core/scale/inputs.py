@@ -1,4 +1,4 @@
-"""What a big detection run reads: folders of pictures, tar shards, Parquet files, here or behind any fsspec
+"""What a big detection run reads: folders of images, tar shards, Parquet files, here or behind any fsspec
 URL.
 
 The input is cut into pieces, each of which one worker reads from beginning to end. A piece is described by
@@ -21,14 +21,14 @@ from ..images.files import IMAGE_SUFFIXES, BrokenImage, decode_image, reason_of
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-Fetch = Callable[[], np.ndarray]  # reads and decodes one picture: uint8 [H, W, 3]; BrokenImage, SmallImage
+Fetch = Callable[[], np.ndarray]  # reads and decodes one image: uint8 [H, W, 3]; BrokenImage, SmallImage
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of an input. kind "files": pictures `names` under the URL `place`. "tar": the shard at `place`.
+    """Part of an input. kind "files": images `names` under the URL `place`. "tar": the shard at `place`.
     "rows": rows `start` to `stop` of row group `group` of the Parquet file at `place`, whose first row is the
-    file's number `first`; pictures in column `image`, ids in column `id` ("" = none). For the latter two
+    file's number `first`; images in column `image`, ids in column `id` ("" = none). For the latter two
     names[0] is what ids begin with."""
 
     kind: str
@@ -50,7 +50,7 @@ class Piece:
         return Piece(**{**values, "names": tuple(values["names"])})
 
     def urls(self) -> list[str]:
-        """What of the input this piece covers: picture files, or the file it is in."""
+        """What of the input this piece covers: image files, or the file it is in."""
         return [f"{self.place}/{name}" for name in self.names] if self.kind == "files" else [self.place]
 
 
@@ -74,11 +74,11 @@ def find_pieces(
     known: frozenset[str] | set[str] = frozenset(),
     leave_out: str = "",
 ) -> list[Piece]:
-    """Cut an input into pieces of about `rows` pictures; a tar shard, and a row group with picture bytes,
+    """Cut an input into pieces of about `rows` images; a tar shard, and a row group with image bytes,
     stays whole.
 
     source: a folder (searched with its sub-folders), a file, or a pattern with `*`; a path or any fsspec URL.
-    It may hold pictures, tar shards or Parquet files, but not several of these. column, id_column: of Parquet
+    It may hold images, tar shards or Parquet files, but not several of these. column, id_column: of Parquet
     files. known: URLs that are not wanted again; leave_out: URL of a folder to ignore. Raises KeypointError
     when nothing is found."""
     fs, root = file_system(source)
@@ -94,7 +94,7 @@ def find_pieces(
                 kinds.setdefault(kind, []).append(path)
     if not kinds:
         raise KeypointError(
-            f"{source} has no pictures ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), no .tar and no "
+            f"{source} has no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), no .tar and no "
             ".parquet files; give a folder, a file or a pattern."
         )
     if len(kinds) > 1:
@@ -108,7 +108,7 @@ def find_pieces(
     return cut(fs, base, wanted, rows, column, id_column)
 
 
-_KINDS = {"files": "picture files", "tar": "tar shards", "rows": "Parquet files"}
+_KINDS = {"files": "image files", "tar": "tar shards", "rows": "Parquet files"}
 
 
 def _list(fs, root: str, source: str) -> tuple[list[str], str]:
@@ -151,7 +151,7 @@ def _cut_parquet(fs, base, paths, rows, column, id_column) -> list[Piece]:
                 )
             counts = [opened.metadata.row_group(i).num_rows for i in range(opened.metadata.num_row_groups)]
         for group, count in enumerate(counts):
-            step = rows if small else max(count, 1)  # skipping rows of pictures would mean reading them
+            step = rows if small else max(count, 1)  # skipping rows of images would mean reading them
             pieces += [
                 Piece(
                     "rows",
@@ -170,7 +170,7 @@ def _cut_parquet(fs, base, paths, rows, column, id_column) -> list[Piece]:
 
 
 def _image_column(schema, given: str | None, path: str) -> tuple[str, bool]:
-    """(name of the column with pictures, whether it holds paths): bytes, a Hugging Face `image` struct, or
+    """(name of the column with images, whether it holds paths): bytes, a Hugging Face `image` struct, or
     paths."""
     from pyarrow import types
 
@@ -194,12 +194,12 @@ def _image_column(schema, given: str | None, path: str) -> tuple[str, bool]:
             if name in schema.names and kind(schema.field(name)) == wanted:
                 return name, wanted == "path"
     raise KeypointError(
-        f"None of the columns of {path} is known to hold pictures ({', '.join(schema.names)}); name one with --column."
+        f"None of the columns of {path} is known to hold images ({', '.join(schema.names)}); name one with --column."
     )
 
 
-def pictures(piece: Piece) -> Iterator[tuple[str, Fetch]]:
-    """(id, function that reads it) of every picture of a piece, in order. Ids: the path below the input;
+def piece_images(piece: Piece) -> Iterator[tuple[str, Fetch]]:
+    """(id, function that reads it) of every image of a piece, in order. Ids: the path below the input;
     SHARD/MEMBER; the path in the row, or FILE#ROW for bytes, unless an id column was named. Raises OSError
     when storage fails."""
     return {"files": _files, "tar": _tar, "rows": _rows}[piece.kind](piece)
@@ -250,7 +250,7 @@ def _from_row(piece: Piece, row: int, values: dict) -> tuple[str, Fetch]:
     name = f"{piece.names[0]}#{piece.first + row}" if not isinstance(value, str) else value
     name = str(values[piece.id]) if piece.id else name
     if not value:
-        return name, partial(_fail, name, "the row has no picture")
+        return name, partial(_fail, name, "the row has no image")
     if isinstance(value, bytes):
         return name, partial(decode_image, name, value)
     whole = "://" in value or value.startswith("/")
@@ -262,7 +262,7 @@ def _fail(name: str, reason: str) -> np.ndarray:
 
 
 def read(name: str, url: str) -> np.ndarray:
-    """Decode the picture at a URL. An absent file is a broken picture; storage that fails raises OSError."""
+    """Decode the image at a URL. An absent file is a broken image; storage that fails raises OSError."""
     fs, path = file_system(url)
     try:
         data = fs.cat_file(path)

@@ -24,8 +24,8 @@ _FORMAT, _VERSION = "stable-keypoints-plan", 1
 
 @dataclass(frozen=True)
 class Row:
-    """One picture. points: float32 [K, 3], x and y in pixels of the picture and confidence in [0, 1]; None
-    when the picture could not be read, and `error` says why. spread: float32 [K], see `Detection`; it is not
+    """One image. points: float32 [K, 3], x and y in pixels of the image and confidence in [0, 1]; None
+    when the image could not be read, and `error` says why. spread: float32 [K], see `Detection`; it is not
     written."""
 
     image_id: str

@@ -1,4 +1,4 @@
-"""Looking at training pictures with the learned tokens: their maps, and the features that refinement works on."""
+"""Feature extraction: token maps of training images, and the features that refinement works on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..images import affine
 from ..images.latent_cache import LatentSource
 from ..randomness import generator_for
 from .occlusion import occlude
-from .positions import Places
+from .positions import FeatureStore
 from .refinement import neutral_prompt
 
 
-class Look:
-    """Pictures of the training set seen with the learned tokens: their maps, and features to refine tokens."""
+class FeatureExtractor:
+    """Images of the training set under the learned tokens: their maps, and features to refine tokens."""
 
     def __init__(
         self, backbone: Backbone, tokens: torch.Tensor, source: LatentSource, config: TrainConfig, at_once: int
@@ -28,7 +28,7 @@ class Look:
         self.at_once = at_once
 
     def views(self, index: int, theta: torch.Tensor, refine: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Maps [V, N, R, R] of a picture's views theta [V, 2, 3], the first being the picture itself, and, to refine
+        """Maps [V, N, R, R] of an image's views theta [V, 2, 3], the first being the image itself, and, to refine
         tokens, features [V, L*D, G, G] as in `features`."""
         c, latents = self.config, self.source.latents([index])
         if len(theta) > 1:
@@ -45,14 +45,14 @@ class Look:
         return maps if masks is None else maps * masks, self._features(noisy) if refine else None
 
     def features(self, indices: list[int]) -> torch.Tensor:
-        """[B, L*D, G, G]: features (Backbone.features) of whole pictures under refinement's prompt, those of the layers
+        """[B, L*D, G, G]: features (Backbone.features) of whole images under refinement's prompt, those of the layers
         one behind the other at the finest one."""
         latents = self.source.latents(indices)
         return self._features(self._noisy(latents, torch.cat([self._noise(index, latents[:1]) for index in indices])))
 
     def occluded(self, index: int, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [V, L*D, G, G] of a picture's views theta [V, 2, 3] with shapes pasted over them, and how much of
-        each place these cover [V, 1, G, G]."""
+        """Features [V, L*D, G, G] of an image's views theta [V, 2, 3] with shapes pasted over them, and how much of
+        each position these cover [V, 1, G, G]."""
         views = affine.warp(self.source.batch([index] * len(theta)), theta)
         views, covered = occlude(views, generator_for(self.config.seed, "occluders", index))
         latents = self.backbone.encode(views)
@@ -60,7 +60,7 @@ class Look:
         return features, F.interpolate(covered, features.shape[-2:], mode="area")
 
     def _noise(self, index: int, latents: torch.Tensor) -> torch.Tensor:
-        """The noise of one picture, for latents [V, 4, h, w] of its views."""
+        """The noise of one image, for latents [V, 4, h, w] of its views."""
         noise = torch.randn(latents.shape, generator=generator_for(self.config.seed, "selection noise", index))
         return noise.to(latents.device)
 
@@ -76,6 +76,6 @@ class Look:
             out.append(token_maps.stacked_features(layers))
         return torch.cat(out)
 
-    def keep(self, places: Places, index: int, features: torch.Tensor) -> None:
-        """Add a picture's features [V, L*D, G, G], seen through the views of `places`."""
-        places.add(features, self.source.masks([index] * len(features), places.theta, features.shape[-1]))
+    def keep(self, store: FeatureStore, index: int, features: torch.Tensor) -> None:
+        """Add an image's features [V, L*D, G, G], seen through the views of `store`."""
+        store.add(features, self.source.masks([index] * len(features), store.theta, features.shape[-1]))

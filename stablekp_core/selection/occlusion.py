@@ -1,7 +1,8 @@
-"""What lies in front: shapes pasted over pictures, and a small network that learns from them to see such places.
+"""Occlusion: shapes pasted over images, and a small network that learns from them to see what lies in front.
 
 Bars from one edge to another, as poles and fences are, rectangles and ellipses, of any colour and with a little noise:
-what lies in front of things is not known beforehand. The network reads features (places.py), wherever they come from.
+what lies in front of things is not known beforehand. The network reads features (positions.py), wherever they come
+from.
 
 Knows nothing of keypoints, models or files.
 """
@@ -9,43 +10,45 @@ Knows nothing of keypoints, models or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-SHAPES = (2, 4)  # pasted on a picture, at least and at most
+from ..errors import KeypointError
+
+SHAPES = (2, 4)  # pasted on an image, at least and at most
 BARS, ELLIPSES = 0.5, 0.15  # shares of the shapes; the others are rectangles
-WIDTH = (0.04, 0.16)  # of a bar, in sides of the picture
-AREA = (0.01, 0.08)  # of the picture, each rectangle or ellipse
+WIDTH = (0.04, 0.16)  # of a bar, in sides of the image
+AREA = (0.01, 0.08)  # of the image, each rectangle or ellipse
 STRETCH = 8.0  # the longest one's length in its widths
 NOISE = 8 / 255  # the most
 
-SIDE = 32  # places along a side that the network sees, at most
+SIDE = 32  # positions along a side that the network sees, at most
 CHANNELS = 32
-DILATIONS = (1, 1, 2, 4, 1)  # of the convolutions; the first and the last see one place, the others 3 x 3
+DILATIONS = (1, 1, 2, 4, 1)  # of the convolutions; the first and the last see one position, the others 3 x 3
 BATCH, EPOCHS, RATE, DECAY = 8, 10, 3e-3, 0.05
 
 
-def occlude(pictures: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paste shapes over each of pictures [B, 3, S, S] in [0, 1]: the pictures, and how much of each pixel they cover
+def occlude(images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Paste shapes over each of images [B, 3, S, S] in [0, 1]: the images, and how much of each pixel they cover
     [B, 1, S, S] in [0, 1]."""
-    pictures, covered = pictures.clone(), torch.zeros_like(pictures[:, :1])
+    images, covered = images.clone(), torch.zeros_like(images[:, :1])
     low, high = SHAPES
-    for i in range(len(pictures)):
+    for i in range(len(images)):
         for _ in range(int(torch.randint(low, high + 1, (), generator=generator))):
-            shape = _shape(pictures.shape[-1], generator).to(pictures)
+            shape = _shape(images.shape[-1], generator).to(images)
             colour = torch.rand(3, 1, 1, generator=generator)
-            noise = NOISE * torch.rand((), generator=generator) * torch.randn(pictures.shape[1:], generator=generator)
-            paint = (colour + noise).clamp(0, 1).to(pictures)
-            pictures[i] = pictures[i] + (paint - pictures[i]) * shape
+            noise = NOISE * torch.rand((), generator=generator) * torch.randn(images.shape[1:], generator=generator)
+            paint = (colour + noise).clamp(0, 1).to(images)
+            images[i] = images[i] + (paint - images[i]) * shape
             covered[i, 0] = torch.maximum(covered[i, 0], shape)
-    return pictures, covered
+    return images, covered
 
 
 def _shape(side: int, generator: torch.Generator) -> torch.Tensor:
-    """[S, S] in [0, 1]: one random shape, its middle anywhere on the picture, its edges a pixel wide."""
+    """[S, S] in [0, 1]: one random shape, its middle anywhere on the image, its edges a pixel wide."""
     kind, size, stretch, across, down, turn = torch.rand(6, generator=generator).tolist()
     x = (torch.arange(side) + 0.5) / side - across  # [S]
     y = ((torch.arange(side) + 0.5) / side - down)[:, None]
@@ -64,85 +67,80 @@ def _shape(side: int, generator: torch.Generator) -> torch.Tensor:
     return (inside * side + 0.5).clamp(0, 1)
 
 
-@dataclass(frozen=True)
-class OccluderNet:
-    """A convolutional network that tells from features [B, D, G, G] how likely something lies in front at each place.
-
-    weights: for each layer its kernel [out, in, k, k] and its bias [out], float32.
-    """
-
-    weights: tuple[torch.Tensor, ...]
-
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """[B, 1, g, g] in [0, 1], g being G or, where that is more, `SIDE`."""
-        return self._logits(_pooled(features)).sigmoid()
-
-    @property
-    def width(self) -> int:
-        """D, how many features it reads at a place."""
-        return self.weights[0].shape[1]
-
-    def fits(self) -> bool:
-        """Whether its layers are finite and fit together."""
-        if len(self.weights) != 2 * len(DILATIONS) or any(not bool(w.isfinite().all()) for w in self.weights):
-            return False
-        kernels, biases = self.weights[::2], self.weights[1::2]
-        shapes = [tuple(kernel.shape) for kernel in kernels]
-        return shapes == _shapes(shapes[0][1]) and all(
-            b.shape == k.shape[:1] for k, b in zip(kernels, biases, strict=True)
+def occlusion_network(width: int) -> nn.Sequential:
+    """The network that tells from features [B, width, G, G] the logit [B, 1, G, G] that something lies in front."""
+    c, last, layers = CHANNELS, len(DILATIONS) - 1, []
+    for i, dilation in enumerate(DILATIONS):
+        side = 1 if i in (0, last) else 3
+        layers.append(
+            nn.Conv2d(
+                width if i == 0 else c,
+                1 if i == last else c,
+                side,
+                dilation=dilation,
+                padding=dilation * (side // 2),
+                padding_mode="replicate",
+            )
         )
-
-    def to(self, device: torch.device) -> OccluderNet:
-        """The same on another device."""
-        return OccluderNet(tuple(w.to(device) for w in self.weights))
-
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        for i, dilation in enumerate(DILATIONS):
-            kernel, bias = self.weights[2 * i : 2 * i + 2]
-            edge = dilation * (kernel.shape[-1] // 2)
-            x = F.conv2d(F.pad(x, (edge,) * 4, mode="replicate"), kernel, bias, dilation=dilation)
-            x = F.gelu(x) if i < len(DILATIONS) - 1 else x
-        return x
-
-    @classmethod
-    def learn(
-        cls,
-        views: Sequence[torch.Tensor],
-        covered: Sequence[torch.Tensor],
-        generator: torch.Generator,
-        device: torch.device | str = "cpu",
-    ) -> OccluderNet:
-        """From features [V, D, G, G] of pictures and how much of each place is known to be covered [V, 1, G, G]."""
-        mean, spread = (value.to(device) for value in _moments(views))
-        kernels = [
-            torch.randn(shape, generator=generator) * math.prod(shape[1:]) ** -0.5 for shape in _shapes(len(mean))
-        ]
-        parts = [w.to(device) for kernel in kernels for w in (kernel, torch.zeros(len(kernel)))]
-        net = cls(tuple(w.requires_grad_(True) for w in parts))
-        order = torch.cat([torch.randperm(len(views), generator=generator) for _ in range(EPOCHS)])
-        at_once = max(1, BATCH // len(views[0]))  # pictures
-        steps = math.ceil(len(order) / at_once)
-        optimizer = torch.optim.AdamW(net.weights, RATE, weight_decay=DECAY)
-        pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps))
-        with torch.enable_grad():
-            for some in order.split(at_once):
-                x = _pooled(torch.cat([views[i] for i in some]).to(device).float())
-                aim = _pooled(torch.cat([covered[i] for i in some]).to(device).float())
-                x = (x - mean[:, None, None]) / spread[:, None, None]
-                loss = F.binary_cross_entropy_with_logits(net._logits(x), aim)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                pace.step()
-        first, bias, *rest = (w.detach().cpu() for w in net.weights)
-        first = first / spread.cpu()[:, None, None]  # so that it reads features as they are
-        return cls((first, bias - (first[..., 0, 0] @ mean.cpu()), *rest))
+        layers.append(nn.GELU())
+    return nn.Sequential(*layers[:-1])
 
 
-def _shapes(width: int) -> list[tuple[int, int, int, int]]:
-    """The layers' kernels for features of so many numbers."""
-    c = CHANNELS
-    return [(c, width, 1, 1), *[(c, c, 3, 3)] * (len(DILATIONS) - 2), (1, c, 1, 1)]
+def load_occlusion_network(state: Mapping[str, torch.Tensor], device: torch.device | str = "cpu") -> nn.Sequential:
+    """The network of a saved `state_dict`, ready to be asked; raises KeypointError when that is of another network."""
+    first = next(iter(state.values()), torch.empty(0))
+    try:
+        net = occlusion_network(first.shape[1] if first.ndim == 4 else 0)
+        net.load_state_dict(dict(state))
+    except (RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise KeypointError("the occlusion network of these tokens is damaged; train again.") from error
+    return net.requires_grad_(False).to(device)
+
+
+def occlusion_probability(net: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """[B, 1, g, g] in [0, 1]: how likely something lies in front at each position of features [B, D, G, G]; g is G,
+    but at most `SIDE`."""
+    return net(_pooled(features)).sigmoid()
+
+
+def learn_occlusion(
+    views: Sequence[torch.Tensor],
+    covered: Sequence[torch.Tensor],
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> dict[str, torch.Tensor]:
+    """The `state_dict` (float32, on the CPU) of a network learned from features [V, D, G, G] of images and from how
+    much
+    of each position is known to be covered [V, 1, G, G]."""
+    mean, spread = (value.to(device) for value in _moments(views))
+    net = occlusion_network(len(mean))
+    with torch.no_grad():
+        for conv in net[::2]:
+            conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator) * conv.weight[0].numel() ** -0.5)
+            conv.bias.zero_()
+    net.to(device)
+    order = torch.cat([torch.randperm(len(views), generator=generator) for _ in range(EPOCHS)])
+    at_once = max(1, BATCH // len(views[0]))  # images
+    steps = math.ceil(len(order) / at_once)
+    optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps))
+    with torch.enable_grad():
+        for some in order.split(at_once):
+            x = _pooled(torch.cat([views[i] for i in some]).to(device).float())
+            target = _pooled(torch.cat([covered[i] for i in some]).to(device).float())
+            loss = F.binary_cross_entropy_with_logits(net((x - mean[:, None, None]) / spread[:, None, None]), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            pace.step()
+    return _reading_raw_features(net, mean.cpu(), spread.cpu())
+
+
+def _reading_raw_features(net: nn.Sequential, mean: torch.Tensor, spread: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The state of `net`, its first layer taking features as they are instead of standardised by mean, spread [D]."""
+    state = {key: value.detach().cpu() for key, value in net.state_dict().items()}
+    weight = state["0.weight"] / spread[:, None, None]
+    return state | {"0.weight": weight, "0.bias": state["0.bias"] - (weight[..., 0, 0] @ mean)}
 
 
 def _pooled(values: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Features of the places of pictures, kept while tokens are refined, and what tokens make of them.
+"""Features at the spatial positions of images, kept while tokens are refined, and what tokens make of them.
 
-A refined token has one embedding per captured layer. Summed over heads and layers, the logit of a place is linear in
-them: features . embedding. The softmax over all places of a picture is where the keypoint is.
+A refined token has one embedding per captured layer. Summed over heads and layers, the logit of a position is linear
+in them: features . embedding. The softmax over all positions of an image (a spatial softmax) is where the keypoint is.
 
 Works on features, wherever they come from; knows nothing of models or files.
 """
@@ -17,50 +17,51 @@ from ..attention import readout
 from ..images import affine
 from ..images.ensembling import average_views
 
-SPOT = 0.04  # sides of the picture: sigma of the target at a place
-WINDOW = 2  # places around the highest one whose mean is the peak
-COARSE = 16  # places along a side of coarse features
+SPOT = 0.04  # sides of the image: sigma of the target at a position
+WINDOW = 2  # positions around the highest one whose mean is the peak
+COARSE = 16  # positions along a side of coarse features
 _CHUNK = 1 << 24  # feature values worked on at a time
 _OPEN = 128 << 20  # bytes of fp16 features up to which they are kept in fp32 too
 
 
-class Places:
-    """Features of the views of pictures, kept as fp16 on the CPU, and where tokens are on them.
+class FeatureStore:
+    """Features of the views of images, kept as fp16 on the CPU, and where tokens are on them.
 
-    theta [V, 2, 3]: the views, the same for every picture. Work is done on `device`.
+    theta [V, 2, 3]: the views, the same for every image. Work is done on `device`.
     """
 
     def __init__(self, theta: torch.Tensor, device: torch.device | str = "cpu"):
         self.theta, self.device = theta, device
-        self._features: list[torch.Tensor] = []  # [V, D, G, G] of each picture
+        self._features: list[torch.Tensor] = []  # [V, D, G, G] of each image
         self._area: list[torch.Tensor] = []  # logarithms [V, P, 1]
         self._open: list[tuple[slice, torch.Tensor]] | None = None  # all chunks, where they are few
 
     def add(self, features: torch.Tensor, area: torch.Tensor | None = None) -> None:
-        """Keep one more picture: features [V, D, G, G]; area [V, 1, G, G] in [0, 1]: how much each place counts."""
+        """Keep one more image: features [V, D, G, G]; area [V, 1, G, G] in [0, 1]: how much each position counts."""
         self._features.append(features.half().cpu())
         self._open = None
         if area is not None:
             self._area.append(area.flatten(2).transpose(1, 2).clamp(min=1e-6).log().cpu())
 
-    def coarse(self) -> Places:
-        """The same with means over blocks of places, `COARSE` along a side where that divides it; faster to work on."""
+    def coarse(self) -> FeatureStore:
+        """The same with means over blocks of positions, `COARSE` along a side where that divides it; faster to work
+        on."""
         block = self.side // COARSE
         if not len(self) or block < 2 or self.side % COARSE:
             return self
-        out = Places(self.theta, self.device)
+        out = FeatureStore(self.theta, self.device)
         out._features = [F.avg_pool2d(x.float(), block).half() for x in self._features]
         out._area = [self._pooled(x, block) for x in self._area]
         return out
 
     def _pooled(self, values: torch.Tensor, block: int) -> torch.Tensor:
-        """Means of values [V, P, 1] over blocks of places."""
+        """Means of values [V, P, 1] over blocks of positions."""
         square = values.transpose(1, 2).unflatten(-1, (self.side, self.side))
         return F.avg_pool2d(square, block).flatten(2).transpose(1, 2)
 
     @property
     def features(self) -> list[torch.Tensor]:
-        """[V, D, G, G] of each picture, fp16 on the CPU."""
+        """[V, D, G, G] of each image, fp16 on the CPU."""
         return self._features
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class Places:
 
     @property
     def side(self) -> int:
-        """G, places along a side."""
+        """G, positions along a side."""
         return self._features[0].shape[-1]
 
     @property
@@ -82,7 +83,7 @@ class Places:
         return self._features[0].shape[1]
 
     def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Some whole pictures at a time: which, and the features [s, P, D] of all their views in fp32."""
+        """Some whole images at a time: which, and the features [s, P, D] of all their views in fp32."""
         if self._open is not None:
             yield from self._open
             return
@@ -97,34 +98,34 @@ class Places:
         self._open = opened or None
 
     def log_likelihood(self, some: slice, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Log-probability [s, P, K] of each place under tokens [K, D] in the views of pictures `some`."""
+        """Log-probability [s, P, K] of each position under tokens [K, D] in the views of images `some`."""
         logits = features @ tokens.T.to(features)
         if self._area:
             logits = logits + torch.cat(self._area[some]).to(features)
         return logits.log_softmax(1)
 
     def maps(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Maps [s, K, G, G] of tokens [K, D] in the views of some pictures at a time."""
+        """Maps [s, K, G, G] of tokens [K, D] in the views of some images at a time."""
         for some, features in self.chunks():
             likely = self.log_likelihood(some, features, tokens).exp()  # [s, P, K]
             yield likely.transpose(1, 2).unflatten(-1, (self.side, self.side))
 
     def locate(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where tokens [K, D] are on each picture, both [I, K, 2] in the unit square: the peak of the mean map over the
+        """Where tokens [K, D] are on each image, both [I, K, 2] in the unit square: the peak of the mean map over the
         views, and the mean position under it as detection reads it."""
         peak, mean = [], []
         for maps in self.maps(tokens):
             images = len(maps) // len(self.theta)
             average = average_views(maps, self.theta.repeat(images, 1, 1).to(maps), images)
             peak.append(readout.read_out(average, "soft", WINDOW)[0].cpu())
-            mean.append(readout.place(average)[0].cpu())
+            mean.append(readout.spatial_mean(average)[0].cpu())
         return torch.cat(peak), torch.cat(mean)
 
     def locate_in_views(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Where each view alone says that tokens [K, D] are: [I, V, K, 2] in the unit square of the picture."""
+        """Where each view alone says that tokens [K, D] are: [I, V, K, 2] in the unit square of the image."""
         views = len(self.theta)
-        xy = torch.cat([readout.place(maps)[0].cpu() for maps in self.maps(tokens)])  # [I*V, K, 2]
-        return affine.view_to_picture(xy, self.theta.cpu().repeat(len(self), 1, 1)).unflatten(0, (-1, views))
+        xy = torch.cat([readout.spatial_mean(maps)[0].cpu() for maps in self.maps(tokens)])  # [I*V, K, 2]
+        return affine.view_to_image(xy, self.theta.cpu().repeat(len(self), 1, 1)).unflatten(0, (-1, views))
 
     def targets(self, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[I, V, P, K]: for each view the mean of Gaussians at those of the positions [I, V', K, 2] that lie in it,
@@ -132,7 +133,7 @@ class Places:
         g, (images, found) = self.side, position.shape[:2]
         targets, weights = [], []
         for theta in affine.invert_affine(self.theta):
-            xy = affine.view_to_picture(position.flatten(0, 1), theta.expand(images * found, -1, -1))
+            xy = affine.view_to_image(position.flatten(0, 1), theta.expand(images * found, -1, -1))
             inside = ((xy > 0) & (xy < 1)).all(-1)  # [I*V', K]
             spots = readout.gaussian_maps(xy.flip(-1) * g, g, SPOT * g) * inside[..., None, None]  # [I*V', K, G, G]
             targets.append(spots.unflatten(0, (images, found)).sum(1).flatten(2).transpose(1, 2))  # [I, P, K]
@@ -141,7 +142,7 @@ class Places:
         return target / target.sum(2, keepdim=True).clamp(min=1e-9), torch.stack(weights, 1)
 
     def spread(self) -> tuple[int, torch.Tensor, torch.Tensor]:
-        """How many places there are, the sum of their features [D] and of the products of these [D, D]."""
+        """How many positions there are, the sum of their features [D] and of the products of these [D, D]."""
         count, total, square = 0, torch.zeros(self.width), torch.zeros(self.width, self.width)
         for _, features in self.chunks():
             x = features.flatten(0, 1)  # [s*P, D]

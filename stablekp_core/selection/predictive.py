@@ -13,27 +13,28 @@ FOLDS = 10
 MOST = 1000  # tokens that take part in a choice
 
 
-def telling(position: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-    """[N]: how much each token tells, at positions [I, V, N, 2] with peaks of height [I, N]: the mean height times the
+def informativeness(position: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+    """[N]: the informativeness of each token, at positions [I, V, N, 2] with peak scores [I, N]: the mean score times
+    the
     share of the position's variance over images that is not disagreement of views."""
     views = position.shape[1]
     x = position.double()
     x = x - x.mean((0, 1))
     noise = (x - x.mean(1, keepdim=True)).square().sum(-1).mean((0, 1)) * views / max(1, views - 1)  # [N]
-    return (1 - noise / x.square().sum(-1).mean((0, 1)).clamp(min=1e-12)).clamp(0, 1) * height.double().mean(0)
+    return (1 - noise / x.square().sum(-1).mean((0, 1)).clamp(min=1e-12)).clamp(0, 1) * score.double().mean(0)
 
 
-def most_predictive(position: torch.Tensor, height: torch.Tensor, keypoints: int) -> torch.Tensor:
+def most_predictive(position: torch.Tensor, score: torch.Tensor, keypoints: int) -> torch.Tensor:
     """Choose the tokens from whose positions those of all tokens can be told best. Returns int64 [K], best first.
 
-    position [I, V, N, 2]: peak of each token in view V of image I, brought back to the picture, in the unit square;
-    height [I, N]: the peak's height. Tokens are added one by one, each time the one with which a linear prediction,
+    position [I, V, N, 2]: peak of each token in view V of image I, brought back to the image, in the unit square;
+    score [I, N]: the peak's score. Tokens are added one by one, each time the one with which a linear prediction,
     from one view, of where the other views see every token errs least on images it was not fitted to. A token on the
     background or that jumps tells nothing of the others; one beside a chosen one tells nothing new. Errors are
-    weighted by how much each token tells (`telling`).
+    weighted by the informativeness of each token.
     """
     images, views, _, _ = position.shape
-    x, weight = position.double(), telling(position, height)
+    x, weight = position.double(), informativeness(position, score)
     x = x - x.mean((0, 1))
     mean = x.mean(1, keepdim=True)
     kept = weight.argsort(descending=True, stable=True)[:MOST].sort().values

@@ -1,4 +1,4 @@
-"""Choosing tokens: how Gaussian-like a map is, farthest points, votes, and consistency over views.
+"""The paper's choice of tokens: ranking by KL divergence (Eq. 9), farthest points and votes (Eq. 10).
 
 Everything is batched tensor work without a host synchronisation; nothing here knows of models or files.
 """
@@ -41,7 +41,7 @@ def _negative_entropy(peak: torch.Tensor, size: int, sigma: float, border: str) 
 def gaussian_divergence(
     maps: torch.Tensor, peak: torch.Tensor, sigma: float, closeness: str = "softmax", border: str = "penalized"
 ) -> torch.Tensor:
-    """KL(G || M), the rank of a token (Eq. 4): small when the map [B, N, R, R] looks like a Gaussian at its peak.
+    """KL(G || M), the rank of a token (Eq. 9): small when the map [B, N, R, R] looks like a Gaussian at its peak.
 
     peak: int [B, N, 2] (row, column). closeness: M is the map's spatial softmax ("softmax", the reference) or the map
     divided by its sum ("normalized", the paper's text). border "penalized" uses the true entropy of a Gaussian that the
@@ -114,42 +114,3 @@ def most_voted(choices: torch.Tensor, tokens: int, keypoints: int) -> tuple[torc
     index."""
     votes = torch.bincount(choices.flatten(), minlength=tokens)
     return votes.argsort(descending=True, stable=True)[:keypoints], votes
-
-
-def most_consistent(
-    position: torch.Tensor, seen: torch.Tensor, height: torch.Tensor, keypoints: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose tokens that stay on the same spot of the object whatever the view, and that lie apart.
-
-    position [I, V, N, 2]: peak of each token in view V of image I, brought back to the picture, in the unit square;
-    seen bool [I, V, N]: whether the spot the first view found lies inside that view; height [I, N]: the peak's height.
-    A token's inconsistency is the mean distance of other views' peaks from the first view's, less a twentieth of its
-    median height; to the views that see the spot, a fiftieth of all views is added as half a picture away, so that a
-    spot in a corner, which few views see, does not pass for consistent. The most consistent token comes first; then
-    always the one with the largest distance from those taken (median over images) less four times its inconsistency.
-    Returns (int64 [K], inconsistency [N]).
-    """
-    away = (position[:, 1:] - position[:, :1]).norm(dim=-1)  # [I, V-1, N]
-    weight = seen[:, 1:].float()
-    doubt = 0.02 * away[:, :, 0].numel()
-    mean = ((away * weight).sum((0, 1)) + 0.5 * doubt) / (weight.sum((0, 1)) + doubt)  # [N]
-    inconsistency = mean - 0.05 * height.median(0).values  # height breaks near-ties
-    taken = [int(inconsistency.argmin())]
-    first = position[:, 0]  # [I, N, 2]
-    gap = torch.full_like(inconsistency, float("inf"))
-    while len(taken) < keypoints:
-        gap = torch.minimum(gap, (first - first[:, taken[-1:]]).norm(dim=-1).median(0).values)
-        worth = gap - 4 * inconsistency
-        worth[taken] = -float("inf")
-        taken.append(int(worth.argmax()))
-    return torch.tensor(taken), inconsistency
-
-
-def mirror_partners(position: torch.Tensor, mirrored: torch.Tensor) -> tuple[int, ...]:
-    """For each keypoint the token that finds its spot in a mirror: the one with the smallest median distance.
-
-    position [I, K, 2] of the keypoints on each picture, mirrored [I, N, 2] of all tokens on the mirrored picture,
-    brought back to the picture.
-    """
-    away = (position[:, :, None] - mirrored[:, None]).norm(dim=-1)  # [I, K, N]
-    return tuple(away.median(0).values.argmin(1).tolist())

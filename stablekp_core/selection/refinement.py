@@ -1,17 +1,17 @@
-"""Refining tokens: fitting them anew to where they were found, as classifiers of places.
+"""Refining tokens: fitting them anew to where they were found, as classifiers of spatial positions.
 
-Learning draws a token's map to a small Gaussian at its own peak, picture by picture, and a peak that jumps to another
-part teaches it as much as one that does not. Here all pictures vote at once. The softmax over the places of a picture
-(places.py) is fitted by maximum likelihood to where the token was found in the pictures' views, which is multinomial
-logistic regression with one class a place: convex, without a starting point or a learning rate. What was found again
-and again in the same surroundings stays, stray finds are outvoted; then the pictures are read with the fitted tokens
+Learning draws a token's map to a small Gaussian at its own peak, image by image, and a peak that jumps to another
+part teaches it as much as one that does not. Here all images vote at once. The softmax over the positions of an image
+(positions.py) is fitted by maximum likelihood to where the token was found in the images' views, which is multinomial
+logistic regression with one class a position: convex, without a starting point or a learning rate. What was found again
+and again in the same surroundings stays, stray finds are outvoted; then the images are read with the fitted tokens
 and they are fitted to that, several times (self-training).
 
-Pictures with shapes pasted over them (occluders.py) take part with the places found without the shapes: tokens learn to
-find what is hidden from what is around it.
+Images with shapes pasted over them (occlusion.py) take part with the positions found without the shapes: tokens learn
+to find what is occluded from what is around it.
 
 Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: those made under
-all of them at once told parts of cluttered pictures less well apart.
+all of them at once told parts of cluttered images less well apart.
 
 Works on features, wherever they come from; knows nothing of models or files.
 """
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .positions import Places
+from .positions import FeatureStore
 
 COARSE_ROUNDS, FINE_ROUNDS = 4, 2
 PENALTY = 0.03  # of the squared embedding in units of the features' spread, beside the mean log-likelihood
@@ -31,15 +31,15 @@ _FIRST, _LATER = 20, 10  # the most iterations of a fit without and with a start
 
 
 def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
-    """[1, D]: the prompt under which the UNet sees pictures when refined tokens are fitted and read; tokens [N, D]: all
+    """[1, D]: the prompt under which the UNet sees images when refined tokens are fitted and read; tokens [N, D]: all
     learned ones."""
     return tokens.mean(0, keepdim=True)
 
 
-def refine_candidates(position: torch.Tensor, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
+def refine_candidates(position: torch.Tensor, store: FeatureStore) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit many tokens roughly, from positions [I, V', N, 2] in the unit square, where views found them: where each view
     says they are then [I, V, N, 2], and the nats [N] by which the fitted likelihood of where it was found misses."""
-    coarse = places.coarse()
+    coarse = store.coarse()
     spread, fit = _spread([coarse]), None
     for _ in range(COARSE_ROUNDS):
         if fit is not None:
@@ -49,11 +49,13 @@ def refine_candidates(position: torch.Tensor, places: Places) -> tuple[torch.Ten
     return coarse.locate_in_views(fit.tokens()), missed
 
 
-def refine(position: torch.Tensor, places: Places, *more: Places, occluded: Places | None = None) -> torch.Tensor:
+def refine(
+    position: torch.Tensor, store: FeatureStore, *more: FeatureStore, occluded: FeatureStore | None = None
+) -> torch.Tensor:
     """Embeddings float32 [K, D] fitted to positions [I, V', K, 2] in the unit square: where some views found each
-    keypoint on the pictures of `places`. On the pictures of `more` the first fit finds them. `occluded`: the first of
-    all these pictures, in the same order, under shapes; tokens are fitted to finding there what they find without."""
-    groups = [places, *(group for group in more if len(group))]
+    keypoint on the images of `store`. On the images of `more` the first fit finds them. `occluded`: the first of
+    all these images, in the same order, under shapes; tokens are fitted to finding there what they find without."""
+    groups = [store, *(group for group in more if len(group))]
     occluded = occluded if occluded is not None and len(occluded) else None
     found, fit = [position], None
     for small, rounds in ((True, COARSE_ROUNDS), (False, FINE_ROUNDS)):
@@ -71,8 +73,8 @@ def refine(position: torch.Tensor, places: Places, *more: Places, occluded: Plac
     return fit.tokens()
 
 
-def _spread(groups: Sequence[Places]) -> torch.Tensor:
-    """[D, D], lower triangular: the Cholesky factor of the covariance of the features over all places."""
+def _spread(groups: Sequence[FeatureStore]) -> torch.Tensor:
+    """[D, D], lower triangular: the Cholesky factor of the covariance of the features over all positions."""
     count, total, square = (sum(values) for values in zip(*(group.spread() for group in groups), strict=True))
     mean = total / count
     covariance = square / count - mean[:, None] * mean
@@ -101,31 +103,31 @@ def _coloured(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
 
 
 def _aims(
-    pairs: Sequence[tuple[Places, torch.Tensor]],
-) -> tuple[list[tuple[Places, torch.Tensor, torch.Tensor]], torch.Tensor]:
-    """(places, targets [I, V, P, K], weights [I, V, K]) of (places, positions [I, V', K, 2]), and all weight [K]."""
-    aims = [(places, *places.targets(position)) for places, position in pairs]
+    pairs: Sequence[tuple[FeatureStore, torch.Tensor]],
+) -> tuple[list[tuple[FeatureStore, torch.Tensor, torch.Tensor]], torch.Tensor]:
+    """(store, targets [I, V, P, K], weights [I, V, K]) of (store, positions [I, V', K, 2]), and all weight [K]."""
+    aims = [(store, *store.targets(position)) for store, position in pairs]
     return aims, sum(weight.sum((0, 1)) for _, _, weight in aims).clamp(min=1e-6)
 
 
 def _measure(
-    aims: Sequence[tuple[Places, torch.Tensor, torch.Tensor]], whole: torch.Tensor, tokens: torch.Tensor
+    aims: Sequence[tuple[FeatureStore, torch.Tensor, torch.Tensor]], whole: torch.Tensor, tokens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean negative log-likelihood [K] of `_aims` under tokens [K, D], and its gradient [K, D] in them."""
     missed, gradient = torch.zeros(len(tokens)), torch.zeros_like(tokens)
-    for places, target, weight in aims:
-        for some, features in places.chunks():
+    for store, target, weight in aims:
+        for some, features in store.chunks():
             aim = target[some].flatten(0, 1).to(features)  # [s, P, K]
             counts = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
-            log = places.log_likelihood(some, features, tokens)  # [s, P, K]
+            log = store.log_likelihood(some, features, tokens)  # [s, P, K]
             missed -= ((aim * log).sum(1, keepdim=True) * counts).sum((0, 1)).cpu()
             wrong = (log.exp() - aim) * counts
             gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
     return missed, gradient
 
 
-def _fit(pairs: Sequence[tuple[Places, torch.Tensor]], spread: torch.Tensor, start: _Fit | None) -> _Fit:
-    """Tokens of largest penalised likelihood of (places, positions [I, V', K, 2]), by L-BFGS."""
+def _fit(pairs: Sequence[tuple[FeatureStore, torch.Tensor]], spread: torch.Tensor, start: _Fit | None) -> _Fit:
+    """Tokens of largest penalised likelihood of (store, positions [I, V', K, 2]), by L-BFGS."""
     aims, whole = _aims(pairs)
     white = (torch.zeros(len(whole), len(spread)) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(

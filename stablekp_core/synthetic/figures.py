@@ -1,7 +1,7 @@
 """Parts, joints and shapes of the generated figures: cartoon *faces* (easy) and articulated paper *dolls* (hard).
 
 Frame: unit coordinates, x right, y down, the figure around the origin. *Left* and *right* are the figure's own, as in
-COCO; every figure faces the viewer, so its left hand is on the right. Nothing here knows of pictures or colours.
+COCO; every figure faces the viewer, so its left hand is on the right. Nothing here knows of images or colours.
 """
 
 from __future__ import annotations

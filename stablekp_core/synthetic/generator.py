@@ -1,11 +1,11 @@
-"""Seeded generator of pictures with known joints: cartoon *faces* (easy) and articulated paper *dolls* (hard).
+"""Seeded generator of images with known joints: cartoon *faces* (easy) and articulated paper *dolls* (hard).
 
 Every part of a figure has a random colour of its own and the background is cluttered, so colour tells nothing
 about which part a pixel belongs to; only shape and arrangement do. The embedded demo model is trained on these
-pictures, and tests, benchmarks and the demo use them because their joints are exact. Nothing else in the package
-knows that these pictures exist.
+images, and tests, benchmarks and the demo use them because their joints are exact. Nothing else in the package
+knows that these images exist.
 
-Frame: figures (synthetic_figures) are placed in unit coordinates (x right, y down, the picture is [0, 1] x [0, 1]);
+Frame: figures (synthetic_figures) are placed in unit coordinates (x right, y down, the image is [0, 1] x [0, 1]);
 samples report joints in pixels.
 """
 
@@ -48,7 +48,7 @@ COLORS = np.array(
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and everything that is known about it.
+    """One image and everything that is known about it.
 
     image: uint8 [S, S, 3] RGB. joints: float32 [L, 2] pixels (x, y). visible: bool [L], False where a bar hides the
     joint or it lies outside. labels: uint8 [S, S], the part at each pixel centre (0 background or bar, i + 1 for
@@ -70,7 +70,7 @@ _SCALES = {"plain": (0.7, 0.95), "standard": (0.6, 0.95), "wild": (0.25, 1.0)}
 
 
 def _placed(kind: str, variant: str, rng: np.random.Generator) -> Figure:
-    """A figure, turned by up to 20 degrees, scaled to a share of the picture and put where all of it is inside."""
+    """A figure, turned by up to 20 degrees, scaled to a share of the image and put where all of it is inside."""
     fig = BUILDERS[kind](rng)
     angle = math.radians(rng.uniform(-20, 20))
     c, s = math.cos(angle), math.sin(angle)
@@ -144,7 +144,7 @@ def _inside(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> Sample:
-    """Draw the figure number `seed` of a kind as a `size` x `size` picture; the same arguments, the same picture.
+    """Draw the figure number `seed` of a kind as a `size` x `size` image; the same arguments, the same image.
 
     `variant`: "plain" (flat background), "standard" (gradients, noise, distractor shapes) or "wild" (scale 0.25-1,
     limbs of two other figures behind, one or two bars in front that hide joints).

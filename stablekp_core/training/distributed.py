@@ -1,4 +1,4 @@
-"""Several processes on one run: joining them, who takes which pictures of a batch, and sums over processes.
+"""Several processes on one run: joining them, who takes which images of a batch, and sums over processes.
 
     accelerate launch --multi_gpu --num_processes 8 -m stablekp_core train PICTURES TOKENS.safetensors ...
 

@@ -1,6 +1,6 @@
 """One training step as a pure function: from latents, or logits, and tokens to losses.
 
-Nothing is drawn at random here: pictures, tokens, views and noise come from outside, so that a step can be compared
+Nothing is drawn at random here: images, tokens, views and noise come from outside, so that a step can be compared
 number by number with any other implementation.
 """
 
@@ -21,8 +21,8 @@ from . import losses
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What one step saw and lost: maps of the pictures and of their views [B, N, R, R] (no gradient), the tokens chosen
-    for each picture int64 [B, k], and per picture both losses [B] and their weighted sum [B]."""
+    """What one step saw and lost: maps of the images and of their views [B, N, R, R] (no gradient), the tokens chosen
+    for each image int64 [B, k], and per image both losses [B] and their weighted sum [B]."""
 
     maps: torch.Tensor
     view_maps: torch.Tensor
@@ -42,10 +42,10 @@ def training_step(
     noise: torch.Tensor,
     masks: torch.Tensor | None = None,
 ) -> StepOutput:
-    """One step's losses for B pictures (Eq. 5-7); differentiable in tokens [N, D] (fp32).
+    """One step's losses for B images (Eq. 4); differentiable in tokens [N, D] (fp32).
 
-    latents [B, 4, h, w] of the pictures, view_latents of the pictures seen through theta [B, 2, 3], noise
-    [2B, 4, h, w], pictures first; masks [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
+    latents [B, 4, h, w] of the images, view_latents of the images seen through theta [B, 2, 3], noise
+    [2B, 4, h, w], images first; masks [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
     """
     noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
     return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, masks)
@@ -54,7 +54,7 @@ def training_step(
 def step_losses(
     config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, masks: torch.Tensor | None = None
 ) -> StepOutput:
-    """The losses from logits [2B, heads, s*s, N] per layer, pictures first, then views; see `training_step`."""
+    """The losses from logits [2B, heads, s*s, N] per layer, images first, then views; see `training_step`."""
     b, theta = len(theta), theta.to(logits[0].device)
     maps_of = _MAPS[config.upsample]
     (maps, take), (view_maps, take_view) = (

@@ -1,13 +1,15 @@
 """Learning the tokens: the loop around the step.
 
-Pictures, views and noise are drawn from the seed and the step's number alone; a run that was stopped therefore goes on
+Images, views and noise are drawn from the seed and the step's number alone; a run that was stopped therefore goes on
 bit for bit, and any number of processes sees the same data.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +25,15 @@ from ..images.image_set import ImageSet
 from ..images.latent_cache import LatentSource
 from ..images.masks import Masks
 from ..keypoints.tokens import KeypointTokens
-from ..randomness import generator_for, picture_order
+from ..randomness import generator_for, image_order
 from ..selection import ranking
 from ..selection.select import Choice, choose_tokens
 from .checkpoint import load_state, save_state
 from .distributed import Ranks
 from .fixed_features import FeatureSource
 from .step import StepOutput, step_losses, training_step
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,7 +62,7 @@ class StepInfo:
 @dataclass(frozen=True)
 class TrainResult:
     """tokens: the file to keep; losses: per step (total, localization, equivariance), means over the batch; skipped:
-    (name, reason) of the pictures that could not be read."""
+    (name, reason) of the images that could not be read."""
 
     tokens: KeypointTokens
     losses: list[tuple[float, float, float]]
@@ -86,10 +90,12 @@ class Trainer:
         images: ImageSet,
         config: TrainConfig,
         start: KeypointTokens | None = None,
-        notice: Callable[[str], None] = print,
+        notice: Callable[[str], None] = _log.warning,
         masks: Masks | None = None,
     ):
-        self.backbone, self.config, self.notice, self.ranks = backbone, config, notice, Ranks.current()
+        # A view of the caller's backbone, so that `recompute` is this run's own.
+        self.backbone = backbone = copy(backbone)
+        self.config, self.notice, self.ranks = config, notice, Ranks.current()
         self.source = LatentSource(backbone, images, config.image_size, config.resize, masks)
         self.images = images
         if start is not None:
@@ -141,7 +147,7 @@ class Trainer:
     def _accumulate(self) -> None:
         """Gradients and losses of this step's batch, over the micro-batches of this process."""
         config, b = self.config, self.config.batch_size
-        order = picture_order(config.seed, self.step * b, b, len(self.source))
+        order = image_order(config.seed, self.step * b, b, len(self.source))
         g = generator_for(config.seed, "step", self.step)
         theta = affine.random_affine(b, config.rotation, config.scale, config.translation, g)
         side = self.source.side // self.backbone.factor
@@ -159,7 +165,7 @@ class Trainer:
             (out.total.sum() / b).backward()
             sums += torch.stack([out.total.sum(), out.localization.sum(), out.equivariance.sum()]).detach() / b
             chosen.append(out.chosen)
-        if self.tokens.grad is None:  # a process without a picture in this batch still takes part
+        if self.tokens.grad is None:  # a process without an image in this batch still takes part
             self.tokens.grad = torch.zeros_like(self.tokens)
         self.losses.append(self.ranks.sum(sums))
         if chosen:
@@ -168,7 +174,7 @@ class Trainer:
     def _losses(
         self, indices: list[int], theta: torch.Tensor, slots: list[int] | None, noise: torch.Tensor
     ) -> StepOutput:
-        """Losses of some pictures and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
+        """Losses of some images and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
         config, backbone = self.config, self.backbone
         identity = affine.identity_affine(len(indices))
         masks = self.source.masks(indices * 2, torch.cat([identity, theta]), config.map_size)
@@ -186,15 +192,13 @@ class Trainer:
         logits = backbone.logits([torch.cat(both) for both in zip(found, views, strict=True)], self.tokens)
         return step_losses(config, logits, theta, masks)
 
-    def _pooled_views(self, pictures: list[int], slots: list[int]) -> torch.Tensor:
-        """theta [B, 2, 3]: view number `slot` of each picture's pool, always the same for the same picture."""
+    def _pooled_views(self, images: list[int], slots: list[int]) -> torch.Tensor:
+        """theta [B, 2, 3]: view number `slot` of each image's pool, always the same for the same image."""
         c = self.config
         return torch.cat(
             [
-                affine.random_affine(
-                    1, c.rotation, c.scale, c.translation, generator_for(c.seed, "view", picture, slot)
-                )
-                for picture, slot in zip(pictures, slots, strict=True)
+                affine.random_affine(1, c.rotation, c.scale, c.translation, generator_for(c.seed, "view", image, slot))
+                for image, slot in zip(images, slots, strict=True)
             ]
         )
 
@@ -214,7 +218,7 @@ class Trainer:
         self._good.copy_(self.tokens.detach())
 
     def snapshot(self) -> KeypointTokens:
-        """Tokens as they are, with the keypoints that the last hundred pictures voted for."""
+        """Tokens as they are, with the keypoints that the last hundred images voted for."""
         if not self.recent:
             chosen, votes = torch.arange(self.config.keypoints), torch.zeros(self.config.tokens)
         else:
@@ -231,11 +235,10 @@ class Trainer:
             self.config.to_dict(),
             self.backbone.name,
             self.backbone.hash,
-            scores=choice.heights,
-            partners=choice.partners,
-            peers=choice.peers,
+            scores=choice.peak_scores,
+            spatial_prior=choice.spatial_prior,
             refined=choice.refined,
-            occluder=choice.occluder,
+            occlusion=choice.occlusion,
             losses=tuple(float(x[0]) for x in self.losses),
         )
 
@@ -250,23 +253,36 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     resume: bool = False,
-    notice: Callable[[str], None] = print,
+    notice: Callable[[str], None] = _log.warning,
     masks: Masks | None = None,
     on_choosing: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
     """Learn tokens on an image set and pick K of them (section 3 of the paper).
 
     start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
-    was learned until then is in `StepInfo.snapshot()`; on_choosing likewise after every picture (done, of how many)
+    was learned until then is in `StepInfo.snapshot()`; on_choosing likewise after every image (done, of how many)
     that is looked at to choose the keypoints. checkpoint: file for the run's state, written atomically every
     `checkpoint_every` steps and when the run is interrupted; with `resume` an existing one is continued, bit for bit on
-    a CPU. masks: where the object is on each picture, by its name; attention outside does not count. Raises
+    a CPU. masks: where the object is on each image, by its name; attention outside does not count. Raises
     KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
     """
     trainer = Trainer(backbone, images, config, start, notice, masks)
     path = Path(checkpoint) if checkpoint else None
     if resume and path is not None and path.exists():
         load_state(path, trainer)
+    with tiled.restored_tiles():
+        return _run(trainer, path, checkpoint_every, on_step, on_choosing)
+
+
+def _run(
+    trainer: Trainer,
+    path: Path | None,
+    checkpoint_every: int,
+    on_step: Callable[[StepInfo], None] | None,
+    on_choosing: Callable[[int, int], None] | None,
+) -> TrainResult:
+    """The steps that are left, then the choice; see `train`."""
+    backbone, config = trainer.backbone, trainer.config
     try:
         while trainer.step < config.steps:
             trainer.run_step()
@@ -288,4 +304,4 @@ def train(
             save_state(path, trainer)
         raise
     history = [tuple(float(v) for v in row) for row in trainer.losses]
-    return TrainResult(trainer.result(choice), history, list(images.skipped))
+    return TrainResult(trainer.result(choice), history, list(trainer.images.skipped))

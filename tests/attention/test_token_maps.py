@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from stablekp_core.attention import tiled
-from stablekp_core.attention.token_maps import chosen_maps, coarse_maps, place_maps, summed_logits, token_maps
+from stablekp_core.attention.token_maps import chosen_maps, coarse_maps, spatial_softmax_maps, summed_logits, token_maps
 
 LAYERS = [(2, 4), (3, 4), (2, 6)]  # (heads, side): two resolutions
 TOKENS, SIZE = 11, 13
@@ -21,8 +21,8 @@ def materialised(logits, size):
     for layer in logits:
         b, h, p, n = layer.shape
         side = int(p**0.5)
-        picture = layer.double().permute(0, 1, 3, 2).reshape(b * h, n, side, side)
-        wide = F.interpolate(picture, size=(size, size), mode="bicubic", align_corners=False)
+        image = layer.double().permute(0, 1, 3, 2).reshape(b * h, n, side, side)
+        wide = F.interpolate(image, size=(size, size), mode="bicubic", align_corners=False)
         layers.append(wide.softmax(1).view(b, h, n, size, size).mean(1))
     return torch.stack(layers).mean(0)
 
@@ -155,6 +155,6 @@ def test_place_maps_are_a_softmax_over_places():
             low = head.transpose(1, 2).unflatten(2, (int(head.shape[1] ** 0.5),) * 2)
             expected = expected + F.interpolate(low, (12, 12), mode="bicubic", align_corners=False)
     np.testing.assert_allclose(summed_logits(logits, 12), expected, atol=1e-4)
-    maps = place_maps(logits, 12)
+    maps = spatial_softmax_maps(logits, 12)
     np.testing.assert_allclose(maps, expected.exp() / expected.exp().sum((2, 3), keepdim=True), rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose(maps.sum((2, 3)), np.ones((2, 3)), rtol=1e-5)

@@ -68,17 +68,17 @@ def test_bf16_convolutions_get_their_layout_and_fp32_stays():
     assert convolution_layout(device, torch.bfloat16) is torch.channels_last
     half = load_backbone("demo", dtype="bf16", device="cpu")
     assert half.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     whole = load_backbone("demo", dtype="fp32", device="cpu")
-    np.testing.assert_allclose(half.encode(picture), whole.encode(picture), atol=0.05)
+    np.testing.assert_allclose(half.encode(image), whole.encode(image), atol=0.05)
 
 
 def test_arranged_modules_give_the_same_latents():
     loaded = load_model("demo", torch.float32)
-    picture = torch.rand(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    plain = Backbone(loaded.unet, loaded.vae).encode(picture, slice_size=3)
+    image = torch.rand(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    plain = Backbone(loaded.unet, loaded.vae).encode(image, slice_size=3)
     arrange(loaded.unet, loaded.vae, torch.device("cpu"), torch.float32)
-    np.testing.assert_allclose(Backbone(loaded.unet, loaded.vae).encode(picture), plain, atol=1e-5)
+    np.testing.assert_allclose(Backbone(loaded.unet, loaded.vae).encode(image), plain, atol=1e-5)
 
 
 def test_shared_weights_keep_storage_and_layout():

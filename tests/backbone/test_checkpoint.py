@@ -490,7 +490,7 @@ def test_full_size_file(tmp_path):
     assert out.shape == (2, 4, 16, 16) and out.isfinite().all()
     small = TrainConfig(keypoints=4, tokens=20, candidates=8, image_size=64, map_size=16)
     learned = KeypointTokens(torch.randn(20, 768), (0, 5, 7, 9), config=small.to_dict(), model_hash=model.hash)
-    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     backbone = Backbone(model.unet, model.vae.to(torch.float32), model.name, model.hash)
-    found = detect(backbone, learned, [("one", picture)], DetectConfig(views=1)).keypoints
+    found = detect(backbone, learned, [("one", image)], DetectConfig(views=1)).keypoints
     assert found.xy.shape == (1, 4, 2) and (found.xy >= 0).all() and (found.xy <= (80, 60)).all()

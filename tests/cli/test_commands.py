@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import WIDTH, write_pictures
+from tiny_models import WIDTH, write_images
 
 from stablekp_core.cli import commands, main
 from stablekp_core.keypoints.keypoints import Keypoints
@@ -29,9 +29,9 @@ def run(*arguments) -> int:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, model_folder):
-    """A folder with pictures, and tokens that the command trained on them."""
+    """A folder with images, and tokens that the command trained on them."""
     place = tmp_path_factory.mktemp("cli")
-    write_pictures(place / "pictures", 4, (32, 24))
+    write_images(place / "pictures", 4, (32, 24))
     (place / "pictures" / "notes.txt").write_text("stray")
     assert run("train", place / "pictures", place / "out" / "t.safetensors", "--model", model_folder, *SMALL) == 0
     return place
@@ -64,7 +64,7 @@ def one_line(capsys, *words):
 # What works
 
 
-def test_train_writes_tokens_and_pictures(place):
+def test_train_writes_tokens_and_images(place):
     assert sorted(p.name for p in (place / "out").iterdir()) == ["t.safetensors", "t_keypoints.jpg", "t_loss.png"]
     tokens = KeypointTokens.load(place / "out" / "t.safetensors")
     assert (len(tokens.embeddings), tokens.width, tokens.num_keypoints) == (12, WIDTH, 3)
@@ -76,7 +76,7 @@ def test_train_writes_tokens_and_pictures(place):
 
 def test_detect_writes_coco_and_a_table(place, detected):
     found = Keypoints.load(detected)
-    assert found.images == tuple(f"picture{i}.png" for i in range(4))
+    assert found.images == tuple(f"image{i}.png" for i in range(4))
     assert found.xy.shape == (4, 3, 2) and found.sizes.tolist() == [[32, 24]] * 4
     assert (found.xy >= 0).all() and (found.xy <= (32, 24)).all()
     coco = json.loads(detected.read_text())
@@ -87,47 +87,47 @@ def test_detect_writes_coco_and_a_table(place, detected):
 
 def test_detect_some_files(place, model_folder, tmp_path, detected, capsys):
     options = ("--tokens", place / "out" / "t.safetensors", "--model", model_folder, "--views", 1)
-    files = [place / "pictures" / f"picture{i}.png" for i in (2, 0)]
+    files = [place / "pictures" / f"image{i}.png" for i in (2, 0)]
     assert run("detect", *files, *options, "--output", tmp_path / "k.json") == 0
     some, whole = Keypoints.load(tmp_path / "k.json"), Keypoints.load(detected)
-    assert some.images == ("picture2.png", "picture0.png")
+    assert some.images == ("image2.png", "image0.png")
     np.testing.assert_allclose(some.xy, whole.xy[[2, 0]], atol=1e-2)
     assert "2 images, 3 keypoints each" in said(capsys)[0]
-    write_pictures(tmp_path / "more", 2, seed=5)
-    (tmp_path / "more" / "picture1.png").rename(tmp_path / "more" / "else.png")
-    (tmp_path / "more" / "picture0.png").unlink()
+    write_images(tmp_path / "more", 2, seed=5)
+    (tmp_path / "more" / "image1.png").rename(tmp_path / "more" / "else.png")
+    (tmp_path / "more" / "image0.png").unlink()
     assert run("detect", tmp_path / "more", files[0], *options, "--output", tmp_path / "k.json") == 0
-    assert Keypoints.load(tmp_path / "k.json").images == ("else.png", "picture2.png")
+    assert Keypoints.load(tmp_path / "k.json").images == ("else.png", "image2.png")
     said(capsys)
     assert run("detect", place / "pictures", files[0], *options, "--output", tmp_path / "k.json") == 1
-    one_line(capsys, "2 pictures are named picture2.png", "detect one folder at a time")
+    one_line(capsys, "2 images are named image2.png", "detect one folder at a time")
 
 
 def test_draw(place, detected, tmp_path, capsys):
     assert run("draw", place / "pictures", detected, tmp_path / "drawn") == 0
-    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == [f"picture{i}.png" for i in range(4)]
-    original, drawn = (np.asarray(Image.open(f / "picture1.png")) for f in (place / "pictures", tmp_path / "drawn"))
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == [f"image{i}.png" for i in range(4)]
+    original, drawn = (np.asarray(Image.open(f / "image1.png")) for f in (place / "pictures", tmp_path / "drawn"))
     assert drawn.shape == original.shape and (drawn != original).any()
-    assert "4 pictures" in said(capsys)[0]
+    assert "4 images" in said(capsys)[0]
     before = [p.read_bytes() for p in sorted((place / "pictures").iterdir())]
     assert run("draw", place / "pictures", detected, place / "pictures") == 1
-    one_line(capsys, "holds the pictures themselves", "another folder")
+    one_line(capsys, "holds the images themselves", "another folder")
     assert [p.read_bytes() for p in sorted((place / "pictures").iterdir())] == before
     assert run("draw", place / "pictures", detected, tmp_path / "black", "--canvas", "black", "--no-dots") == 0
-    bare = np.asarray(Image.open(tmp_path / "black" / "picture1.png"))
+    bare = np.asarray(Image.open(tmp_path / "black" / "image1.png"))
     assert (bare == 0).mean() > 0.5
     assert run("draw", place / "pictures", detected, tmp_path / "sheet", "--sheet", "--which", 0, 2) == 0
     assert [p.name for p in (tmp_path / "sheet").iterdir()] == ["sheet.jpg"]
 
 
-def test_draw_marks_hidden_points_on_pictures(place, tmp_path):
-    name = "picture1.png"
+def test_draw_marks_hidden_points_on_images(place, tmp_path):
+    name = "image1.png"
     side = Image.open(place / "pictures" / name).size
     found = Keypoints(np.array([[[10.0, 10.0]]]), np.ones((1, 1)), np.array([side]), images=(name,))
-    for hidden in (0.0, 0.9):
-        (tmp_path / "k.json").write_text(replace(found, hidden=np.array([[hidden]])).to_json())
+    for occluded in (0.0, 0.9):
+        (tmp_path / "k.json").write_text(replace(found, occluded=np.array([[occluded]])).to_json())
         for canvas in ("image", "black"):
-            out = tmp_path / f"{canvas}{hidden}"
+            out = tmp_path / f"{canvas}{occluded}"
             assert run("draw", place / "pictures", tmp_path / "k.json", out, "--canvas", canvas) == 0
     for canvas, marked in (("image", True), ("black", False)):
         plain, other = ((tmp_path / f"{canvas}{h}" / name).read_bytes() for h in (0.0, 0.9))
@@ -148,50 +148,50 @@ def drawn_at(path):
     return np.flatnonzero((np.asarray(Image.open(path)).max(2) > 60).any(0))
 
 
-def test_draw_leaves_broken_pictures_out_and_keeps_the_others_in_step(tmp_path, capsys):
-    write_pictures(tmp_path / "p", 3, (32, 32))
-    file = tmp_path / "p" / "picture1.png"
+def test_draw_leaves_broken_images_out_and_keeps_the_others_in_step(tmp_path, capsys):
+    write_images(tmp_path / "p", 3, (32, 32))
+    file = tmp_path / "p" / "image1.png"
     file.write_bytes(file.read_bytes()[:-60])
-    write_keypoints(tmp_path / "k.json", [f"picture{i}.png" for i in range(3)])
+    write_keypoints(tmp_path / "k.json", [f"image{i}.png" for i in range(3)])
     options = ("--canvas", "black", "--no-numbers")
     assert run("draw", tmp_path / "p", tmp_path / "k.json", tmp_path / "o", *options) == 0
     out, err = said(capsys)
-    assert "2 pictures" in out and "skipped picture1.png" in err
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["picture0.png", "picture2.png"]
-    assert abs(drawn_at(tmp_path / "o" / "picture0.png").mean() + 0.5 - 5) < 1
-    assert abs(drawn_at(tmp_path / "o" / "picture2.png").mean() + 0.5 - 13) < 1
+    assert "2 images" in out and "skipped image1.png" in err
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["image0.png", "image2.png"]
+    assert abs(drawn_at(tmp_path / "o" / "image0.png").mean() + 0.5 - 5) < 1
+    assert abs(drawn_at(tmp_path / "o" / "image2.png").mean() + 0.5 - 13) < 1
     assert run("draw", tmp_path / "p", tmp_path / "k.json", tmp_path / "s", "--sheet") == 0
     said(capsys)
-    for name in ("picture0.png", "picture2.png"):
+    for name in ("image0.png", "image2.png"):
         (tmp_path / "p" / name).write_bytes(file.read_bytes())
     assert run("draw", tmp_path / "p", tmp_path / "k.json", tmp_path / "o", *options) == 1
-    one_line(capsys, "None of the pictures can be read")
+    one_line(capsys, "None of the images can be read")
 
 
-def test_draw_keeps_pictures_of_the_same_stem_apart_and_instances_together(tmp_path):
-    write_pictures(tmp_path / "p", 1, (32, 32))
-    Image.open(tmp_path / "p" / "picture0.png").save(tmp_path / "p" / "picture0.bmp")
-    write_keypoints(tmp_path / "k.json", ["picture0.png", "picture0.bmp"])
+def test_draw_keeps_images_of_the_same_stem_apart_and_instances_together(tmp_path):
+    write_images(tmp_path / "p", 1, (32, 32))
+    Image.open(tmp_path / "p" / "image0.png").save(tmp_path / "p" / "image0.bmp")
+    write_keypoints(tmp_path / "k.json", ["image0.png", "image0.bmp"])
     options = ("--canvas", "black", "--no-numbers")
     assert run("draw", tmp_path / "p", tmp_path / "k.json", tmp_path / "o", *options) == 0
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["picture0.bmp.png", "picture0.png.png"]
-    write_keypoints(tmp_path / "k.json", ["picture0.png"] * 3, [0, 0, 0])
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["image0.bmp.png", "image0.png.png"]
+    write_keypoints(tmp_path / "k.json", ["image0.png"] * 3, [0, 0, 0])
     assert run("draw", tmp_path / "p", tmp_path / "k.json", tmp_path / "two", *options) == 0
-    columns = drawn_at(tmp_path / "two" / "picture0.png")
+    columns = drawn_at(tmp_path / "two" / "image0.png")
     assert all(np.abs(columns + 0.5 - x).min() < 1 for x in (5, 9, 13)) and columns.max() < 18
 
 
 def test_heatmaps_and_info(place, model_folder, tmp_path, capsys):
-    picture, tokens = place / "pictures" / "picture0.png", place / "out" / "t.safetensors"
+    image, tokens = place / "pictures" / "image0.png", place / "out" / "t.safetensors"
     options = ("--tokens", tokens, "--model", model_folder, "--views", 1)
-    assert run("heatmaps", picture, *options, "--output", tmp_path / "deep" / "heat.png") == 0
-    assert run("heatmaps", picture, *options, "--output", tmp_path / "one.png", "--which", 1) == 0
+    assert run("heatmaps", image, *options, "--output", tmp_path / "deep" / "heat.png") == 0
+    assert run("heatmaps", image, *options, "--output", tmp_path / "one.png", "--which", 1) == 0
     whole, one = (Image.open(tmp_path / name).size for name in ("deep/heat.png", "one.png"))
     assert whole[0] * whole[1] > 1.5 * one[0] * one[1]
     said(capsys)
-    assert run("heatmaps", picture, *options, "--output", tmp_path / "heat") == 1
+    assert run("heatmaps", image, *options, "--output", tmp_path / "heat") == 1
     one_line(capsys, "heat", ".png")
-    assert run("heatmaps", picture, *options, "--which", 3) == 1
+    assert run("heatmaps", image, *options, "--which", 3) == 1
     one_line(capsys, "3", "counted from 0")
     assert run("info", tokens) == 0
     text = said(capsys)[0]
@@ -202,12 +202,12 @@ def test_heatmaps_and_info(place, model_folder, tmp_path, capsys):
     assert KeypointTokens.load(tokens).model_hash in text
 
 
-def test_heatmaps_of_a_padded_picture_lie_on_the_picture(place, model_folder, tmp_path, monkeypatch):
+def test_heatmaps_of_a_padded_image_lie_on_the_image(place, model_folder, tmp_path, monkeypatch):
     tokens = KeypointTokens.load(place / "out" / "t.safetensors")
     padded = KeypointTokens(tokens.embeddings, tokens.chosen, config={**tokens.config, "resize": "pad"})
     padded.save(tmp_path / "pad.safetensors")
     seen = []
-    monkeypatch.setattr(commands.sheets, "heat_maps", lambda picture, maps, *a, **k: seen.append(maps) or picture)
+    monkeypatch.setattr(commands.sheets, "heat_maps", lambda image, maps, *a, **k: seen.append(maps) or image)
     Image.new("RGB", (64, 16), (255, 0, 0)).save(tmp_path / "wide.png")
     real = commands.Detector.maps
     bar = torch.zeros(1, 3, 16, 16)
@@ -368,41 +368,41 @@ def test_bad_image_folders(model_folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("a")
-    write_pictures(tmp_path / "small", 1, (15, 40))
-    write_pictures(tmp_path / "broken", 1)
-    (tmp_path / "broken" / "picture0.png").write_bytes(b"no picture")
+    write_images(tmp_path / "small", 1, (15, 40))
+    write_images(tmp_path / "broken", 1)
+    (tmp_path / "broken" / "image0.png").write_bytes(b"no image")
     for folder, words in (
         ("absent", ["absent does not exist, but a folder of images is needed"]),
         ("texts/a.txt", ["is a file, but a folder"]),
         ("empty", ["empty has no images", "jpg"]),
         ("texts", ["texts has no images"]),
-        ("small", ["picture0.png is 15x40 pixels", "at least 16"]),
-        ("broken", ["0 readable images found", "picture0.png"]),
+        ("small", ["image0.png is 15x40 pixels", "at least 16"]),
+        ("broken", ["0 readable images found", "image0.png"]),
     ):
         assert run("train", tmp_path / folder, *command) == 1
         one_line(capsys, *words)
-    write_pictures(tmp_path / "late", 1)
-    file = tmp_path / "late" / "picture0.png"
+    write_images(tmp_path / "late", 1)
+    file = tmp_path / "late" / "image0.png"
     file.write_bytes(file.read_bytes()[:-60])  # its header is fine
     assert run("train", tmp_path / "late", *command) == 1
-    one_line(capsys, "picture0.png", "no picture of the set can be read")
+    one_line(capsys, "image0.png", "no image of the set can be read")
     assert run("detect", tmp_path / "absent.png", "--tokens", "no.safetensors") == 1
     one_line(capsys, "no.safetensors does not exist")
 
 
-def test_stray_and_broken_pictures_are_skipped_and_named(place, model_folder, tmp_path, capsys):
-    write_pictures(tmp_path / "p", 3)
+def test_stray_and_broken_images_are_skipped_and_named(place, model_folder, tmp_path, capsys):
+    write_images(tmp_path / "p", 3)
     (tmp_path / "p" / "notes.txt").write_text("stray")
-    (tmp_path / "p" / "picture0.png").write_bytes(b"no picture")
-    file = tmp_path / "p" / "picture1.png"
+    (tmp_path / "p" / "image0.png").write_bytes(b"no image")
+    file = tmp_path / "p" / "image1.png"
     file.write_bytes(file.read_bytes()[:-60])
     options = ("--tokens", place / "out" / "t.safetensors", "--model", model_folder, "--views", 0)
     assert run("detect", tmp_path / "p", *options, "--output", tmp_path / "k.json") == 0
     err = said(capsys)[1]
-    assert all(f"skipped {name}" in err for name in ("notes.txt", "picture0.png", "picture1.png"))
-    assert Keypoints.load(tmp_path / "k.json").images == ("picture2.png",)
+    assert all(f"skipped {name}" in err for name in ("notes.txt", "image0.png", "image1.png"))
+    assert Keypoints.load(tmp_path / "k.json").images == ("image2.png",)
     assert run("train", tmp_path / "p", tmp_path / "t.safetensors", "--model", model_folder, *SMALL) == 0
-    assert said(capsys)[1].count("skipped picture1.png") == 1
+    assert said(capsys)[1].count("skipped image1.png") == 1
 
 
 def test_bad_models(place, model_folder, tmp_path, capsys):
@@ -446,7 +446,7 @@ def test_bad_tokens(place, model_folder, tmp_path, capsys):
 
 def test_bad_files_to_draw(place, detected, tmp_path, capsys):
     assert run("draw", tmp_path, detected, tmp_path / "o") == 1
-    one_line(capsys, "picture0.png is named by keypoints.json but is not there")
+    one_line(capsys, "image0.png is named by keypoints.json but is not there")
     (tmp_path / "k.json").write_text("{")
     assert run("draw", place / "pictures", tmp_path / "k.json", tmp_path / "o") == 1
     one_line(capsys, "k.json")

@@ -26,7 +26,7 @@ def joints(count: int = COUNT) -> np.ndarray:
 
 
 def write(path, xy: np.ndarray, names=(), **more) -> str:
-    """Keypoints of pictures 0.png, 1.png, … as COCO."""
+    """Keypoints of images 0.png, 1.png, … as COCO."""
     rows = len(xy)
     images = tuple(f"{number}.png" for number in range(rows))
     points = Keypoints(xy, np.ones(xy.shape[:2]), np.full((rows, 2), SIDE), names, images=images, **more)
@@ -36,7 +36,7 @@ def write(path, xy: np.ndarray, names=(), **more) -> str:
 
 @pytest.fixture
 def files(tmp_path):
-    """Keypoints that are shuffled joints with a little noise, labels of eight of them, and the pictures."""
+    """Keypoints that are shuffled joints with a little noise, labels of eight of them, and the images."""
     xy, rng = joints(), np.random.default_rng(0)
     order = rng.permutation(xy.shape[1])
     found = write(tmp_path / "found.json", xy[:, order] + rng.normal(0, 0.3, xy.shape))
@@ -72,7 +72,7 @@ def test_fit_and_apply_give_the_joints_in_every_format(files, capsys):
         assert main(["apply-landmarks", found, str(output), str(path), "--format", form]) == 0
     named = Keypoints.load(folder / "coco.json")
     assert named.names == landmark_names("dolls")
-    # The keypoints of eight labelled pictures are the joints up to noise: pictures without labels follow.
+    # The keypoints of eight labelled images are the joints up to noise: images without labels follow.
     assert np.linalg.norm(named.xy[8:] - xy[8:], axis=-1).mean() < 0.08 * SIDE
     people = json.loads((folder / "openpose.json").read_text())
     assert len(people) == COUNT and len(people[0]["people"][0]["pose_keypoints_2d"]) == 54
@@ -133,13 +133,13 @@ def test_skeleton_goes_into_tokens_or_keypoints(files, capsys):
 
 def test_report_prints_a_table_and_draws(files, capsys):
     folder, found, _, xy = files
-    picture = folder / "report" / "picture.png"
-    arguments = ["report", found, "--images", str(folder), "--picture", str(picture), "--max-pictures", "4"]
+    image = folder / "report" / "image.png"
+    arguments = ["report", found, "--images", str(folder), "--picture", str(image), "--max-pictures", "4"]
     assert main(arguments) == 0
     table = capsys.readouterr().out.splitlines()
     assert "consistency" in table[0] and len([line for line in table if line[:1].isdigit()]) == xy.shape[1]
-    assert np.asarray(Image.open(picture)).shape[0] > 2 * 500
-    assert main(["report", found, "--picture", str(picture)]) == 1
+    assert np.asarray(Image.open(image)).shape[0] > 2 * 500
+    assert main(["report", found, "--picture", str(image)]) == 1
     assert "--images" in capsys.readouterr().err
 
 
@@ -181,7 +181,7 @@ def test_export_writes_pairs_and_goes_on(files, capsys):
     assert "other settings (size)" in capsys.readouterr().err
 
 
-def test_pictures_that_are_gone_are_named(files, capsys):
+def test_images_that_are_gone_are_named(files, capsys):
     folder, found, _, _ = files
     (folder / "5.png").unlink()
     arguments = ["export-controlnet-dataset", str(folder), found, str(folder / "d"), "--style", "keypoints"]

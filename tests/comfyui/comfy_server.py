@@ -156,7 +156,7 @@ class ComfyServer:
     def run(self, prompt: dict, seconds: float = 600.0) -> dict:
         return self.wait(self.queue(prompt), seconds)
 
-    def pictures(self, entry: dict, node: str) -> list[bytes]:
+    def images(self, entry: dict, node: str) -> list[bytes]:
         """The files that a preview or save node of a finished prompt shows."""
         return [
             self.get(

@@ -125,7 +125,7 @@ def test_training_from_a_file_learns_inside_comfyui(server):
     entry = server.run(prompt)
     tokens = saved(server, entry, "4")
     assert len(tokens.losses) == 3 and tokens.num_keypoints == 4
-    assert server.pictures(entry, "5") and server.pictures(entry, "6")
+    assert server.images(entry, "5") and server.images(entry, "6")
     # Without gradients (ComfyUI's inference mode) Adam would leave the random start as it was.
     untrained = server.run(
         {
@@ -223,15 +223,15 @@ def test_cancel_stops_soon_saves_and_can_be_continued(server):
     prompt = {"1": SD15, "2": FACES, "3": training(steps=5000), "4": node("PreviewImage", images=["3", 2])}
     events = server.events()
     prompt_id = server.queue(prompt)
-    pictures, last = 0, 0
+    images, last = 0, 0
     deadline = time.monotonic() + 180
-    while (pictures < 1 or last < 3) and time.monotonic() < deadline:
+    while (images < 1 or last < 3) and time.monotonic() < deadline:
         message = events.next()
         if isinstance(message, bytes):
-            pictures += 1
+            images += 1
         elif message["type"] == "progress" and message["data"]["max"] == 5000:
             last = message["data"]["value"]
-    assert pictures >= 1, "no preview picture came while training"
+    assert images >= 1, "no preview picture came while training"
     server.post("/interrupt")
     asked = time.monotonic()
     with pytest.raises(Interrupted):
@@ -265,12 +265,12 @@ def test_only_what_changed_runs_again(server):
         "2": node("StableKPLoadImageSet", folder="changing", max_images=10, order="by name"),
         "4": node("PreviewImage", images=["2", 0]),
     }
-    assert len(server.pictures(server.run(prompt), "4")) == 3
+    assert len(server.images(server.run(prompt), "4")) == 3
     assert "2" in server.cached_nodes(server.run(prompt))
     Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(folder / "3.png")
     changed = server.run(prompt)
     assert "2" not in server.cached_nodes(changed)
-    assert len(server.pictures(changed, "4")) == 4
+    assert len(server.images(changed, "4")) == 4
 
 
 def test_a_broken_file_is_skipped_and_named(server):
@@ -284,7 +284,7 @@ def test_a_broken_file_is_skipped_and_named(server):
             "4": node("PreviewImage", images=["2", 0]),
         }
     )
-    assert len(server.pictures(entry, "4")) == 1
+    assert len(server.images(entry, "4")) == 1
     assert "skipped bad.png" in server.log()
 
 
@@ -367,7 +367,7 @@ def test_masks_and_tracks_come_out(server):
             "9": node("PreviewAny", source=["7", 0]),
         }
     )
-    assert len(server.pictures(entry, "6")) == 6 * SMALL["keypoints"]
+    assert len(server.images(entry, "6")) == 6 * SMALL["keypoints"]
     assert "track_path" in entry["outputs"]["9"]["text"][0]
 
 

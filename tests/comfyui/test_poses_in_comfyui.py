@@ -120,8 +120,8 @@ def pose_of(entry: dict) -> list:
     return json.loads(entry["outputs"]["70"]["text"][0])
 
 
-def picture(server, entry: dict, number: str, index: int = 0) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(server.pictures(entry, number)[index])).convert("RGB"))
+def make_image(server, entry: dict, number: str, index: int = 0) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(server.images(entry, number)[index])).convert("RGB"))
 
 
 def agreement(theirs: np.ndarray, pose: dict) -> float:
@@ -170,7 +170,7 @@ def test_comfyuis_own_pose_drawing_takes_it(aux_server):
     )
     pose = pose_of(entry)
     for index in (0, COUNT - 1):
-        assert agreement(picture(aux_server, entry, "9", index), pose[index]) > 0.9
+        assert agreement(make_image(aux_server, entry, "9", index), pose[index]) > 0.9
 
 
 def test_comfyuis_boxes_give_several_people(aux_server):
@@ -254,7 +254,7 @@ def test_animals_smoothing_skeleton_report_edits_and_export_run(aux_server):
     assert [len(image["animals"][0]) for image in animals] == [17] * COUNT
     assert "jitter" in entry["outputs"]["8"]["text"][0]
     assert entry["outputs"]["9"]["text"][0].count("-") == 5  # a tree over 6 points
-    assert picture(aux_server, entry, "11").std() > 10
+    assert make_image(aux_server, entry, "11").std() > 10
     folder = aux_server.base / "output" / "controlnet_datasets" / "dolls"
     rows = [line for split in ("train", "validation") for line in _lines(folder / split)]
     assert len(rows) == COUNT and {row["text"] for row in rows} == {"a doll"}
@@ -295,6 +295,6 @@ def test_controlnet_aux_renders_and_saves_it(aux_server):
         }
     )
     pose = pose_of(entry)
-    assert agreement(picture(aux_server, entry, "9"), pose[0]) > 0.9
+    assert agreement(make_image(aux_server, entry, "9"), pose[0]) > 0.9
     (saved,) = (aux_server.base / "output").glob("aux*.json")
     assert json.loads(saved.read_text()) == pose

@@ -112,7 +112,7 @@ def test_workflow_runs_and_shows_something(prepared, object_info, path, stopwatc
     for number, output in entry["outputs"].items():
         for image in output.get("images", []):
             if image["filename"].endswith((".mp4", ".webm")):
-                assert len(prepared.pictures(entry, number)[0]) > 1000
+                assert len(prepared.images(entry, number)[0]) > 1000
             shown += 1
     outputs = [n for n, node in prompt.items() if object_info[node["class_type"]].get("output_node")]
     assert set(outputs) <= set(entry["outputs"]), "an output node gave nothing"
@@ -130,7 +130,7 @@ def test_workflow_matches_this_versions_nodes(object_info, path):
         assert set(node["inputs"]) <= set(inputs_of(info)), node["class_type"]
 
 
-def test_the_templates_are_offered_with_their_pictures(server):
+def test_the_templates_are_offered_with_their_images(server):
     offered = server.get("/workflow_templates")["stable-keypoints"]
     assert sorted(offered) == [path.stem for path in FILES]
     for path in FILES:
@@ -151,10 +151,10 @@ def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, stopwatch)
         for n, node in prompt.items()
         if node["class_type"] == "PreviewImage" and node["inputs"]["images"] == [drawn, 0]
     )
-    assert len(server.pictures(entry, shown)) == 12
+    assert len(server.images(entry, shown)) == 12
     if os.environ.get("COMFYUI_KEEP"):
         keep = Path(os.environ["COMFYUI_KEEP"])
-        for number, data in enumerate(server.pictures(entry, shown)):
+        for number, data in enumerate(server.images(entry, shown)):
             (keep / f"try_{number}.png").write_bytes(data)
 
 

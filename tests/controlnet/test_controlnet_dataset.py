@@ -13,7 +13,7 @@ from stablekp_core.pose.formats import OPENPOSE
 WORDS = ("train", "test", "validation", "eval")
 
 
-def pictures(count=12, size=(96, 72)):
+def make_images(count=12, size=(96, 72)):
     """Named images whose names are full of words that data set loaders take for splits."""
     rng = np.random.default_rng(0)
     return [
@@ -51,7 +51,7 @@ def test_loaded_back_with_the_datasets_library(tmp_path):
     """As the training example loads it: by folder, columns image, text, conditioning_image in this order."""
     from datasets import load_dataset
 
-    images = pictures()
+    images = make_images()
     kp = points(images)
     captions = {name: f"caption {i} ä" for i, (name, _) in enumerate(images)}
     folder = tmp_path / "test set"
@@ -81,7 +81,7 @@ def test_loaded_back_with_the_datasets_library(tmp_path):
 
 
 def test_every_image_is_in_one_split_and_stays_there(tmp_path):
-    images = pictures(40)
+    images = make_images(40)
     export_controlnet_dataset(images[:25], points(images).rows(range(25)), tmp_path / "a", SMALL)
     export_controlnet_dataset(images, points(images), tmp_path / "b", SMALL)
     split_of = {
@@ -99,7 +99,7 @@ def test_every_image_is_in_one_split_and_stays_there(tmp_path):
 
 
 def test_resumes_after_an_interruption(tmp_path):
-    images, kp = pictures(), points(pictures())
+    images, kp = make_images(), points(make_images())
     folder = tmp_path / "set"
 
     def interrupted(stop):
@@ -125,7 +125,7 @@ def test_resumes_after_an_interruption(tmp_path):
 
 
 def test_changed_keypoints_are_drawn_again_and_old_pairs_go(tmp_path):
-    images = pictures()
+    images = make_images()
     export_controlnet_dataset(images, points(images), tmp_path, SMALL)
     xy = points(images).xy.copy()
     xy[3] += 4
@@ -139,7 +139,7 @@ def test_changed_keypoints_are_drawn_again_and_old_pairs_go(tmp_path):
 
 
 def test_other_settings_need_another_folder(tmp_path):
-    images = pictures(4)
+    images = make_images(4)
     export_controlnet_dataset(images, points(images), tmp_path / "s", SMALL)
     wider = ExportSettings(size=64, validation=0.3, line_width=9)
     with pytest.raises(KeypointError, match="other settings .line_width"):
@@ -156,7 +156,7 @@ def test_other_settings_need_another_folder(tmp_path):
 
 
 def test_images_without_points_are_left_out_by_name(tmp_path):
-    images = pictures(6)
+    images = make_images(6)
     confidence = np.full((6, 4), 0.9)
     confidence[2] = 0.1
     done = export_controlnet_dataset(images, points(images, confidence=confidence), tmp_path / "a", SMALL)
@@ -167,7 +167,7 @@ def test_images_without_points_are_left_out_by_name(tmp_path):
 
 
 def test_pairing_by_name_or_by_number(tmp_path):
-    images = pictures(6)
+    images = make_images(6)
     shuffled = points(images).rows([3, 1, 5, 0, 4, 2])
     export_controlnet_dataset(images, points(images), tmp_path / "a", SMALL)
     export_controlnet_dataset(images, shuffled, tmp_path / "b", SMALL)
@@ -178,7 +178,7 @@ def test_pairing_by_name_or_by_number(tmp_path):
 
 
 def test_several_figures_share_a_hint(tmp_path):
-    images = pictures(1)
+    images = make_images(1)
     kp = points(images * 2, xy=np.array([[[20, 20], [30, 30.0]], [[60, 20], [70, 50]]]), k=2, image_index=np.zeros(2))
     done = export_controlnet_dataset(images, kp, tmp_path, SMALL)
     assert done.train == 1 and done.validation == 0  # the only pair is a training pair
@@ -191,22 +191,22 @@ def test_several_figures_share_a_hint(tmp_path):
 def test_styles(tmp_path, style):
     from stablekp_core.pose.formats import AP10K
 
-    images = pictures(3)
+    images = make_images(3)
     joints = (AP10K if style == "ap10k" else OPENPOSE).joints
     kp = points(images, k=len(joints), names=joints)
     settings = ExportSettings(style=style, size=64, validation=0, image_format="jpg", fit="keep")
     done = export_controlnet_dataset(images, kp, tmp_path, settings)
     assert done.train == 3 and done.validation == 0 and not (tmp_path / "validation").exists()
     row = rows(tmp_path, "train")[0]
-    picture = Image.open(tmp_path / "train" / row["file_name"])
+    image = Image.open(tmp_path / "train" / row["file_name"])
     hint = Image.open(tmp_path / "train" / row["conditioning_image_file_name"])
-    assert picture.format == "JPEG" and hint.format == "PNG" and picture.size == hint.size == (85, 64)
+    assert image.format == "JPEG" and hint.format == "PNG" and image.size == hint.size == (85, 64)
     grey = np.ptp(np.asarray(hint).astype(int), axis=-1).max() == 0
     assert grey == (style == "scribble") and np.asarray(hint).max() > 200
 
 
 def test_poses_need_joints_and_scribbles_edges(tmp_path):
-    images = pictures(2)
+    images = make_images(2)
     with pytest.raises(KeypointError, match="landmark map"):
         export_controlnet_dataset(images, points(images), tmp_path / "a", ExportSettings("openpose", 64))
     with pytest.raises(KeypointError, match="need a skeleton"):
@@ -220,10 +220,10 @@ def test_poses_need_joints_and_scribbles_edges(tmp_path):
 
 def test_from_a_folder(tmp_path):
     (tmp_path / "in").mkdir()
-    for name, image in pictures(3):
+    for name, image in make_images(3):
         Image.fromarray(image).save(tmp_path / "in" / name)
     image_set = load_folder(tmp_path / "in")
-    done = export_controlnet_dataset(image_set, points(pictures(3)), tmp_path / "out", SMALL)
+    done = export_controlnet_dataset(image_set, points(make_images(3)), tmp_path / "out", SMALL)
     assert done.train + done.validation == 3
 
 
@@ -239,7 +239,7 @@ def test_captions_from_files(tmp_path):
     for bad in ("bad.csv", "none.json"):
         with pytest.raises(KeypointError, match="holds no captions"):
             read_captions(tmp_path / bad)
-    images = pictures(2)
+    images = make_images(2)
     export_controlnet_dataset(
         images,
         points(images),

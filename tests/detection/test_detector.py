@@ -8,18 +8,18 @@ import torch.nn.functional as F
 from tiny_models import WIDTH
 
 from stablekp_core.attention import tiled
-from stablekp_core.attention.readout import REACH, moments, peaks, place, read_out, share_at
-from stablekp_core.attention.token_maps import coarse_maps, place_maps, stacked_features, token_maps
+from stablekp_core.attention.readout import REACH, moments, peaks, read_out, share_at, spatial_mean
+from stablekp_core.attention.token_maps import coarse_maps, spatial_softmax_maps, stacked_features, token_maps
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.detection.detector import Detector, detect, picture_maps
+from stablekp_core.detection.detector import Detector, detect, maps_on_image
 from stablekp_core.errors import KeypointError
-from stablekp_core.images.affine import identity_affine, mirror, random_affine, warp
+from stablekp_core.images.affine import identity_affine, random_affine, warp
 from stablekp_core.images.ensembling import average_views
-from stablekp_core.images.image_set import ImageSet, square_map
+from stablekp_core.images.image_set import ImageSet, input_transform
 from stablekp_core.keypoints.spatial_prior import SpatialPrior
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.randomness import generator_for
-from stablekp_core.selection.occlusion import OccluderNet, _shapes
+from stablekp_core.selection.occlusion import load_occlusion_network, occlusion_network, occlusion_probability
 
 SIZE, CHOSEN = 16, (7, 2, 9)
 LAYERS = 4  # of the tiny model that are captured
@@ -39,7 +39,7 @@ def make_tokens(scores=(0.5, 0.5, 0.5), **changes):
     )
 
 
-def pictures(count=3, size=(20, 30), seed=0):
+def make_images(count=3, size=(20, 30), seed=0):
     rng = np.random.default_rng(seed)
     return [(f"p{i}", rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for i in range(count)]
 
@@ -59,7 +59,7 @@ def lookup(map_, x, y):
 
 
 def naive_average(maps, theta):
-    """maps [V, R, R] of one keypoint: each picture pixel's mean over the views, weighted by how much they
+    """maps [V, R, R] of one keypoint: each image pixel's mean over the views, weighted by how much they
     saw.
     """
     size = maps.shape[-1]
@@ -127,30 +127,27 @@ def test_soft_read_out_is_finer_than_a_pixel():
 
 def test_place_is_the_mean_of_the_squared_map_around_its_peak():
     maps = torch.rand(2, 3, 11, 11, generator=torch.Generator().manual_seed(0)) ** 4
-    xy, width = place(maps)
+    xy, width = spatial_mean(maps)
     for map_, at, wide in zip(maps.flatten(0, 1).double(), xy.flatten(0, 1), width.flatten(), strict=True):
         assert naive_soft(map_**2, REACH * 11) == pytest.approx(at.tolist(), abs=1e-5)
         mean, pixels = naive_soft(map_, 99), [((c + 0.5) / 11, (r + 0.5) / 11) for r in range(11) for c in range(11)]
         away = torch.tensor([(x - mean[0]) ** 2 + (y - mean[1]) ** 2 for x, y in pixels], dtype=torch.float64)
         assert (away * map_.flatten()).sum().div(map_.sum()).sqrt().item() == pytest.approx(wide.item(), abs=1e-4)
-    again = place(maps * 1e-9)
+    again = spatial_mean(maps * 1e-9)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(again, (xy, width), strict=True))
-    assert place(torch.zeros(1, 4, 4))[0].isfinite().all()
+    assert spatial_mean(torch.zeros(1, 4, 4))[0].isfinite().all()
 
 
 def naive_view_maps(backbone, tokens, square, theta, config, training):
-    """Maps [V, K, R, R] of one picture, one view and one noise draw at a time."""
+    """Maps [V, K, R, R] of one image, one view at a time."""
     out = []
     for v, t in enumerate(theta):
         latent = backbone.encode(warp(square[None], t[None]))
-        draws = []
-        for draw in range(config.noise_draws):
-            g = generator_for(config.seed, "detection noise", v, draw)
-            noisy = backbone.add_noise(latent, torch.randn(latent.shape[1:], generator=g), training.timestep)
-            logits = backbone.token_logits(noisy, training.timestep, tokens.embeddings, training.gradient)
-            maker = coarse_maps if training.upsample == "maps" else token_maps
-            draws.append(maker(logits, training.map_size)[0, list(tokens.chosen)])
-        out.append(torch.stack(draws).mean(0))
+        g = generator_for(config.seed, "detection noise", v, 0)
+        noisy = backbone.add_noise(latent, torch.randn(latent.shape[1:], generator=g), training.timestep)
+        logits = backbone.token_logits(noisy, training.timestep, tokens.embeddings, training.gradient)
+        maker = coarse_maps if training.upsample == "maps" else token_maps
+        out.append(maker(logits, training.map_size)[0, list(tokens.chosen)])
     return torch.stack(out)
 
 
@@ -158,7 +155,7 @@ def naive_view_maps(backbone, tokens, square, theta, config, training):
     ("training", "detection"),
     [
         ({}, {"views": 3}),
-        ({"timestep": 50}, {"views": 2, "identity": False, "noise_draws": 3, "seed": 4}),
+        ({"timestep": 50}, {"views": 2, "identity": False, "seed": 4}),
         ({"upsample": "maps", "gradient": "cached"}, {"views": 1, "map_size": 24}),
         ({}, {"views": 0}),
     ],
@@ -195,7 +192,7 @@ def test_confidence_and_spread(backbone):
     config = DetectConfig(readout="argmax", views=3)
     detector = Detector(backbone, make_tokens(scores=(0.5, 0.8, 0.2)), config)
     detector.theta = identity_affine(4)
-    detector.theta[3, 0, 2] = 1.0  # the right half of the picture: the third point is not to be seen
+    detector.theta[3, 0, 2] = 1.0  # the right half of the image: the third point is not to be seen
     maps = torch.zeros(1, 3, SIZE, SIZE)
     maps[0, 0, 3, 5], maps[0, 1, 8, 8], maps[0, 2, 15, 0] = 0.25, 0.2, 0.9
     peaks = 0.1 + 0.8 * torch.rand(1, 4, 3, 2, generator=torch.Generator().manual_seed(0))
@@ -226,8 +223,8 @@ def test_the_window_grows_with_the_map(backbone):
 
 
 @pytest.mark.parametrize(("resize", "spots"), [("squash", [(0.25, 0.5), (1, 1)]), ("pad", [(0.25, 0.5), (1, 0.75)])])
-def test_points_are_pixels_of_the_original_picture(backbone, monkeypatch, resize, spots):
-    """A 40 x 20 picture: the middle of its left half, and its lower right corner."""
+def test_points_are_pixels_of_the_original_image(backbone, monkeypatch, resize, spots):
+    """A 40 x 20 image: the middle of its left half, and its lower right corner."""
     detector = Detector(backbone, make_tokens(resize=resize))
     unit = np.array([spots[0], spots[1], spots[0]])[None]
     monkeypatch.setattr(detector, "unit_points", lambda *a: (unit, np.ones((1, 3)), np.zeros((1, 3))))
@@ -236,8 +233,8 @@ def test_points_are_pixels_of_the_original_picture(backbone, monkeypatch, resize
     assert found.keypoints.sizes.tolist() == [[40, 20]]
 
 
-def test_pictures_do_not_depend_on_their_company(backbone):
-    tokens, images = make_tokens(), pictures(4)
+def test_images_do_not_depend_on_their_company(backbone):
+    tokens, images = make_tokens(), make_images(4)
     whole = detect(backbone, tokens, images, DetectConfig(views=2, batch_size=64))
     for changes in ({"batch_size": 1}, {"batch_size": 4}, {"batch_size": 7}):
         again = detect(backbone, tokens, images, DetectConfig(views=2, **changes))
@@ -253,7 +250,7 @@ def test_pictures_do_not_depend_on_their_company(backbone):
 
 
 def test_what_a_detection_holds(backbone):
-    images, done = pictures(3), []
+    images, done = make_images(3), []
     images[1] = ("tall", np.zeros((50, 16, 3), dtype=np.uint8))
     found = detect(backbone, make_tokens(), images, DetectConfig(views=1), keep_maps=True, on_progress=done.append)
     points = found.keypoints
@@ -272,35 +269,35 @@ def test_stopping(backbone):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        detect(backbone, make_tokens(), pictures(5), DetectConfig(views=0), on_progress=stop)
+        detect(backbone, make_tokens(), make_images(5), DetectConfig(views=0), on_progress=stop)
 
 
-def test_pictures_are_read_as_they_are_needed(backbone):
+def test_images_are_read_as_they_are_needed(backbone):
     read = []
 
     def source():
-        for item in pictures(6):
+        for item in make_images(6):
             read.append(item[0])
             yield item
 
     stream = Detector(backbone, make_tokens(), DetectConfig(views=1, batch_size=4)).stream(source())
     next(stream)
-    assert read == ["p0", "p1"]  # two pictures of two views fill a batch of four
+    assert read == ["p0", "p1"]  # two images of two views fill a batch of four
 
 
 def test_tokens_that_do_not_fit(backbone):
     wide = KeypointTokens(torch.zeros(12, WIDTH + 1), CHOSEN)
     with pytest.raises(KeypointError, match=f"{WIDTH + 1} wide but the model takes {WIDTH}"):
-        detect(backbone, wide, pictures(1))
+        detect(backbone, wide, make_images(1))
     backbone.hash = "another"
     with pytest.warns(UserWarning, match="trained with other weights"):
-        detect(backbone, make_tokens(), pictures(1), DetectConfig(views=0))
+        detect(backbone, make_tokens(), make_images(1), DetectConfig(views=0))
 
 
 def test_tokens_without_a_configuration_are_used_with_the_defaults(backbone):
     bare = KeypointTokens(make_tokens().embeddings, CHOSEN)
     detector = Detector(backbone, bare, DetectConfig(views=0))
-    assert (detector.size, detector.training.sigma) == (128, 2.0)
+    assert (detector.size, detector.reading.sigma) == (128, 2.0)
     assert detector.maps(torch.rand(1, 3, 16, 16))[0].shape == (1, 3, 128, 128)
 
 
@@ -312,38 +309,16 @@ def test_nothing_to_detect(backbone):
         detect(backbone, make_tokens(), broken)
 
 
-def test_maps_on_the_picture_leave_out_the_bars():
+def test_maps_on_the_image_leave_out_the_bars():
     maps = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(picture_maps(maps, square_map(30, 20, 16, "squash")), maps, atol=1e-5)
-    wide, tall = (picture_maps(maps, square_map(*size, 16, "pad")) for size in ((40, 20), (10, 40)))
+    assert torch.allclose(maps_on_image(maps, input_transform(30, 20, 16, "squash")), maps, atol=1e-5)
+    wide, tall = (maps_on_image(maps, input_transform(*size, 16, "pad")) for size in ((40, 20), (10, 40)))
     np.testing.assert_allclose(wide[0, 4, 7], 0.25 * maps[0, 5, 7] + 0.75 * maps[0, 6, 7], atol=1e-5)
     assert torch.allclose(wide.mean((1, 2)), maps[:, 4:12].mean((1, 2)), atol=0.03)
     assert torch.allclose(tall.mean((1, 2)), maps[:, :, 6:10].mean((1, 2)), atol=0.06)
     flag = torch.zeros(1, 16, 16)
     flag[0, 6:, 4:8] = 1  # all of the lower part, a square of its own
-    assert picture_maps(flag, square_map(10, 40, 16, "pad"))[0, 8:, :6].min() == 1
-
-
-def test_every_second_view_is_mirrored_and_read_by_the_partners(backbone):
-    tokens = replace(make_tokens(), partners=(1, 2, 5))
-    config = DetectConfig(views=2, flip_symmetry=True, batch_size=2)
-    detector = Detector(backbone, tokens, config)
-    squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    maps, *_ = detector.maps(squares)
-    plain = Detector(backbone, tokens, config.replace(flip_symmetry=False)).theta
-    theta = plain.clone()
-    theta[1] = mirror(plain[1:2])[0]
-    assert torch.equal(detector.theta, theta)
-    training = TrainConfig.from_dict(tokens.config)
-    for i in range(2):
-        own = naive_view_maps(backbone, tokens, squares[i], theta, config, training)
-        other = naive_view_maps(backbone, replace(tokens, chosen=tokens.partners), squares[i], theta, config, training)
-        own[1] = other[1]
-        for k in range(3):
-            expected = naive_average(own[:, k].double().numpy(), theta.double().numpy())
-            np.testing.assert_allclose(maps[i, k], expected, atol=3e-4)
-    with pytest.raises(KeypointError, match="train with flip_symmetry"):
-        Detector(backbone, make_tokens(), config)
+    assert maps_on_image(flag, input_transform(10, 40, 16, "pad"))[0, 8:, :6].min() == 1
 
 
 def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
@@ -353,19 +328,19 @@ def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
     maps[1, 2] = maps[1, 2].roll(-8, 1)
     usual = torch.tensor([[4.5, 4.5], [8.5, 8.5], [12.5, 12.5]]) / SIZE
     shared = torch.linspace(-0.2, 0.2, 41)[:, None, None].expand(-1, 3, 2)  # all three always move together
-    peers = SpatialPrior.of(usual + shared)
-    tokens = replace(make_tokens(scores=(1.0, 1.0, 2.0)), peers=peers)
+    spatial_prior = SpatialPrior.of(usual + shared)
+    tokens = replace(make_tokens(scores=(1.0, 1.0, 2.0)), spatial_prior=spatial_prior)
     detector = Detector(backbone, tokens, DetectConfig(readout="argmax", views=0))
     xy, confidence, _ = detector.unit_points(maps, (peaks(maps).flip(-1)[:, None] + 0.5) / SIZE)
     np.testing.assert_allclose(confidence[0], (1, 1, 0.5), atol=1e-2)
-    fits = peers.agreement(torch.from_numpy(xy))[1].numpy()
+    fits = spatial_prior.agreement(torch.from_numpy(xy))[1].numpy()
     assert fits[2] < 0.05
     np.testing.assert_allclose(confidence[1], (1, 1, 0.5) * fits, atol=1e-5)
 
 
 def test_detection_goes_on_with_fewer_views_when_memory_runs_out(backbone, monkeypatch):
     monkeypatch.setattr(tiled, "TILE_BYTES", 4 << 20)
-    items, config = pictures(2), DetectConfig(views=3, batch_size=4)
+    items, config = make_images(2), DetectConfig(views=3, batch_size=4)
     whole = detect(backbone, make_tokens(), items, config).keypoints
     encode, sizes = backbone.encode, []
 
@@ -398,14 +373,14 @@ def refined_tokens(count=3, **fields):
 
 
 def naive_place_maps(backbone, tokens, refined, square, theta):
-    """Place maps [V, K, R, R] of one picture, view by view: the prompt is the mean of the learned tokens."""
+    """Place maps [V, K, R, R] of one image, view by view: the prompt is the mean of the learned tokens."""
     out = []
     for v, t in enumerate(theta):
         latent = backbone.encode(warp(square[None], t[None]))
         noise = torch.randn(latent.shape[1:], generator=generator_for(0, "detection noise", v, 0))
         noisy = backbone.add_noise(latent, noise, 0)
         queries = backbone.queries(noisy, 0, tokens.embeddings.mean(0)[None])
-        out.append(place_maps(backbone.logits(queries, refined), SIZE)[0])
+        out.append(spatial_softmax_maps(backbone.logits(queries, refined), SIZE)[0])
     return torch.stack(out)
 
 
@@ -426,31 +401,19 @@ def test_refined_tokens_are_read_under_the_mean_of_the_learned_ones(backbone):
     assert not torch.allclose(maps, plain.maps(squares)[0], atol=0.01)
 
 
-def test_refined_partners_read_mirrored_views(backbone):
-    tokens = refined_tokens(6, partners=(1, 2, 5))
-    detector = Detector(backbone, tokens, DetectConfig(views=1, identity=True, flip_symmetry=True))
-    square = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    own, partner = (
-        naive_place_maps(backbone, tokens, part, square[0], detector.theta) for part in tokens.refined.split(3)
-    )
-    views = torch.stack([own[0], partner[1]])
-    for k in range(3):
-        expected = naive_average(views[:, k].double().numpy(), detector.theta.double().numpy())
-        np.testing.assert_allclose(detector.maps(square)[0][0, k], expected, atol=3e-5)
-
-
 def test_what_lies_in_front_hides_keypoints(backbone):
     """The network is read in every view, averaged as maps are, and looked up where the other keypoints say."""
     g = torch.Generator().manual_seed(6)
-    shapes = [shape for kernel in _shapes(LAYERS * WIDTH) for shape in (kernel, kernel[:1])]
-    net = OccluderNet(tuple(torch.randn(shape, generator=g) * 0.3 for shape in shapes))
-    peers = SpatialPrior.of(torch.rand(20, 3, 2, generator=g))
-    tokens = replace(refined_tokens(), occluder=net, peers=peers)
-    detector = Detector(backbone, tokens, DetectConfig(views=2, noise_draws=1))
+    state = occlusion_network(LAYERS * WIDTH).state_dict()
+    state = {key: torch.randn(value.shape, generator=g) * 0.3 for key, value in state.items()}
+    net = load_occlusion_network(state)
+    spatial_prior = SpatialPrior.of(torch.rand(20, 3, 2, generator=g))
+    tokens = replace(refined_tokens(), occlusion=state, spatial_prior=spatial_prior)
+    detector = Detector(backbone, tokens, DetectConfig(views=2))
     squares = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     maps, _, front = detector.maps(squares)
     assert front.shape == (2, SIZE, SIZE) and 0 <= front.min() and front.max() <= 1 and front.std() > 0.01
-    plain = Detector(backbone, replace(tokens, occluder=None), DetectConfig(views=2))
+    plain = Detector(backbone, replace(tokens, occlusion=None), DetectConfig(views=2))
     torch.testing.assert_close(maps, plain.maps(squares)[0])
     for i in range(2):
         views = []
@@ -458,16 +421,16 @@ def test_what_lies_in_front_hides_keypoints(backbone):
             latent = backbone.encode(warp(squares[i : i + 1], t[None]))
             noise = torch.randn(latent.shape[1:], generator=generator_for(0, "detection noise", v, 0))
             queries = backbone.queries(backbone.add_noise(latent, noise, 0), 0, tokens.embeddings.mean(0)[None])
-            seen = net(stacked_features(backbone.features(queries)))
+            seen = occlusion_probability(net, stacked_features(backbone.features(queries)))
             views.append(F.interpolate(seen, size=(SIZE, SIZE), mode="bilinear", align_corners=False)[0, 0])
         expected = naive_average(torch.stack(views).double().numpy(), detector.theta.double().numpy())
         np.testing.assert_allclose(front[i], expected, atol=3e-5)
-    hidden = detector.hidden(maps, front)
-    np.testing.assert_allclose(hidden, share_at(front, *peers.expected(*moments(maps))), atol=1e-6)
+    occluded = detector.occlusion(maps, front)
+    np.testing.assert_allclose(occluded, share_at(front, *spatial_prior.expected(*moments(maps))), atol=1e-6)
     items = [(str(i), (255 * s.permute(1, 2, 0)).round().byte().numpy()) for i, s in enumerate(squares)]
     found = detect(backbone, tokens, items, DetectConfig(views=2)).keypoints
-    np.testing.assert_allclose(found.hidden, hidden, atol=0.02)
-    assert not detect(backbone, refined_tokens(), items, DetectConfig(views=1)).keypoints.hidden.any()
+    np.testing.assert_allclose(found.occluded, occluded, atol=0.02)
+    assert not detect(backbone, refined_tokens(), items, DetectConfig(views=1)).keypoints.occluded.any()
 
 
 def test_a_refined_token_is_surer_the_narrower_its_map(backbone):
@@ -484,6 +447,6 @@ def test_a_refined_token_is_surer_the_narrower_its_map(backbone):
 
 
 def test_maps_of_refined_tokens_are_kept_in_units_of_their_peak(backbone):
-    found = detect(backbone, refined_tokens(), pictures(2), DetectConfig(views=1), keep_maps=True)
+    found = detect(backbone, refined_tokens(), make_images(2), DetectConfig(views=1), keep_maps=True)
     np.testing.assert_allclose(found.maps.amax((2, 3)), np.ones((2, 3)), rtol=1e-5)
     assert found.maps.min() >= 0

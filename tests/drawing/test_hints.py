@@ -1,4 +1,4 @@
-"""ControlNet hint pictures, pixel by pixel against renderings that share no code or table with the drawer."""
+"""ControlNet hint images, pixel by pixel against renderings that share no code or table with the drawer."""
 
 import math
 
@@ -35,7 +35,7 @@ def grid(width, height):
 def inside_ellipse(a, b, half_width, width, height):
     """About the distance in pixels to the ellipse between two pixels, negative inside.
 
-    As in the training pictures its centre and half length are cut to whole pixels, its angle to whole
+    As in the training images its centre and half length are cut to whole pixels, its angle to whole
     degrees.
     """
     cols, rows = grid(width, height)
@@ -136,7 +136,7 @@ def test_ap10k_line_has_opencvs_thickness_five_and_no_dots():
     assert not draw_ap10k([animal], 200, 80).any()
 
 
-def test_all_accepted_shapes_are_the_same_picture():
+def test_all_accepted_shapes_are_the_same_image():
     a, b = person(0), person(1)
     expected = draw_openpose([a, b], 480, 480)
     for people in (np.stack([a, b]), [a.ravel().tolist(), b.ravel().tolist()], np.stack([a, b]).tolist()):

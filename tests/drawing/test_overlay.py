@@ -16,7 +16,7 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.palette import palette
 
 
-def picture(height=128, width=192, value=None, seed=0):
+def make_image(height=128, width=192, value=None, seed=0):
     if value is not None:
         return np.full((height, width, 3), value, np.uint8)
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -86,8 +86,8 @@ def test_palette_sizes():
 # Keypoints
 
 
-def test_the_result_is_a_new_picture_of_the_same_size():
-    image = picture()
+def test_the_result_is_a_new_image_of_the_same_size():
+    image = make_image()
     before = image.copy()
     result = draw_keypoints(image, [[50, 60]])
     assert result.shape == image.shape and result.dtype == np.uint8
@@ -142,24 +142,24 @@ def test_threshold_missing_points_and_which_hide_points_and_their_lines():
     assert shown(black(xy, confidence=confidence, threshold=0.5)) == [True, False, True, False]
     assert shown(black(xy, which=[3])) == [False, False, False, True]
     assert not changed(black(xy, which=[]), 0).any()
-    hidden = changed(black(xy, skeleton=skeleton, confidence=[1, 1, 1, 0]), 0)
-    assert hidden[20, 60] and not hidden[60, 100] and not hidden[100, 60]
+    occluded = changed(black(xy, skeleton=skeleton, confidence=[1, 1, 1, 0]), 0)
+    assert occluded[20, 60] and not occluded[60, 100] and not occluded[100, 60]
     assert not changed(black(xy, skeleton=skeleton, lines=False), 0)[20, 60]
 
 
 def test_dots_of_hidden_points_have_a_dark_middle():
     xy = [[20, 20], [100, 100]]
-    plain, marked = black(xy, width=6), black(xy, width=6, hidden=[False, True])
+    plain, marked = black(xy, width=6), black(xy, width=6, occluded=[False, True])
     assert (plain[:60] == marked[:60]).all()
     assert tuple(plain[100, 100]) == palette(2)[1] and max(marked[100, 100]) < 40
     assert tuple(marked[100, 106]) == palette(2)[1]  # the ring
     two = np.array([xy, xy]) + np.array([0, 4])[:, None, None]
-    several = black(two, width=6, hidden=[[True, False], [False, True]])
+    several = black(two, width=6, occluded=[[True, False], [False, True]])
     assert max(several[104, 104]) < 40 and tuple(several[24, 24]) == palette(2)[0]
 
 
 def test_canvases_and_sizes():
-    image = picture(100, 200)
+    image = make_image(100, 200)
     xy = [[50.0, 25.0]]
     assert (draw_keypoints(image, xy, canvas="white")[-1, -1] == 255).all()
     assert (draw_keypoints(image, xy, canvas="black")[-1, -1] == 0).all()
@@ -195,7 +195,7 @@ def test_several_figures():
 @pytest.mark.parametrize("value", [0, 90, 127, 180, 255])
 def test_numbers_are_readable_on_any_background(value):
     """Light ink inside a dark rim: whatever is behind, one of the two stands out and both are there."""
-    result = draw_keypoints(picture(value=value), [[60, 60]], dots=False, labels=["8"])
+    result = draw_keypoints(make_image(value=value), [[60, 60]], dots=False, labels=["8"])
     ink = (result.min(axis=2) > 225).sum() if value < 225 else 1
     rim = (result.max(axis=2) < 60).sum() if value > 60 else 1
     assert ink and rim
@@ -222,20 +222,20 @@ def test_points_outside_and_far_away_are_harmless():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: draw_keypoints(picture().astype(float), [[1, 1]]), "uint8"),
-        (lambda: draw_keypoints(picture()[:, :, 0], [[1, 1]]), "uint8"),
-        (lambda: draw_keypoints(picture(), [1, 1]), "shape"),
-        (lambda: draw_keypoints(picture(), [[1, np.nan]]), "not finite"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], [1, 1]), "confidence of shape"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], hidden=[True, False]), "1 figures of 1 keypoints"),
+        (lambda: draw_keypoints(make_image().astype(float), [[1, 1]]), "uint8"),
+        (lambda: draw_keypoints(make_image()[:, :, 0], [[1, 1]]), "uint8"),
+        (lambda: draw_keypoints(make_image(), [1, 1]), "shape"),
+        (lambda: draw_keypoints(make_image(), [[1, np.nan]]), "not finite"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], [1, 1]), "confidence of shape"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], occluded=[True, False]), "1 figures of 1 keypoints"),
         (lambda: draw_keypoints(None, [[1, 1]]), "no image"),
         (lambda: draw_keypoints(None, [[1, 1]], canvas="black"), "no image"),
         (lambda: draw_keypoints(None, [[1, 1]], canvas="black", size=(0, 5)), "0x5"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], canvas="blue"), "image, black, white"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], which=[1]), "keypoint 1"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], skeleton=[(0, 1)]), "skeleton joins"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], colors=[(1, 1, 1)] * 2), "2 colours"),
-        (lambda: draw_keypoints(picture(), [[1, 1]], labels=["a", "b"]), "2 labels"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], canvas="blue"), "image, black, white"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], which=[1]), "keypoint 1"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], skeleton=[(0, 1)]), "skeleton joins"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], colors=[(1, 1, 1)] * 2), "2 colours"),
+        (lambda: draw_keypoints(make_image(), [[1, 1]], labels=["a", "b"]), "2 labels"),
     ],
 )
 def test_bad_input_to_draw(call, message):
@@ -304,18 +304,18 @@ def test_labels_keep_off_lines_and_dots():
 
 def test_text_covers_what_it_says(monkeypatch):
     width, height = text_size("Ag8", 20, outline=True)
-    canvas = picture(80, 160, 128)
+    canvas = make_image(80, 160, 128)
     put_text(canvas, "Ag8", (30, 20), 20, (255, 255, 255), outline=True)
     rows, cols = np.nonzero(changed(canvas, 128))
     assert rows.min() >= 20 and rows.max() < 20 + height and cols.min() >= 30 and cols.max() < 30 + width
     assert cols.max() - cols.min() > 0.7 * width
-    zero = picture(80, 160, 0)
+    zero = make_image(80, 160, 0)
     put_text(zero, "0", (30, 20), 20, (255, 255, 255))
     assert abs(np.ptp(np.nonzero(zero[:, :, 0] > 127)[0]) + 1 - 20) <= 3  # digits are as tall as asked for
 
 
 def test_text_is_cut_off_at_the_edges():
-    canvas = picture(20, 20, 0)
+    canvas = make_image(20, 20, 0)
     for corner in ((-30, -30), (-3, -3), (15, 15), (500, 5)):
         put_text(canvas, "88", corner, 12, (255, 255, 255), outline=True)
     assert canvas.max() == 255
@@ -324,8 +324,8 @@ def test_text_is_cut_off_at_the_edges():
 # Sheets
 
 
-def test_contact_sheet_holds_every_picture_at_its_place():
-    images = [picture(60, 60, 40 * i) for i in range(5)]
+def test_contact_sheet_holds_every_image_at_its_place():
+    images = [make_image(60, 60, 40 * i) for i in range(5)]
     sheet = contact_sheet(images, columns=3, cell=64)
     gap = 4
     assert sheet.shape == (gap + 2 * (64 + gap), gap + 3 * (64 + gap), 3)
@@ -337,7 +337,7 @@ def test_contact_sheet_holds_every_picture_at_its_place():
 
 
 def test_contact_sheet_keeps_aspect_and_moves_points_along():
-    wide = picture(50, 100, 0)
+    wide = make_image(50, 100, 0)
     sheet = contact_sheet([wide], [[[75.0, 25.0]]], cell=200, numbers=False, colors=[(0, 255, 0)])
     dark = (sheet == 0).all(axis=2)
     assert np.ptp(np.nonzero(dark)[0]) + 1 == 100 and np.ptp(np.nonzero(dark)[1]) + 1 == 200
@@ -346,7 +346,7 @@ def test_contact_sheet_keeps_aspect_and_moves_points_along():
 
 
 def test_contact_sheet_titles_are_kept_inside_their_cells():
-    images = [picture(64, 64, 0)] * 2
+    images = [make_image(64, 64, 0)] * 2
     plain = contact_sheet(images, cell=100)
     titled = contact_sheet(
         images, titles=["a name that is much too long for its cell.png", ""], cell=100, heading="All"
@@ -363,27 +363,27 @@ def test_contact_sheet_titles_are_kept_inside_their_cells():
 def test_contact_sheet_bad_input(options):
     options = {"xy": [[[1, 1]]] * 2, **options}
     with pytest.raises(KeypointError):
-        contact_sheet([picture()] * 2, **options)
+        contact_sheet([make_image()] * 2, **options)
     with pytest.raises(KeypointError, match="no images"):
         contact_sheet([])
 
 
-def test_heat_overlay_is_brightest_at_the_peak_and_keeps_the_picture_elsewhere():
+def test_heat_overlay_is_brightest_at_the_peak_and_keeps_the_image_elsewhere():
     heat = np.zeros((16, 16))
     heat[4, 12] = 3.0
-    result = heat_overlay(picture(160, 320, 100), heat).astype(int).sum(axis=2)
+    result = heat_overlay(make_image(160, 320, 100), heat).astype(int).sum(axis=2)
     y, x = np.unravel_index(result.argmax(), result.shape)
     assert abs(y + 0.5 - 45) <= 6 and abs(x + 0.5 - 250) <= 11
     assert result[100, 100] == 3 * 55
-    ranked = heat_overlay(picture(16, 16, 100), np.arange(256.0).reshape(16, 16)).astype(int).sum(axis=2).ravel()
+    ranked = heat_overlay(make_image(16, 16, 100), np.arange(256.0).reshape(16, 16)).astype(int).sum(axis=2).ravel()
     assert (np.diff(ranked[64:]) >= -6).mean() > 0.97  # brightness alone tells the order
-    assert np.array_equal(heat_overlay(picture(), heat), heat_overlay(picture(), heat * 1e-6))
+    assert np.array_equal(heat_overlay(make_image(), heat), heat_overlay(make_image(), heat * 1e-6))
 
 
 def test_heat_maps_shows_the_chosen_keypoints():
     maps = np.zeros((4, 8, 8))
     maps[2, 1, 1] = maps[3, 6, 6] = 1
-    image = picture(64, 64, 0)
+    image = make_image(64, 64, 0)
     sheet = heat_maps(image, maps, which=[3, 2], columns=2, cell=80)
     assert sheet[4 + 65, 4 + 65].sum() > 400 and sheet[4 + 15, 4 + 84 + 15].sum() > 400
     assert sheet[4 + 15, 4 + 15].sum() < 30

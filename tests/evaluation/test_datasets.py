@@ -23,7 +23,7 @@ from stablekp_core.images.files import BrokenImage
 
 
 def check_places(split: Split, share, off=None, tolerance=0.05):
-    """Landmarks lie on the line through the squares drawn in the very picture; returns the visible counts."""
+    """Landmarks lie on the line through the squares drawn in the very image; returns the visible counts."""
     counts = []
     for i in range(len(split)):
         sample = split.sample(i)
@@ -195,7 +195,7 @@ def test_deepfashion_matches_csv_and_json_by_position(tmp_path):
     assert check_places(data.train, make.shares(17), tolerance=0.3) == [17] * 6
     entries = json.loads((tmp_path / "data_test.json").read_text())
     (tmp_path / "data_test.json").write_text(json.dumps(entries[:1]))
-    with pytest.raises(KeypointError, match="2 pictures, 1 labels"):
+    with pytest.raises(KeypointError, match="2 images, 1 labels"):
         open_dataset("deepfashion", tmp_path)
 
 
@@ -296,7 +296,7 @@ def test_folder_with_splits_and_without(tmp_path):
     assert "unlabelled.png" in data.train.names and not set(data.train.names) & set(data.test.names)
 
 
-def test_folder_drops_pictures_with_several_figures(tmp_path):
+def test_folder_drops_images_with_several_figures(tmp_path):
     make.write_folder(tmp_path)
     path = tmp_path / "test" / "labels.json"
     data = json.loads(path.read_text())
@@ -470,7 +470,7 @@ def test_splits_travel_to_other_processes(tmp_path, name):
     np.testing.assert_array_equal(there.landmarks(0), split.landmarks(0))
 
 
-def test_fingerprints_notice_changed_pictures_and_labels(tmp_path):
+def test_fingerprints_notice_changed_images_and_labels(tmp_path):
     make.write_folder(tmp_path)
     first = open_dataset("folder", tmp_path).test.fingerprint()
     assert open_dataset("folder", tmp_path).test.fingerprint() == first
@@ -523,14 +523,14 @@ def test_an_empty_folder_names_the_first_file(tmp_path, name, file):
         open_dataset(name, tmp_path)
 
 
-def test_a_missing_picture_is_an_error_and_a_damaged_one_is_skipped(tmp_path):
+def test_a_missing_image_is_an_error_and_a_damaged_one_is_skipped(tmp_path):
     make.write_deepfashion(tmp_path)
     data = open_dataset("deepfashion", tmp_path)
     (tmp_path / "img" / "test_0.jpg").unlink()
     with pytest.raises(KeypointError, match="test_0.jpg is missing; it comes with DeepFashion") as caught:
         data.test.sample(0)
     assert not isinstance(caught.value, BrokenImage)
-    (tmp_path / "img" / "test_7.jpg").write_bytes(b"no picture")
+    (tmp_path / "img" / "test_7.jpg").write_bytes(b"no image")
     with pytest.raises(BrokenImage):
         data.test.sample(1)
 

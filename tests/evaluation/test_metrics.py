@@ -8,7 +8,7 @@ from stablekp_core.evaluation import metrics
 from stablekp_core.evaluation.datasets.human36m import SWAP
 
 TRUTH = np.array([[[0.2, 0.2], [0.6, 0.2], [0.4, 0.8]], [[0.5, 0.5], [0.5, 0.7], [0.1, 0.1]]])
-#: Distances: 0.05, 0, 0.1 in the first picture; 0.2, 0.1, 0 in the second.
+#: Distances: 0.05, 0, 0.1 in the first image; 0.2, 0.1, 0 in the second.
 GUESS = TRUTH + np.array([[[0.03, 0.04], [0, 0], [-0.06, 0.08]], [[0.2, 0], [0, -0.1], [0, 0]]])
 VISIBLE = np.array([[True, True, False], [True, False, False]])
 
@@ -23,16 +23,16 @@ def test_per_image_and_micro_means_differ():
     assert metrics.visible_mean_image(GUESS, TRUTH, VISIBLE) == pytest.approx(100 * per_image)
     assert metrics.visible_mean_micro(GUESS, TRUTH, VISIBLE) == pytest.approx(100 * 0.25 / 3)
     nothing = VISIBLE.copy()
-    nothing[0] = False  # a picture that shows no landmark counts for nothing
+    nothing[0] = False  # an image that shows no landmark counts for nothing
     assert metrics.visible_mean_image(GUESS, TRUTH, nothing) == pytest.approx(20)
 
 
-def test_inter_ocular_divides_by_each_pictures_own_eyes():
+def test_inter_ocular_divides_by_each_images_own_eyes():
     first, second = (0.05 + 0 + 0.1) / 3 / 0.4, (0.2 + 0.1 + 0) / 3 / 0.2
     assert metrics.inter_ocular(GUESS, TRUTH) == pytest.approx(100 * (first + second) / 2)
 
 
-def test_inter_ocular_counts_visible_landmarks_of_pictures_with_two_eyes():
+def test_inter_ocular_counts_visible_landmarks_of_images_with_two_eyes():
     seen = np.array([[True, True, False], [True, True, True]])
     first, second = (0.05 + 0) / 2 / 0.4, (0.2 + 0.1 + 0) / 3 / 0.2
     assert metrics.inter_ocular(GUESS, TRUTH, seen) == pytest.approx(100 * (first + second) / 2)
@@ -47,7 +47,7 @@ def test_inter_ocular_counts_visible_landmarks_of_pictures_with_two_eyes():
 
 
 def test_both_tai_chi_metrics():
-    # Standard: mean |error| of a coordinate over the pictures that show it; joint 0: x (0.03 + 0.2) / 2, ...
+    # Standard: mean |error| of a coordinate over the images that show it; joint 0: x (0.03 + 0.2) / 2, ...
     standard = 256 * ((0.03 + 0.2) / 2 + (0.04 + 0) / 2 + 0 + 0)
     assert metrics.taichi_standard(256 * GUESS, 256 * TRUTH, VISIBLE) == pytest.approx(standard)
     reference = 256 * ((0.05 + 0) + 0.2) / 2
@@ -78,7 +78,7 @@ def test_the_tai_chi_relation_of_the_paper():
     )
 
 
-def test_swap_invariant_takes_the_better_reading_per_picture():
+def test_swap_invariant_takes_the_better_reading_per_image():
     swap = [1, 0, 2]
     guess = TRUTH.copy()
     guess[1] = guess[1][swap]
@@ -89,11 +89,11 @@ def test_swap_invariant_takes_the_better_reading_per_picture():
     assert metrics.swap_invariant(GUESS, TRUTH, swap) == pytest.approx(expected)
 
 
-def test_swap_invariant_counts_the_landmarks_that_the_picture_shows():
+def test_swap_invariant_counts_the_landmarks_that_the_image_shows():
     swap, seen = [1, 0, 2], np.array([[True, False, True], [False, False, False]])
     guess = TRUTH.copy()
     guess[0] = guess[0][swap] + [[0, 0.3], [0.06, 0.08], [0, 0.02]]  # the second reading is off 0.1 and 0.02
-    expected = 128 * (0.1 + 0.02) / 2  # the picture that shows nothing counts for nothing
+    expected = 128 * (0.1 + 0.02) / 2  # the image that shows nothing counts for nothing
     assert metrics.swap_invariant(guess, TRUTH, swap, visible=seen) == pytest.approx(expected)
 
 

@@ -27,7 +27,7 @@ TRAIN, LOOK = TrainConfig(keypoints=2), DetectConfig(views=0)
 
 
 class Fakes:
-    """A trainer that learns nothing and a detector that finds the two squares of the fixtures' pictures."""
+    """A trainer that learns nothing and a detector that finds the two squares of the fixtures' images."""
 
     def __init__(self):
         self.trained, self.detected, self.stop_at = [], [], None
@@ -69,7 +69,7 @@ def run(name, root, **options):
     return evaluate(BACKBONE, open_dataset(name, root), TRAIN, LOOK, **options)
 
 
-# By hand: in test picture s = 1, 2, 3 every landmark is predicted (3 s, 4 s) pixels off, 5 s in all.
+# By hand: in test image s = 1, 2, 3 every landmark is predicted (3 s, 4 s) pixels off, 5 s in all.
 
 
 def test_celeba(tmp_path, fakes):
@@ -122,7 +122,7 @@ def test_taichi(tmp_path, fakes):
 def test_deepfashion(tmp_path, fakes):
     make.write_deepfashion(tmp_path)
     result = run("deepfashion", tmp_path)
-    assert result.metrics["pck_6"] == 50  # 5 pixels off in the first picture, 10 in the second
+    assert result.metrics["pck_6"] == 50  # 5 pixels off in the first image, 10 in the second
     assert result.metrics["l2_128"] == pytest.approx(3.75, rel=0.01)
 
 
@@ -184,7 +184,7 @@ def test_landmarks_that_were_never_fitted_are_left_out_and_named():
             ("swap_invariant_128",),
             Roles(swap=(1, 0, 2)),
         )
-    with pytest.raises(KeypointError, match="visible on a test picture"):
+    with pytest.raises(KeypointError, match="visible on a test image"):
         protocol.measure(
             points(fit, [[True, False, True]] * 9),
             points(test, [[False, True, False]] * 4),
@@ -192,10 +192,10 @@ def test_landmarks_that_were_never_fitted_are_left_out_and_named():
         )
 
 
-def test_damaged_pictures_are_skipped_and_counted(tmp_path, fakes):
+def test_damaged_images_are_skipped_and_counted(tmp_path, fakes):
     make.write_folder(tmp_path, {"train": 7, "test": 3})
-    (tmp_path / "train" / "2.png").write_bytes(b"no picture")
-    (tmp_path / "test" / "0.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "2.png").write_bytes(b"no image")
+    (tmp_path / "test" / "0.png").write_bytes(b"no image")
     result = run("folder", tmp_path, cache=tmp_path / "cache")
     for _ in range(2):  # the second time from the cache
         assert [name for name, _ in result.counts["train"]["skipped"]] == ["2.png"]
@@ -204,12 +204,12 @@ def test_damaged_pictures_are_skipped_and_counted(tmp_path, fakes):
         assert (result.counts["regression"]["used"], result.counts["test"]["used"]) == (6, 2)
         result = run("folder", tmp_path, cache=tmp_path / "cache")
     for i in (1, 2):
-        (tmp_path / "test" / f"{i}.png").write_bytes(b"no picture")
-    with pytest.raises(KeypointError, match="None of the 3 pictures of the test split"):
+        (tmp_path / "test" / f"{i}.png").write_bytes(b"no image")
+    with pytest.raises(KeypointError, match="None of the 3 images of the test split"):
         run("folder", tmp_path)
 
 
-def test_a_missing_picture_stops_the_run(tmp_path, fakes):
+def test_a_missing_image_stops_the_run(tmp_path, fakes):
     make.write_folder(tmp_path)
     (tmp_path / "test" / "1.png").unlink()
     with pytest.raises(KeypointError, match="1.png is missing"):
@@ -336,7 +336,7 @@ def test_training_that_was_stopped_is_resumed(tmp_path, monkeypatch, fakes):
 
 @pytest.fixture
 def several(fakes, monkeypatch):
-    """An engine like stablekp_core.scale's that reads pictures by index and finishes the last shard first."""
+    """An engine like stablekp_core.scale's that reads images by index and finishes the last shard first."""
     calls = []
 
     def detect_shards(model, tokens, images, config, *, shards, pool):
@@ -376,7 +376,7 @@ def test_several_processes_find_the_same(tmp_path, several, name):
     write[name](tmp_path)
     if name == "folder":
         for i in (2, 4, 5):
-            (tmp_path / "train" / f"{i}.png").write_bytes(b"no picture")
+            (tmp_path / "train" / f"{i}.png").write_bytes(b"no image")
     one, many = run(name, tmp_path), run(name, tmp_path, workers=3, cache=tmp_path / "cache")
     assert one.metrics == pytest.approx(many.metrics, rel=1e-12) and one.counts == many.counts
     count = len(several)
@@ -385,7 +385,7 @@ def test_several_processes_find_the_same(tmp_path, several, name):
     assert len(several) == count  # both ways of working share the cache
 
 
-def test_a_missing_picture_stops_several_processes_too(tmp_path, several):
+def test_a_missing_image_stops_several_processes_too(tmp_path, several):
     make.write_folder(tmp_path, {"train": 7, "test": 3})
     (tmp_path / "test" / "1.png").unlink()
     with pytest.raises(KeypointError, match="1.png is missing"):
@@ -491,7 +491,7 @@ def test_ablate_and_transfer_from_the_command_line(tmp_path, command, fakes):
     assert list(json.loads((tmp_path / "evaluation.json").read_text())["rows"]) == list(ABLATIONS)
     fakes.trained.clear()
     assert command(*options, "--transfer", "deepfashion", "--transfer-root", "fashion") == 0
-    assert [count for count, _ in fakes.trained] == [6]  # trained on the six pictures of the other set
+    assert [count for count, _ in fakes.trained] == [6]  # trained on the six images of the other set
     assert list(json.loads((tmp_path / "evaluation.json").read_text())["rows"]) == ["deepfashion -> folder"]
     KeypointTokens(torch.zeros(4, 3), (0, 1)).save(tmp_path / "birds.safetensors")
     for option, row in (("--tokens", "birds.safetensors"), ("--transfer", "birds.safetensors -> folder")):

@@ -79,7 +79,7 @@ def test_metric_with_its_fit(name):
 
 
 def either_side_by_hand(fit: Points, test: Points) -> float:
-    """Human3.6M: labels of training pictures change sides where the map is nearer so, until at most 10 do."""
+    """Human3.6M: labels of training images change sides where the map is nearer so, until at most 10 do."""
     x, y = fit.xy.reshape(len(fit.xy), -1) - 0.5, fit.landmarks.copy()
     while True:
         w = np.linalg.inv(x.T @ x) @ x.T @ (y.reshape(len(y), -1) - 0.5)

@@ -70,7 +70,7 @@ def test_windows_stay_inside_where_they_fit_and_repeat_the_border_elsewhere():
     assert (piece[:5] == image[0]).all() and (piece[35:] == image[-1]).all()
 
 
-def test_tiny_boxes_become_pictures_of_a_usable_size():
+def test_tiny_boxes_become_images_of_a_usable_size():
     (piece,), _ = crop_instances([scene([])], [[(50, 50, 1, 1)]])
     assert piece.shape == (16, 16, 3)
 

@@ -13,16 +13,16 @@ from stablekp_core.images.image_set import (
     BrokenImage,
     ImageSet,
     fingerprint,
+    input_transform,
     list_images,
     load_files,
     load_folder,
     load_image,
-    square_map,
-    to_square,
+    to_model_input,
 )
 
 
-def picture(height=40, width=60, seed=0):
+def make_image(height=40, width=60, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -34,7 +34,7 @@ def save(path, array, mode=None, **options):
 @pytest.fixture
 def folder(tmp_path):
     for i in (10, 2, 1):
-        save(tmp_path / f"frame{i}.png", picture(seed=i))
+        save(tmp_path / f"frame{i}.png", make_image(seed=i))
     return tmp_path
 
 
@@ -44,8 +44,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff", "webp"])
 def test_lossless_formats_keep_every_pixel(tmp_path, suffix):
     options = {"lossless": True} if suffix == "webp" else {}
-    path = save(tmp_path / f"a.{suffix}", picture(), **options)
-    assert np.array_equal(load_image(path), picture())
+    path = save(tmp_path / f"a.{suffix}", make_image(), **options)
+    assert np.array_equal(load_image(path), make_image())
 
 
 def test_jpeg_is_close(tmp_path):
@@ -71,8 +71,8 @@ ORIENTED = {
 def test_exif_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(tmp_path / "a.png", picture(), exif=exif)
-    assert np.array_equal(load_image(path), ORIENTED[orientation](picture()))
+    path = save(tmp_path / "a.png", make_image(), exif=exif)
+    assert np.array_equal(load_image(path), ORIENTED[orientation](make_image()))
 
 
 def over_white(rgb, alpha):
@@ -80,7 +80,7 @@ def over_white(rgb, alpha):
 
 
 def test_transparency_is_laid_over_white(tmp_path):
-    rgba = np.dstack([picture(), picture(seed=1)[:, :, 0]])
+    rgba = np.dstack([make_image(), make_image(seed=1)[:, :, 0]])
     loaded = load_image(save(tmp_path / "rgba.png", rgba))
     assert np.abs(loaded - over_white(rgba[:, :, :3], rgba[:, :, 3:].astype(float))).max() <= 1
 
@@ -106,7 +106,7 @@ def test_palette_with_and_without_transparency(tmp_path):
 
 
 def test_grey_becomes_rgb(tmp_path):
-    grey = picture()[:, :, 0]
+    grey = make_image()[:, :, 0]
     assert np.array_equal(load_image(save(tmp_path / "l.png", grey)), grey[:, :, None].repeat(3, 2))
 
 
@@ -126,12 +126,12 @@ def test_float_tiff(tmp_path):
 
 
 def test_loaded_pixels_are_writable(tmp_path):
-    loaded = load_image(save(tmp_path / "a.png", picture()))
+    loaded = load_image(save(tmp_path / "a.png", make_image()))
     loaded[0, 0] = 7
     assert loaded[0, 0, 0] == 7
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n garbage"])
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n garbage"])
 def test_broken_file_is_named(tmp_path, content):
     path = tmp_path / "bad.png"
     path.write_bytes(content)
@@ -142,10 +142,10 @@ def test_broken_file_is_named(tmp_path, content):
 def test_missing_and_small_files_are_named(tmp_path):
     with pytest.raises(KeypointError, match="gone.png.*no such file"):
         load_image(tmp_path / "gone.png")
-    save(tmp_path / "thin.png", picture(15, 60))
+    save(tmp_path / "thin.png", make_image(15, 60))
     with pytest.raises(KeypointError, match=r"thin.png is 60x15.*16"):
         load_image(tmp_path / "thin.png")
-    assert load_image(save(tmp_path / "ok.png", picture(16, 16))).shape == (16, 16, 3)
+    assert load_image(save(tmp_path / "ok.png", make_image(16, 16))).shape == (16, 16, 3)
 
 
 # Folders
@@ -160,7 +160,7 @@ def test_list_images_is_natural_order_and_only_images(folder):
 
 def test_natural_order_does_not_compare_text_with_numbers(tmp_path):
     for name in ("1a.png", "a1.png", "01a.png", "b.png", "A2.png"):
-        save(tmp_path / name, picture())
+        save(tmp_path / name, make_image())
     assert [p.name for p in list_images(tmp_path)] == ["01a.png", "1a.png", "a1.png", "A2.png", "b.png"]
 
 
@@ -168,13 +168,13 @@ def test_folder_set_reads_in_order_with_names(folder):
     images = load_folder(folder)
     assert len(images) == 3 and images.names == ("frame1.png", "frame2.png", "frame10.png")
     for (name, array), seed in zip(images, (1, 2, 10), strict=True):
-        assert name == f"frame{seed}.png" and np.array_equal(array, picture(seed=seed))
-    assert np.array_equal(images[2], picture(seed=10))
+        assert name == f"frame{seed}.png" and np.array_equal(array, make_image(seed=seed))
+    assert np.array_equal(images[2], make_image(seed=10))
 
 
 def test_limit_and_seed(tmp_path):
     for i in range(12):
-        save(tmp_path / f"{i}.png", picture(16, 16, i))
+        save(tmp_path / f"{i}.png", make_image(16, 16, i))
     assert load_folder(tmp_path, limit=4).names == ("0.png", "1.png", "2.png", "3.png")
     shuffled = load_folder(tmp_path, limit=6, seed=3).names
     assert shuffled == load_folder(tmp_path, limit=6, seed=3).names
@@ -223,7 +223,7 @@ def test_empty_missing_and_small_folders(tmp_path, folder):
         load_folder(tmp_path / "nowhere")
     with pytest.raises(KeypointError, match="is a file"):
         list_images(folder / "frame1.png")
-    save(folder / "tiny.png", picture(8, 8))
+    save(folder / "tiny.png", make_image(8, 8))
     with pytest.raises(KeypointError, match="tiny.png is 8x8"):
         load_folder(folder)
 
@@ -237,7 +237,7 @@ def test_opening_decodes_nothing(folder, monkeypatch):
     assert len(load_folder(folder)) == 3
 
 
-def test_iteration_keeps_no_picture(folder):
+def test_iteration_keeps_no_image(folder):
     import gc
     import weakref
 
@@ -276,11 +276,11 @@ def test_from_arrays_takes_batches_lists_and_alpha():
     assert images.names == ("image_00000", "image_00001")
     for (_, array), tensor in zip(images, batch, strict=True):
         assert np.array_equal(array, np.rint(tensor.numpy() * 255))
-    rgba = np.dstack([picture(), np.full((40, 60), 0, np.uint8)])
-    mixed = ImageSet.from_arrays([picture(), rgba, picture()[:, :, :1]], ["a", "b", "c"])
+    rgba = np.dstack([make_image(), np.full((40, 60), 0, np.uint8)])
+    mixed = ImageSet.from_arrays([make_image(), rgba, make_image()[:, :, :1]], ["a", "b", "c"])
     arrays = dict(mixed)
-    assert np.array_equal(arrays["a"], picture()) and (arrays["b"] == 255).all()
-    assert np.array_equal(arrays["c"], picture()[:, :, :1].repeat(3, 2))
+    assert np.array_equal(arrays["a"], make_image()) and (arrays["b"] == 255).all()
+    assert np.array_equal(arrays["c"], make_image()[:, :, :1].repeat(3, 2))
     assert len(ImageSet.from_arrays(batch[0])) == 1
 
 
@@ -309,7 +309,7 @@ def test_from_arrays_refuses_small_none_and_wrong_names():
     with pytest.raises(KeypointError, match="0 readable images"):
         ImageSet.from_arrays([])
     with pytest.raises(KeypointError, match="2 names"):
-        ImageSet.from_arrays([picture()], ["a", "b"])
+        ImageSet.from_arrays([make_image()], ["a", "b"])
 
 
 # The model's square
@@ -321,10 +321,10 @@ def test_from_arrays_refuses_small_none_and_wrong_names():
 )
 def test_square_map_is_its_own_inverse_and_lands_inside(mode, shape, size):
     height, width = shape
-    tensor, mapping = to_square(picture(height, width), size, mode)
+    tensor, mapping = to_model_input(make_image(height, width), size, mode)
     assert tensor.shape == (3, size, size) and tensor.dtype == torch.float32
     assert tensor.min() >= 0 and tensor.max() <= 1
-    assert mapping == square_map(width, height, size, mode)
+    assert mapping == input_transform(width, height, size, mode)
     points = np.random.default_rng(0).uniform(-5, 905, (7, 4, 2))
     assert np.allclose(mapping.to_original(mapping.to_unit(points)), points, rtol=0, atol=1e-9)
     corners = mapping.to_unit([[0, 0], [width, height]])
@@ -342,7 +342,7 @@ def test_points_follow_the_pixels(mode, shape):
     rows, cols = np.mgrid[:height, :width] + 0.5
     blob = np.exp(-((cols - x) ** 2 + (rows - y) ** 2) / (2 * 5.0**2))
     image = np.rint(255 * blob)[:, :, None].repeat(3, 2).astype(np.uint8)
-    tensor, mapping = to_square(image, 96, mode)
+    tensor, mapping = to_model_input(image, 96, mode)
     weight = tensor[0].numpy().astype(np.float64)
     grid = (np.arange(96) + 0.5) / 96
     centre = np.array([(weight.sum(0) * grid).sum(), (weight.sum(1) * grid).sum()]) / weight.sum()
@@ -352,24 +352,24 @@ def test_points_follow_the_pixels(mode, shape):
 
 def test_resize_is_antialiased():
     checker = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)[:, :, None].repeat(3, 2)
-    tensor, _ = to_square(checker, 32)
+    tensor, _ = to_model_input(checker, 32)
     assert (tensor - 0.5).abs().max() < 0.05
 
 
 def test_pad_fills_with_the_mean_of_the_touching_edges():
     image = np.full((20, 40, 3), 200, np.uint8)
     image[0], image[-1] = (10, 20, 30), (30, 40, 50)
-    tensor, mapping = to_square(image, 40, "pad")
+    tensor, mapping = to_model_input(image, 40, "pad")
     assert (tensor[:, 0, 0] * 255).round().tolist() == [20, 30, 40]
     assert (tensor[:, -1, -1] * 255).round().tolist() == [20, 30, 40]
     assert (mapping.left, mapping.top, mapping.span_x, mapping.span_y) == (0, 0.25, 1, 0.5)
     assert tensor[0, 20, 20] * 255 == 200
-    upright = square_map(20, 40, 40, "pad")
+    upright = input_transform(20, 40, 40, "pad")
     assert (upright.left, upright.top, upright.span_x, upright.span_y) == (0.25, 0, 0.5, 1)
 
 
 def test_to_square_refuses_other_modes_and_arrays():
     with pytest.raises(KeypointError, match="squash, pad"):
-        to_square(picture(), 32, "crop")
+        to_model_input(make_image(), 32, "crop")
     with pytest.raises(KeypointError, match="uint8"):
-        to_square(picture().astype(np.float32), 32)
+        to_model_input(make_image().astype(np.float32), 32)

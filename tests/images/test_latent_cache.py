@@ -6,13 +6,13 @@ from tiny_models import SIDE
 from stablekp_core.images import latent_cache as module
 from stablekp_core.images.affine import identity_affine, random_affine, warp
 from stablekp_core.images.files import BrokenImage
-from stablekp_core.images.image_set import ImageSet, load_files, load_folder, to_square
+from stablekp_core.images.image_set import ImageSet, load_files, load_folder, to_model_input
 from stablekp_core.images.latent_cache import LatentSource
 
 
 @pytest.fixture
 def encoded(backbone, monkeypatch):
-    """How many pictures were encoded so far."""
+    """How many images were encoded so far."""
     count = []
     encode = backbone.encode
     monkeypatch.setattr(backbone, "encode", lambda x, *a: (count.append(len(x)), encode(x, *a))[1])
@@ -23,10 +23,10 @@ def views(count, seed=0):
     return random_affine(count, 15, (0.8, 1.0), 0.25, torch.Generator().manual_seed(seed))
 
 
-def test_latents_are_those_of_the_squares(backbone, picture_folder):
-    images = load_folder(picture_folder)
+def test_latents_are_those_of_the_squares(backbone, image_folder):
+    images = load_folder(image_folder)
     source = LatentSource(backbone, images, resize="pad")
-    squares = torch.stack([to_square(images[i], SIDE, "pad")[0] for i in (4, 1)])
+    squares = torch.stack([to_model_input(images[i], SIDE, "pad")[0] for i in (4, 1)])
     np.testing.assert_allclose(source.batch([4, 1]), squares, atol=0.5 / 255)
     np.testing.assert_allclose(source.latents([4, 1]), backbone.encode(source.batch([4, 1])), atol=1e-6)
     theta = views(2)
@@ -38,8 +38,8 @@ def test_latents_are_those_of_the_squares(backbone, picture_folder):
     assert (squashed - squares[:1]).abs().max() > 0.02
 
 
-def test_whole_pictures_and_pooled_views_are_encoded_once(backbone, picture_folder, encoded):
-    source = LatentSource(backbone, load_folder(picture_folder))
+def test_whole_images_and_pooled_views_are_encoded_once(backbone, image_folder, encoded):
+    source = LatentSource(backbone, load_folder(image_folder))
     first = source.latents([0, 2, 0])
     assert sum(encoded) == 2 and torch.equal(first[0], first[2])
     assert torch.equal(source.latents([2, 0, 1])[:2], first[[1, 0]]) and sum(encoded) == 3
@@ -54,9 +54,9 @@ def test_whole_pictures_and_pooled_views_are_encoded_once(backbone, picture_fold
     assert sum(encoded) == 10  # fresh views are not kept
 
 
-def test_a_latent_does_not_depend_on_what_is_encoded_with_it(backbone, picture_folder):
+def test_a_latent_does_not_depend_on_what_is_encoded_with_it(backbone, image_folder):
     """Else a resumed run, whose cache is empty, would round differently."""
-    images = load_folder(picture_folder)
+    images = load_folder(image_folder)
     together = LatentSource(backbone, images).latents([0, 1, 2, 3, 4, 5])
     one_by_one = LatentSource(backbone, images)
     assert torch.equal(together, torch.cat([one_by_one.latents([i]) for i in range(6)]))
@@ -64,9 +64,9 @@ def test_a_latent_does_not_depend_on_what_is_encoded_with_it(backbone, picture_f
     assert torch.equal(turned[2:], LatentSource(backbone, images).view_latents([2], views(3)[2:], [0]))
 
 
-def test_memory_is_bounded(backbone, picture_folder, encoded, monkeypatch):
+def test_memory_is_bounded(backbone, image_folder, encoded, monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 2 * 4 * 8 * 8 * 4 + 100)  # two latents, two squares of 768 bytes
-    source = LatentSource(backbone, load_folder(picture_folder))
+    source = LatentSource(backbone, load_folder(image_folder))
     expected = [source.latents([i]) for i in range(6)]
     for cache in (source._squares, source._latents):
         assert len(cache.items) == 2 and cache.size == sum(x.nbytes for x in cache.items.values())
@@ -80,12 +80,12 @@ def test_memory_is_bounded(backbone, picture_folder, encoded, monkeypatch):
         assert sum(encoded) == count
 
 
-def test_broken_pictures_are_replaced_by_the_next_and_named_once(backbone, picture_folder, monkeypatch):
-    for name in ("picture2.png", "picture5.png"):
-        file = picture_folder / name
+def test_broken_images_are_replaced_by_the_next_and_named_once(backbone, image_folder, monkeypatch):
+    for name in ("image2.png", "image5.png"):
+        file = image_folder / name
         file.write_bytes(file.read_bytes()[:-60])  # the header is fine
     told = []
-    images = load_folder(picture_folder, on_skip=lambda name, reason: told.append(name))
+    images = load_folder(image_folder, on_skip=lambda name, reason: told.append(name))
     source = LatentSource(backbone, images)
     assert [source.usable(i) for i in range(6)] == [0, 1, 3, 3, 4, 0]
     with monkeypatch.context() as patch:
@@ -93,18 +93,18 @@ def test_broken_pictures_are_replaced_by_the_next_and_named_once(backbone, pictu
         assert [source.usable(i) for i in range(6)] == [0, 1, 3, 3, 4, 0]
     again = LatentSource(backbone, images)
     assert again.usable(2) == 3
-    assert told == ["picture2.png", "picture5.png"] == [name for name, _ in images.skipped]
+    assert told == ["image2.png", "image5.png"] == [name for name, _ in images.skipped]
 
 
-def test_no_readable_picture_is_an_error(backbone, tmp_path, picture_folder):
-    file = picture_folder / "picture0.png"
+def test_no_readable_image_is_an_error(backbone, tmp_path, image_folder):
+    file = image_folder / "image0.png"
     file.write_bytes(file.read_bytes()[:-60])
     source = LatentSource(backbone, load_files([file]))
-    with pytest.raises(BrokenImage, match="no picture of the set can be read"):
+    with pytest.raises(BrokenImage, match="no image of the set can be read"):
         source.usable(0)
 
 
-def test_pictures_in_memory(backbone):
+def test_images_in_memory(backbone):
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     image[:, 15:] = 255
     source = LatentSource(backbone, ImageSet.from_arrays([image]))

@@ -9,10 +9,10 @@ from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import Detector, detect
 from stablekp_core.errors import KeypointError
 from stablekp_core.images.affine import identity_affine, random_affine
-from stablekp_core.images.image_set import ImageSet, load_folder, square_map
+from stablekp_core.images.image_set import ImageSet, input_transform, load_folder
 from stablekp_core.images.latent_cache import LatentSource
 from stablekp_core.images.masks import folder_masks
-from stablekp_core.images.preprocessing import square_mask
+from stablekp_core.images.preprocessing import input_mask
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.training.step import training_step
 from stablekp_core.training.trainer import train
@@ -29,21 +29,21 @@ def left_half(name=""):
     return mask
 
 
-def test_a_mask_covers_the_picture_and_bars_never_count():
-    whole = square_mask(square_map(40, 20, 16, "squash"), 16)
+def test_a_mask_covers_the_image_and_bars_never_count():
+    whole = input_mask(input_transform(40, 20, 16, "squash"), 16)
     assert whole.shape == (1, 16, 16) and whole.min() == 1
-    padded = square_mask(square_map(40, 20, 16, "pad"), 16)[0]
+    padded = input_mask(input_transform(40, 20, 16, "pad"), 16)[0]
     assert padded[4:12].min() == 1 and padded[:4].max() == 0 and padded[12:].max() == 0
     for mask in (left_half(), left_half().astype(np.float64), left_half().astype(np.uint8) * 255):
-        square = square_mask(square_map(40, 20, 16, "pad"), 16, mask)[0]
+        square = input_mask(input_transform(40, 20, 16, "pad"), 16, mask)[0]
         assert square[4:12, :8].min() == 1 and square.sum() == 64
-    grey = square_mask(square_map(8, 8, 16, "squash"), 16, np.full((8, 8), 51, np.uint8))
+    grey = input_mask(input_transform(8, 8, 16, "squash"), 16, np.full((8, 8), 51, np.uint8))
     np.testing.assert_allclose(grey, 0.2, atol=1e-6)
     with pytest.raises(KeypointError, match=r"\[20, 40, 3\].*\[height, width\]"):
-        square_mask(square_map(40, 20, 16), 16, np.zeros((20, 40, 3)))
+        input_mask(input_transform(40, 20, 16), 16, np.zeros((20, 40, 3)))
 
 
-def test_masks_are_found_by_the_pictures_name(tmp_path):
+def test_masks_are_found_by_the_images_name(tmp_path):
     Image.fromarray(left_half().astype(np.uint8) * 255).save(tmp_path / "bird.png")
     masks = folder_masks(tmp_path)
     assert np.array_equal(masks("bird.jpg") > 127, left_half())
@@ -59,8 +59,8 @@ def test_masks_are_found_by_the_pictures_name(tmp_path):
         folder_masks(tmp_path / "none")
 
 
-def test_masks_are_seen_through_the_views(backbone, picture_folder):
-    images = load_folder(picture_folder)
+def test_masks_are_seen_through_the_views(backbone, image_folder):
+    images = load_folder(image_folder)
     assert LatentSource(backbone, images).masks([0], identity_affine(1), 16) is None
     source = LatentSource(backbone, images, masks=left_half)
     still = source.masks([0, 1], identity_affine(2), 16)
@@ -92,8 +92,8 @@ def test_attention_outside_the_mask_has_no_part_in_the_losses(backbone):
     assert gradient.abs().max() == 0 and nothing.equivariance.max() == 0
 
 
-def test_keypoints_stay_inside_the_mask(backbone, picture_folder):
-    images = load_folder(picture_folder)
+def test_keypoints_stay_inside_the_mask(backbone, image_folder):
+    images = load_folder(image_folder)
     tokens = train(backbone, images, CONFIG, masks=left_half).tokens
     free = train(backbone, images, CONFIG).tokens
     assert not torch.equal(tokens.embeddings, free.embeddings)
@@ -110,17 +110,17 @@ def test_keypoints_stay_inside_the_mask(backbone, picture_folder):
     assert (anywhere.xy[..., 0] > width / 2).any()
 
 
-def test_keypoints_of_a_padded_picture_are_not_in_its_bars(backbone: Backbone):
+def test_keypoints_of_a_padded_image_are_not_in_its_bars(backbone: Backbone):
     tokens = KeypointTokens(
         torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0)),
         tuple(range(12)),
         config=CONFIG.replace(resize="pad", keypoints=12, candidates=12).to_dict(),
         model_hash="0123abcd",
     )
-    pictures = [("wide", np.random.default_rng(0).integers(0, 256, (16, 64, 3), dtype=np.uint8))]
-    found = detect(backbone, tokens, pictures, DetectConfig(views=2, readout="argmax")).keypoints
+    images = [("wide", np.random.default_rng(0).integers(0, 256, (16, 64, 3), dtype=np.uint8))]
+    found = detect(backbone, tokens, images, DetectConfig(views=2, readout="argmax")).keypoints
     assert (found.xy[..., 1] >= 0).all() and (found.xy[..., 1] <= 16).all()
     detector = Detector(backbone, tokens, DetectConfig(views=2, readout="argmax"))
-    square, _ = detector.square(pictures[0][1])
+    square, _ = detector.model_input(images[0][1])
     xy, _, _ = detector.unit_points(*detector.maps(square[None])[:2])
     assert (abs(xy[..., 1] - 0.5) > 0.125).any()  # without the mask some would be

@@ -26,7 +26,7 @@ def make(rows=3, count=4, seed=0, **fields):
 
 def same(a, b):
     assert np.array_equal(a.xy, b.xy) and np.array_equal(a.confidence, b.confidence)
-    assert np.array_equal(a.hidden, b.hidden)
+    assert np.array_equal(a.occluded, b.occluded)
     assert np.array_equal(a.sizes, b.sizes) and np.array_equal(a.image_index, b.image_index)
     assert (a.names, a.skeleton, a.images, a.colors) == (b.names, b.skeleton, b.images, b.colors)
 
@@ -55,8 +55,8 @@ def test_arrays_are_copies():
         ({"confidence": np.full((3, 4), np.inf)}, "confidence holds"),
         ({"confidence": np.full((3, 4), 1.5)}, "0..1"),
         ({"confidence": np.full((3, 4), -0.1)}, "0..1"),
-        ({"hidden": np.ones((3, 5))}, "hidden has shape"),
-        ({"hidden": np.full((3, 4), 1.5)}, "hidden runs from 1.5 to 1.5"),
+        ({"occluded": np.ones((3, 5))}, "occluded has shape"),
+        ({"occluded": np.full((3, 4), 1.5)}, "occluded runs from 1.5 to 1.5"),
         ({"sizes": np.ones((2, 2))}, "sizes has shape"),
         ({"sizes": np.zeros((3, 2))}, "not positive"),
         ({"names": ("a", "b", "c", "a")}, "names must differ"),
@@ -155,13 +155,16 @@ def test_coco_threshold_is_inclusive():
 
 
 def test_hidden_points_are_labelled_but_not_visible():
-    kp = Keypoints([[[1, 1], [2, 2], [3, 3]]], [[0.9, 0.9, 0.0]], [[9, 9]], hidden=[[0.5, 0.49, 0.9]])
+    kp = Keypoints([[[1, 1], [2, 2], [3, 3]]], [[0.9, 0.9, 0.0]], [[9, 9]], occluded=[[0.5, 0.49, 0.9]])
     annotation = kp.to_coco(0.5)["annotations"][0]
     assert annotation["keypoints"][2::3] == [1, 2, 0]
     assert annotation["hidden"] == [0.5, 0.49, 0.9]
-    assert kp.select([2, 0]).hidden.tolist() == kp.hidden[:, [2, 0]].tolist()
+    assert kp.select([2, 0]).occluded.tolist() == kp.occluded[:, [2, 0]].tolist()
     both = Keypoints.concat([kp, kp.frame(0)])
-    assert np.array_equal(both.hidden, np.concatenate([kp.hidden, kp.hidden])) and len(both.instances(1).hidden) == 1
+    assert (
+        np.array_equal(both.occluded, np.concatenate([kp.occluded, kp.occluded]))
+        and len(both.instances(1).occluded) == 1
+    )
     bad = kp.to_coco()
     bad["annotations"][0]["hidden"] = [1, 2]
     with pytest.raises(KeypointError, match="hidden has 2 numbers, but 3 are needed"):
@@ -171,8 +174,8 @@ def test_hidden_points_are_labelled_but_not_visible():
 @pytest.mark.parametrize("rows", [0, 1, 50])
 @pytest.mark.parametrize("known", [False, True])
 def test_json_round_trip_is_exact(rows, known):
-    hidden = np.random.default_rng(1).random((rows, 4)) * known
-    kp = make(rows, 4, colors=((1, 2, 3),) * 4, hidden=hidden)
+    occluded = np.random.default_rng(1).random((rows, 4)) * known
+    kp = make(rows, 4, colors=((1, 2, 3),) * 4, occluded=occluded)
     same(Keypoints.from_json(kp.to_json()), kp)
 
 

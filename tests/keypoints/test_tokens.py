@@ -10,16 +10,16 @@ from safetensors.torch import save_file
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.files import sanitize_name
+from stablekp_core.keypoints.read_settings import ReadSettings
 from stablekp_core.keypoints.spatial_prior import SpatialPrior
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.keypoints.tokens_file import FORMAT
-from stablekp_core.selection.occlusion import OccluderNet, _shapes
+from stablekp_core.selection.occlusion import occlusion_network
 
 
 def net(width):
     g = torch.Generator().manual_seed(3)
-    parts = [(torch.randn(shape, generator=g), torch.randn(shape[0], generator=g)) for shape in _shapes(width)]
-    return OccluderNet(tuple(w for pair in parts for w in pair))
+    return {k: torch.randn(v.shape, generator=g) for k, v in occlusion_network(width).state_dict().items()}
 
 
 def make(**fields):
@@ -35,29 +35,30 @@ def make(**fields):
         "colors": ((1, 2, 3), (4, 5, 6), (7, 8, 9)),
         "scores": (0.1, 0.2, 0.3),
         "losses": (1.0, 0.1, 1e-9),
-        "partners": (3, 0, 9),
-        "peers": SpatialPrior.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
-        "refined": torch.randn(6, 2, 8, generator=torch.Generator().manual_seed(2)),  # keypoints, then partners
-        "occluder": net(16),
+        "spatial_prior": SpatialPrior.of(torch.rand(9, 3, 2, generator=torch.Generator().manual_seed(1))),
+        "refined": torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(2)),
+        "occlusion": net(16),
     }
     return KeypointTokens(**{**values, **fields})
 
 
 def same(a, b):
     assert torch.equal(a.embeddings, b.embeddings)
-    names = "chosen votes config model_name model_hash names skeleton colors scores losses partners"
+    names = "chosen votes config model_name model_hash names skeleton colors scores losses reading"
     for name in names.split():
         assert getattr(a, name) == getattr(b, name), name
-    assert (a.peers is None) == (b.peers is None)
-    if a.peers is not None:
-        assert torch.equal(a.peers.mean, b.peers.mean) and torch.equal(a.peers.covariance, b.peers.covariance)
-        assert a.peers.images == b.peers.images == 9
+    assert (a.spatial_prior is None) == (b.spatial_prior is None)
+    if a.spatial_prior is not None:
+        assert torch.equal(a.spatial_prior.mean, b.spatial_prior.mean) and torch.equal(
+            a.spatial_prior.covariance, b.spatial_prior.covariance
+        )
+        assert a.spatial_prior.images == b.spatial_prior.images == 9
     assert (a.refined is None) == (b.refined is None)
     assert a.refined is None or torch.equal(a.refined, b.refined)
-    assert (a.occluder is None) == (b.occluder is None)
-    if a.occluder is not None:
-        assert len(a.occluder.weights) == len(b.occluder.weights) == 10
-        assert all(torch.equal(x, y) for x, y in zip(a.occluder.weights, b.occluder.weights, strict=True))
+    assert (a.occlusion is None) == (b.occlusion is None)
+    if a.occlusion is not None:
+        assert list(a.occlusion) == list(b.occlusion) and len(a.occlusion) == 10
+        assert all(torch.equal(a.occlusion[k], b.occlusion[k]) for k in a.occlusion)
 
 
 def test_round_trip(tmp_path):
@@ -87,7 +88,7 @@ def test_tokens_refined_for_another_prompt_are_left_out(tmp_path):
     del header["refined_prompt"]
     save_file(tensors, path, {"stable_keypoints": json.dumps(header)})
     with pytest.warns(UserWarning, match="dog.safetensors was refined by an earlier version.*Train again"):
-        same(KeypointTokens.load(path), make(refined=None, occluder=None))
+        same(KeypointTokens.load(path), make(refined=None, occlusion=None))
 
 
 def test_a_dotted_name_keeps_its_dots(tmp_path):
@@ -97,8 +98,13 @@ def test_a_dotted_name_keeps_its_dots(tmp_path):
 def test_the_digest_tells_what_decides_where_keypoints_are():
     same_place = (make(), make(names=("a", "b", "c")), make(losses=()))
     assert len({t.digest for t in same_place}) == 1
-    others = (make(chosen=(7, 2, 1)), make(refined=torch.zeros(6, 2, 8)), make(peers=None), make(occluder=None))
-    assert len({t.digest for t in (*others, make(refined=None, occluder=None), make())}) == 6
+    others = (
+        make(chosen=(7, 2, 1)),
+        make(refined=torch.zeros(3, 2, 8)),
+        make(spatial_prior=None),
+        make(occlusion=None),
+    )
+    assert len({t.digest for t in (*others, make(refined=None, occlusion=None), make())}) == 6
 
 
 def test_embeddings_are_a_detached_copy():
@@ -141,13 +147,14 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
         ({"colors": ((0, 0, 0),)}, "1 colors"),
         ({"scores": (1.0,)}, "1 scores"),
         ({"scores": (1.0, 2.0, float("nan"))}, "not finite"),
-        ({"refined": torch.zeros(3, 2, 8)}, "refined tokens are not those of 3 keypoints"),
-        ({"refined": torch.zeros(6, 2, 7)}, "refined tokens"),
-        ({"refined": torch.zeros(6, 8)}, "refined tokens"),
-        ({"refined": torch.full((6, 2, 8), float("inf"))}, "refined tokens"),
-        ({"occluder": net(8)}, "network for what lies in front does not fit"),
-        ({"refined": None}, "network for what lies in front"),
-        ({"occluder": OccluderNet(net(16).weights[:-1])}, "network for what lies in front"),
+        ({"refined": torch.zeros(6, 2, 8)}, "refined tokens are not those of 3 keypoints"),
+        ({"refined": torch.zeros(3, 2, 7)}, "refined tokens"),
+        ({"refined": torch.zeros(3, 8)}, "refined tokens"),
+        ({"refined": torch.full((3, 2, 8), float("inf"))}, "refined tokens"),
+        ({"occlusion": net(8)}, "occlusion network does not fit"),
+        ({"refined": None}, "occlusion network"),
+        ({"occlusion": {}}, "occlusion network"),
+        ({"occlusion": {"0.weight": torch.full((1, 16, 1, 1), float("nan"))}}, "occlusion network"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(fields, message):
@@ -159,11 +166,9 @@ def test_reorder_moves_everything_of_a_keypoint():
     tokens = make().reorder([2, 0])
     assert tokens.chosen == (11, 7) and tokens.names == ("tail", "nose") and tokens.votes == (70, 90)
     assert tokens.colors == ((7, 8, 9), (1, 2, 3)) and tokens.scores == (0.3, 0.1) and tokens.skeleton == ()
-    assert tokens.partners == (9, 3)
-    assert torch.equal(tokens.peers.covariance, make().peers.pick([2, 0]).covariance)
-    assert torch.equal(tokens.refined, make().refined[[2, 0, 5, 3]])
-    one = torch.eye(3, 16).unflatten(-1, (2, 8))
-    assert torch.equal(make(partners=(), refined=one).drop([1]).refined, one[[0, 2]])
+    assert torch.equal(tokens.spatial_prior.covariance, make().spatial_prior.pick([2, 0]).covariance)
+    assert torch.equal(tokens.refined, make().refined[[2, 0]])
+    assert torch.equal(make().drop([1]).refined, make().refined[[0, 2]])
     assert make().reorder([2, 1, 0]).skeleton == ((2, 1), (1, 0))
     assert make(votes=tuple(range(12))).reorder([1]).votes == tuple(range(12))  # votes of all N tokens stay
     for bad in ([], [0, 0], [3]):
@@ -254,8 +259,10 @@ def rewritten(tmp_path, tensors=None, raw=None, **changes):
         ({"tensors": {"scores": torch.zeros(3)}}, "no embeddings"),
         ({"tensors": {"embeddings": torch.zeros(12, 8, dtype=torch.float64)}}, "float64"),
         ({"tensors": {"embeddings": torch.zeros(12)}}, "tokens, width"),
-        ({"partners": [1, 2]}, "partners"),
-        ({"partners": [1, 2, 12]}, "partners are token indices from 0 to 11"),
+        ({"reading": {"version": 2}}, "version 2.*update"),
+        ({"reading": {"version": 1, "map_size": "wide"}}, "damaged"),
+        ({"reading": {"version": 1, "colour": 3}}, "colour"),
+        ({"reading": 7}, "damaged header"),
         ({"tensors": {"embeddings": torch.zeros(12, 8), "peers_mean": torch.zeros(3, 2)}}, "damaged header"),
         (
             {
@@ -265,7 +272,7 @@ def rewritten(tmp_path, tensors=None, raw=None, **changes):
                     "peers_covariance": torch.zeros(6, 6),
                 }
             },
-            "peers are not those of 3 keypoints",
+            "spatial prior is not that of 3 keypoints",
         ),
         ({"tensors": {"embeddings": torch.full((12, 8), float("inf"))}}, "not finite"),
     ],
@@ -313,3 +320,17 @@ def test_sanitize_name(tmp_path, name, expected):
     clean = sanitize_name(name)
     assert clean == expected
     assert (tmp_path / clean).resolve().parent == tmp_path.resolve()
+
+
+def test_the_reading_record_is_what_training_said_and_survives_a_round_trip(tmp_path):
+    config = {"map_size": 32, "sigma": 1.5, "gradient": "cached", "scale": [0.7, 0.9], "an option of long ago": True}
+    tokens = make(config=config)
+    assert tokens.reading == ReadSettings(map_size=32, sigma=1.5, scale=(0.7, 0.9), prompt="zero token")
+    kept = make(reading=ReadSettings(map_size=64), config={"map_size": 8})
+    assert KeypointTokens.load(kept.save(tmp_path / "t")).reading == ReadSettings(map_size=64)
+    assert make(config={}).reading == ReadSettings()
+
+
+def test_mirrored_tokens_of_earlier_files_are_left_out(tmp_path):
+    path = rewritten(tmp_path, tensors={"embeddings": torch.zeros(12, 8), "refined": torch.ones(6, 2, 8)})
+    assert KeypointTokens.load(path).refined.shape == (3, 2, 8)

@@ -26,10 +26,10 @@ def detect(pack, monkeypatch, images, **more):
     """The node with a detection that finds each cut-out's corner and centre."""
     module, sizes = part("detect_keypoints"), []
 
-    def found(model, tokens, pictures, config, heat, progress):
-        sizes.extend(picture.shape[1::-1] for _, picture in pictures)
+    def found(model, tokens, images, config, heat, progress):
+        sizes.extend(image.shape[1::-1] for _, image in images)
         corner_and_centre = np.array([[[0, 0], [w / 2, h / 2]] for w, h in sizes])
-        names = pictures.names
+        names = images.names
         return Keypoints(corner_and_centre, np.ones((len(sizes), 2)), np.array(sizes), images=names), []
 
     monkeypatch.setattr(module, "_detect", found)

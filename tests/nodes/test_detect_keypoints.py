@@ -25,11 +25,11 @@ def test_detection_widgets_are_the_cores_settings(pack):
 
 def test_names_must_be_those_of_the_images(pack):
     named = part("detect_keypoints").image_set
-    pictures = [torch.rand(20, 20, 3)] * 2
-    assert named(pictures, ["a", "b"]).names == ("a", "b")
-    assert len(named(pictures, None)) == 2
+    images = [torch.rand(20, 20, 3)] * 2
+    assert named(images, ["a", "b"]).names == ("a", "b")
+    assert len(named(images, None)) == 2
     with pytest.raises(KeypointError, match="3 names"):
-        named(pictures, ["a", "b", "c"])
+        named(images, ["a", "b", "c"])
 
 
 def test_the_confidence_text_names_the_doubtful_points(pack):
@@ -38,18 +38,18 @@ def test_the_confidence_text_names_the_doubtful_points(pack):
     assert "other model" in lines[0]
     assert lines[1] == "a.png: mean 0.36; unsure: kp0 0.20, kp1 0.36"
     assert lines[2] == "image 1: mean 0.84"
-    found = points(images=("a.png", ""), hidden=[[0.5, 0.2, 0.91], [0, 0, 0.4]])
+    found = points(images=("a.png", ""), occluded=[[0.5, 0.2, 0.91], [0, 0, 0.4]])
     lines = part("detect_keypoints").confidence_text(found).splitlines()
     assert lines == ["a.png: mean 0.36; unsure: kp0 0.20, kp1 0.36; hidden: kp0 0.50, kp2 0.91", "image 1: mean 0.84"]
 
 
 def test_maps_over_a_padded_image_leave_out_the_bars(pack):
-    from stablekp_core.images.preprocessing import square_map
+    from stablekp_core.images.preprocessing import input_transform
 
     class Detector:
         @staticmethod
-        def square(picture):
-            return None, square_map(picture.shape[1], picture.shape[0], 64, "pad")
+        def square(image):
+            return None, input_transform(image.shape[1], image.shape[0], 64, "pad")
 
     maps = torch.zeros(1, 64, 64)
     maps[0, 32:] = 1.0  # the lower half of the square

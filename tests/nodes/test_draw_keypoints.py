@@ -80,14 +80,14 @@ def test_hidden_points_are_marked_on_images_and_not_on_hints(pack):
     images = [torch.full((1, 200, 400, 3), 0.5)]
     for canvas, marked in (("image", True), ("black", False)):
         seen, hidden = (
-            drawn(pack, Keypoints(**where, hidden=np.array([[h]])), images, canvas=canvas, line_width=6.0)[0]
+            drawn(pack, Keypoints(**where, occluded=np.array([[h]])), images, canvas=canvas, line_width=6.0)[0]
             for h in (0.4, 0.6)
         )
         assert seen[0, 100, 200].max() > 0.3
         assert (hidden[0, 100, 200].max() < 0.2) == marked and bool((seen != hidden).any()) == marked
 
 
-def test_hint_styles_are_the_cores_pictures(pack):
+def test_hint_styles_are_the_cores_images(pack):
     from stablekp_core.drawing.hints import draw_ap10k, draw_openpose, draw_scribble
 
     rng = np.random.default_rng(1)

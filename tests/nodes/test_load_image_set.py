@@ -8,20 +8,20 @@ from node_data import part
 from PIL import Image
 
 
-def test_load_image_set_gives_the_pictures_as_they_are(pack, tmp_path, caplog):
+def test_load_image_set_gives_the_images_as_they_are(pack, tmp_path, caplog):
     load = part("load_image_set").LoadImageSet
     folder = tmp_path / "input" / "cats"
     folder.mkdir()
     rng = np.random.default_rng(0)
     wanted = {name: rng.integers(0, 256, (20 + i, 30, 3), np.uint8) for i, name in enumerate(("2.png", "10.png"))}
-    for name, picture in wanted.items():
-        Image.fromarray(picture).save(folder / name)
+    for name, image in wanted.items():
+        Image.fromarray(image).save(folder / name)
     (folder / "broken.jpg").write_bytes(b"no picture")
     images, names = load.execute("cats", 10, "by name")
     assert names == ["2.png", "10.png"]
-    for image, picture in zip(images, wanted.values(), strict=True):
-        assert image.shape == (1, *picture.shape) and image.dtype == torch.float32
-        np.testing.assert_array_equal((image[0] * 255).round().numpy(), picture)
+    for loaded, image in zip(images, wanted.values(), strict=True):
+        assert loaded.shape == (1, *image.shape) and loaded.dtype == torch.float32
+        np.testing.assert_array_equal((loaded[0] * 255).round().numpy(), image)
     assert "broken.jpg" in caplog.text
     assert load.execute("cats", 1, "by name")[1] == ["2.png"]
     before = load.fingerprint_inputs("cats", 10, "by name")
@@ -29,7 +29,7 @@ def test_load_image_set_gives_the_pictures_as_they_are(pack, tmp_path, caplog):
     assert load.fingerprint_inputs("cats", 10, "by name") != before
 
 
-def test_built_in_pictures_need_no_folder_and_follow_the_seed(pack):
+def test_built_in_images_need_no_folder_and_follow_the_seed(pack):
     images = part("load_image_set")
     load = images.LoadImageSet
     for name in images.BUILT_IN:

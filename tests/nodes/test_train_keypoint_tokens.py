@@ -36,7 +36,7 @@ def test_cancel_saves_what_was_learned_and_goes_on_up(pack, monkeypatch):
         step, steps, history = 2, 9, [1.0, 0.5]
         snapshot = staticmethod(tokens)
 
-    def core_train(model, pictures, config, *, start, on_step, notice, on_choosing):
+    def core_train(model, images, config, *, start, on_step, notice, on_choosing):
         on_step(Info)
         pytest.fail("training went on after Cancel")
 

@@ -11,7 +11,7 @@ LANDMARKS = ("hip", "neck", "head", "l_elbow", "l_hand", "r_elbow", "r_hand", "l
 
 
 def figures(count, seed=0):
-    """Stick figures [count, 9, 2] in pixels of a 200 x 100 picture: turned, moved, scaled, limbs swinging."""
+    """Stick figures [count, 9, 2] in pixels of a 200 x 100 image: turned, moved, scaled, limbs swinging."""
     rng = np.random.default_rng(seed)
     angle = rng.uniform(-0.6, 0.6, (count, 4)) + [2.4, -2.4, 0.4, -0.4]  # arms out, legs down
 
@@ -87,8 +87,8 @@ def test_plain_least_squares_is_the_protocol():
     assert not fitted.bias.any() and fitted.ridge == 0 and fitted.rank == 0
     expected = ((x @ weights).reshape(60, -1, 2) + 0.5) * [200, 100]
     np.testing.assert_allclose(fitted.apply(keypoints).xy, expected, atol=1e-3)
-    everything = changed(keypoints, hidden=np.full_like(keypoints.confidence, 0.7))
-    np.testing.assert_allclose(fitted.apply(everything).hidden, 0.7, atol=1e-5)  # a mean over its keypoints
+    everything = changed(keypoints, occluded=np.full_like(keypoints.confidence, 0.7))
+    np.testing.assert_allclose(fitted.apply(everything).occluded, 0.7, atol=1e-5)  # a mean over its keypoints
 
 
 def test_affine_adds_a_bias():
@@ -112,7 +112,7 @@ def test_five_labels_are_enough(seed):
     middle = np.linalg.norm(labels.xy - labels.xy.mean(0), axis=-1)[5:].mean()
     assert found < 4.0  # pixels; the figures are about 60 tall
     assert found < 0.5 * naive and found < 0.25 * middle
-    # What is reported is what was found on new pictures, within the accuracy of five labels.
+    # What is reported is what was found on new images, within the accuracy of five labels.
     assert 0.4 < np.nanmean(fitted.error) / (found / 200 * 100) < 2.5
 
 
@@ -203,7 +203,7 @@ def test_bad_arguments():
         fit_landmark_map(keypoints, changed(labels, sizes=np.full((10, 2), 200)))
 
 
-def test_labels_of_a_resized_picture():
+def test_labels_of_a_resized_image():
     keypoints, labels = world(20)
     half = changed(labels, xy=labels.xy / 2, sizes=labels.sizes // 2)
     a, b = fit_landmark_map(keypoints, labels), fit_landmark_map(keypoints, half)

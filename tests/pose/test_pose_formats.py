@@ -128,7 +128,7 @@ def test_ap10k_round_trip():
 
 
 def test_coco_people_become_openpose_with_a_neck():
-    kp = person(names=COCO17.joints, confidence=np.linspace(0.4, 1, 17)[None], hidden=np.linspace(0, 0.8, 17)[None])
+    kp = person(names=COCO17.joints, confidence=np.linspace(0.4, 1, 17)[None], occluded=np.linspace(0, 0.8, 17)[None])
     pose = to_pose(kp, "openpose")
     index = {name: i for i, name in enumerate(kp.names)}
     for j, name in enumerate(OPENPOSE_ORDER):
@@ -136,7 +136,7 @@ def test_coco_people_become_openpose_with_a_neck():
             np.testing.assert_array_equal(pose.xy[0, j], kp.xy[0, index[name]])
     left, right = kp.xy[0, index["left_shoulder"]], kp.xy[0, index["right_shoulder"]]
     np.testing.assert_allclose(pose.xy[0, 1], (left + right) / 2, rtol=1e-6)
-    assert pose.confidence[0, 1] == kp.confidence[0, [5, 6]].min() and pose.hidden[0, 1] == kp.hidden[0, 6]
+    assert pose.confidence[0, 1] == kp.confidence[0, [5, 6]].min() and pose.occluded[0, 1] == kp.occluded[0, 6]
     back = to_pose(pose, "coco17")
     np.testing.assert_array_equal(back.xy, kp.xy)
 

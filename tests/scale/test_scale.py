@@ -14,23 +14,23 @@ from PIL import Image
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.cli.main import main  # noqa: E402
-from stablekp_core.config import DetectConfig, TrainConfig  # noqa: E402
-from stablekp_core.detection.detector import Detector, detect  # noqa: E402
-from stablekp_core.errors import KeypointError  # noqa: E402
-from stablekp_core.images.files import BrokenImage, SmallImage, decode_image, load_image  # noqa: E402
-from stablekp_core.images.image_set import ImageSet, load_folder  # noqa: E402
-from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
-from stablekp_core.scale import cluster as cluster_module  # noqa: E402
-from stablekp_core.scale import dataset  # noqa: E402
-from stablekp_core.scale.cluster import Pool, cluster  # noqa: E402
-from stablekp_core.scale.dataset import Report, detect_dataset  # noqa: E402
-from stablekp_core.scale.detect import as_images, detect_parallel  # noqa: E402
-from stablekp_core.scale.engine import Done, Job, find_rows, read_ahead, run_pieces  # noqa: E402
-from stablekp_core.scale.inputs import Piece, find_pieces, pictures, read  # noqa: E402
-from stablekp_core.scale.parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan  # noqa: E402
-from stablekp_core.synthetic import generator  # noqa: E402
+from stablekp_core.backbone.loading import load_backbone
+from stablekp_core.cli.main import main
+from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.detection.detector import Detector, detect
+from stablekp_core.errors import KeypointError
+from stablekp_core.images.files import BrokenImage, SmallImage, decode_image, load_image
+from stablekp_core.images.image_set import ImageSet, load_folder
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.scale import cluster as cluster_module
+from stablekp_core.scale import dataset
+from stablekp_core.scale.cluster import Pool, cluster
+from stablekp_core.scale.dataset import Report, detect_dataset
+from stablekp_core.scale.detect import as_images, detect_parallel
+from stablekp_core.scale.engine import Done, Job, find_rows, read_ahead, run_pieces
+from stablekp_core.scale.inputs import Piece, find_pieces, piece_images, read
+from stablekp_core.scale.parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan
+from stablekp_core.synthetic import generator
 
 LOOK = DetectConfig(views=1, batch_size=4)
 
@@ -59,16 +59,16 @@ def tokens():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five pictures in two folders, one that is broken, one that is too small, one file that is no
-    picture."""
+    """Five images in two folders, one that is broken, one that is too small, one file that is no
+    image."""
     root = tmp_path / "in"
     (root / "sub").mkdir(parents=True)
     for i in range(4):
         (root / f"{i}.png").write_bytes(png(i))
     (root / "sub" / "4.jpg").write_bytes(png(4))
-    (root / "sub" / "junk.png").write_bytes(b"not a picture")
+    (root / "sub" / "junk.png").write_bytes(b"not an image")
     (root / "sub" / "small.png").write_bytes(_encoded(Image.new("RGB", (8, 8))))
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     (root / ".hidden.png").write_bytes(png(9))
     return root
 
@@ -80,10 +80,10 @@ def _encoded(image, kind="PNG", **options):
 
 
 def contents(pieces):
-    """id -> what comes of reading it, over all pieces: the picture's bytes or the reason."""
+    """id -> what comes of reading it, over all pieces: the image's bytes or the reason."""
     out = {}
     for piece in pieces:
-        for name, result in read_ahead(pictures(Piece.from_json(piece.to_json()))):
+        for name, result in read_ahead(piece_images(Piece.from_json(piece.to_json()))):
             assert name not in out
             out[name] = result if isinstance(result, str) else result.tobytes()
     return out
@@ -102,7 +102,7 @@ def test_a_folder_is_read_with_its_sub_folders(folder):
     found = contents(pieces)
     assert list(found) == ["0.png", "1.png", "2.png", "3.png", "sub/4.jpg", "sub/junk.png", "sub/small.png"]
     assert all(found[f"{i}.png"] == same(png(i)) for i in range(4)) and found["sub/4.jpg"] == same(png(4))
-    assert found["sub/junk.png"] == "not a picture in any known format" and "8x8" in found["sub/small.png"]
+    assert found["sub/junk.png"] == "not an image in any known format" and "8x8" in found["sub/small.png"]
 
 
 def test_what_is_known_or_left_out_is_not_found_again(folder):
@@ -147,7 +147,7 @@ def test_tar_shards(tmp_path, name, mode):
     assert contents(pieces) == {
         f"{name}/a/000.png": same(png(0)),
         f"{name}/a/002.PNG": same(png(2)),
-        f"{name}/a/001.jpg": "not a picture in any known format",
+        f"{name}/a/001.jpg": "not an image in any known format",
         "1.tar/000.png": same(png(5)),
     }
 
@@ -173,8 +173,8 @@ def test_parquet_with_bytes(tmp_path):
     expected = [
         same(png(0)),
         same(png(1)),
-        "the row has no picture",
-        "not a picture in any known format",
+        "the row has no image",
+        "not an image in any known format",
         same(png(4)),
     ]
     assert contents(pieces) == {f"x.parquet#{i}": e for i, e in enumerate(expected)}
@@ -190,7 +190,7 @@ def test_parquet_with_hugging_face_images(tmp_path):
     ]
     write_rows(tmp_path / "x.parquet", {"label": ["p", "q", "r"], "image": rows})
     found = contents(find_pieces(str(tmp_path / "*.parquet"), 10, id_column="label"))
-    assert found == {"p": same(png(0)), "q": same(png(3)), "r": "the row has no picture"}
+    assert found == {"p": same(png(0)), "q": same(png(3)), "r": "the row has no image"}
 
 
 def test_parquet_with_paths_is_cut_within_row_groups(tmp_path):
@@ -254,18 +254,18 @@ def test_any_fsspec_url(tmp_path):
         find_pieces("nosuch://a", 5)
 
 
-def test_inputs_without_pictures_are_refused(tmp_path, folder):
+def test_inputs_without_images_are_refused(tmp_path, folder):
     with pytest.raises(KeypointError, match="does not exist"):
         find_pieces(str(tmp_path / "absent"), 5)
     (tmp_path / "empty").mkdir()
     with pytest.raises(KeypointError, match="no .tar and no"):
         find_pieces(str(tmp_path / "empty"), 5)
     write_tar(folder / "x.tar", {"0.png": png(0)})
-    with pytest.raises(KeypointError, match="7 picture files and 1 tar shards"):
+    with pytest.raises(KeypointError, match="7 image files and 1 tar shards"):
         find_pieces(str(folder), 5)
 
 
-def test_pictures_decode_as_they_do_from_files(tmp_path):
+def test_images_decode_as_they_do_from_files(tmp_path):
     colors = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
@@ -282,7 +282,7 @@ def test_pictures_decode_as_they_do_from_files(tmp_path):
         decode_image("s", _encoded(Image.new("RGB", (15, 40))))
 
 
-def test_storage_that_fails_is_no_broken_picture(monkeypatch, tmp_path):
+def test_storage_that_fails_is_no_broken_image(monkeypatch, tmp_path):
     with pytest.raises(BrokenImage, match="no such file"):
         read("x", str(tmp_path / "x.png"))
 

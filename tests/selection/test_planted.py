@@ -1,4 +1,4 @@
-"""A solution that is known: the fake model's queries know four parts of a picture, and where in the picture
+"""A solution that is known: the fake model's queries know four parts of an image, and where in the image
 they look.
 
 Untrained tokens follow the place, which dominates; training has to find the parts, because only they move
@@ -28,7 +28,7 @@ class PartsBackbone:
         g = torch.Generator().manual_seed(0)
         self.mix = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=g))[0]
 
-    def picture_side(self, image_size=0):
+    def input_side(self, image_size=0):
         return SIDE
 
     def encode(self, images, slice_size=0):
@@ -62,8 +62,8 @@ class PartsBackbone:
         return self.logits(self.queries(noisy, timestep, tokens), tokens)
 
 
-def pictures(count, seed):
-    """Pictures of four soft dots of the parts' colours at random places well apart; and the places [count, 4,
+def make_images(count, seed):
+    """Images of four soft dots of the parts' colours at random places well apart; and the places [count, 4,
     2].
     """
     rng, images, spots = np.random.default_rng(seed), [], []
@@ -100,29 +100,29 @@ def distances(found, spots):
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(PartsBackbone(), pictures(24, 0)[0], CONFIG)
+    return train(PartsBackbone(), make_images(24, 0)[0], CONFIG)
 
 
 def test_training_finds_the_planted_parts(trained):
-    images, spots = pictures(12, 1)
+    images, spots = make_images(12, 1)
     model = PartsBackbone()
     learned = CONFIG.replace(steps=0, refine_images=0)  # chosen by how steady they are themselves
-    plain = train(model, pictures(24, 0)[0], learned, start=trained.tokens).tokens
+    plain = train(model, make_images(24, 0)[0], learned, start=trained.tokens).tokens
     for tokens, near in ((trained.tokens, 0.3), (plain, 2.0)):
         away = distances(detect(model, tokens, images).keypoints, spots)
         assert sorted(away.argmin(1)) == [0, 1, 2, 3]  # one keypoint for each part
         assert away.min(1).max() < near
-    untrained = train(model, pictures(24, 0)[0], CONFIG.replace(steps=0, refine_images=0)).tokens
+    untrained = train(model, make_images(24, 0)[0], CONFIG.replace(steps=0, refine_images=0)).tokens
     away = distances(detect(model, untrained, images).keypoints, spots)
     assert away.min(1).mean() > 6 and (away.min(0) < 2).sum() < 3
 
 
 def test_peers_are_where_the_refined_tokens_are_found(trained):
-    images, _ = pictures(24, 0)
+    images, _ = make_images(24, 0)
     tokens = train(PartsBackbone(), images, CONFIG.replace(steps=0, selection_images=24), start=trained.tokens).tokens
     found = detect(PartsBackbone(), tokens, images).keypoints.xy / SIDE
     centred = found - found.mean(1, keepdims=True)
-    np.testing.assert_allclose(tokens.peers.mean, centred.mean(0), atol=0.02)
+    np.testing.assert_allclose(tokens.spatial_prior.mean, centred.mean(0), atol=0.02)
 
 
 def test_the_loss_falls(trained):
@@ -132,7 +132,7 @@ def test_the_loss_falls(trained):
 
 @pytest.mark.parametrize(("refined", "usual"), [(False, 0.4), (True, 0.25)])
 def test_confidence_falls_where_a_part_is_missing(trained, refined, usual):
-    images, spots = pictures(6, 2)
+    images, spots = make_images(6, 2)
     model = PartsBackbone()
     how = DetectConfig(refined=refined)
     which = int(distances(detect(model, trained.tokens, images, how).keypoints, spots)[:, 0].argmin())
@@ -153,8 +153,8 @@ def test_reference_preset_finds_them_too():
     changes = {k: v for k, v in CONFIG.to_dict().items() if v != TrainConfig().to_dict()[k]}
     config = TrainConfig.preset("reference", **changes)
     assert (config.selection, config.border, config.coverage_mask) == ("votes", "penalized", False)
-    result = train(PartsBackbone(), pictures(24, 0)[0], config)
-    images, spots = pictures(12, 1)
+    result = train(PartsBackbone(), make_images(24, 0)[0], config)
+    images, spots = make_images(12, 1)
     found = detect(PartsBackbone(), result.tokens, images, DetectConfig.preset("reference", map_size=64)).keypoints
     away = distances(found, spots)
     assert sorted(away.argmin(1)) == [0, 1, 2, 3] and away.min(1).max() < 2

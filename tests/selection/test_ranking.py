@@ -8,7 +8,6 @@ from stablekp_core.attention.readout import peaks
 from stablekp_core.selection.ranking import (
     farthest_points,
     gaussian_divergence,
-    most_consistent,
     most_gaussian,
     most_voted,
     spread_choice,
@@ -130,7 +129,7 @@ def test_farthest_points_of_one_place():
     assert farthest_points(torch.full((1, 6, 2), 7), 4).tolist() == [[0, 1, 2, 3]]
 
 
-def test_spread_choice_ranks_on_the_picture_and_spreads_on_the_view():
+def test_spread_choice_ranks_on_the_image_and_spreads_on_the_view():
     maps, views = torch.cat([blobs(1, 20), blobs(2, 20)]), torch.cat([blobs(5, 20), blobs(6, 20)])
     found = spread_choice(maps, peaks(views), 4, 9, SIGMA, "softmax", "penalized")
     other = spread_choice(maps, peaks(maps), 4, 9, SIGMA, "softmax", "penalized")
@@ -146,59 +145,3 @@ def test_most_voted_takes_the_lower_index_among_equals():
     chosen, votes = most_voted(choices, 8, 3)
     assert chosen.tolist() == [1, 3, 5]  # two votes each
     assert votes.tolist() == [1, 2, 0, 2, 0, 2, 1, 0]
-
-
-def naive_consistency(position, seen, height):
-    images, views, tokens, _ = position.shape
-    out = []
-    for n in range(tokens):
-        away = [
-            math.dist(position[i, v, n], position[i, 0, n])
-            for i in range(images)
-            for v in range(1, views)
-            if seen[i, v, n]
-        ]
-        doubt = 0.02 * images * (views - 1)
-        mean = (sum(away) + 0.5 * doubt) / (len(away) + doubt)
-        out.append(mean - 0.05 * sorted(height[:, n])[(images - 1) // 2])
-    return out
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_most_consistent(seed):
-    g = torch.Generator().manual_seed(seed)
-    images, views, tokens = 5, 4, 12
-    anchor = torch.rand(images, 1, tokens, 2, generator=g)
-    wobble = torch.rand(images, views, tokens, 2, generator=g) * torch.linspace(0.3, 0.01, tokens)[:, None]
-    wobble[:, 0] = 0
-    seen = torch.rand(images, views, tokens, generator=g) > 0.3
-    seen[:, 1:, 11] = False  # the steadiest, but never seen again: no evidence
-    height = torch.rand(images, tokens, generator=g)
-    chosen, inconsistency = most_consistent(anchor + wobble, seen, height, 4)
-    expected = naive_consistency((anchor + wobble).numpy(), seen.numpy(), height.double().numpy())
-    np.testing.assert_allclose(inconsistency, expected, atol=1e-6)
-    spots, taken = anchor[:, 0].double().numpy(), [int(np.argmin(expected))]
-    while len(taken) < 4:
-        worth = {}
-        for n in set(range(tokens)) - set(taken):
-            gaps = [sorted(np.linalg.norm(spots[:, n] - spots[:, t], axis=-1))[2] for t in taken]
-            worth[n] = min(gaps) - 4 * expected[n]
-        taken.append(max(worth, key=worth.get))
-    assert chosen.tolist() == taken
-    assert 11 not in taken
-
-
-def test_a_token_beside_a_chosen_one_loses_to_one_further_off():
-    position = torch.tensor([[0.2, 0.2], [0.21, 0.2], [0.8, 0.8]]).expand(4, 3, 3, 2).clone()
-    position[:, 1:, 2] += 0.05  # less steady
-    chosen, _ = most_consistent(position, torch.ones(4, 3, 3, dtype=torch.bool), torch.ones(4, 3), 2)
-    assert chosen.tolist() == [0, 2]
-
-
-def test_a_corner_that_no_view_sees_does_not_pass_for_consistent():
-    position = torch.tensor([[0.5, 0.5], [0.98, 0.98], [0.6, 0.4]]).expand(6, 5, 3, 2).clone()
-    position[:, 1:, 2, 0] += 0.03
-    seen = torch.ones(6, 5, 3, dtype=torch.bool)
-    seen[:, 1:, 1] = False
-    chosen, _ = most_consistent(position, seen, torch.ones(6, 3), 2)
-    assert chosen.tolist() == [0, 2]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stablekp_core.images.affine import identity_affine, random_affine, view_to_picture, warp
+from stablekp_core.images.affine import identity_affine, random_affine, view_to_image, warp
 from stablekp_core.selection import positions as places_module
 from stablekp_core.selection import refinement
-from stablekp_core.selection.positions import SPOT, Places
+from stablekp_core.selection.positions import SPOT, FeatureStore
 from stablekp_core.selection.refinement import PENALTY, refine, refine_candidates
 
 G, D = 16, 6
@@ -28,19 +28,19 @@ def scene(images, parts=3, noise=0.15, seed=0):
     """Features [I, D, G, G], a mixture of one channel per part and noise, and the parts' places [I, parts, 2]."""
     g = torch.Generator().manual_seed(seed)
     mix = torch.randn(D, D, generator=g)
-    places, pictures = 0.15 + 0.7 * torch.rand(images, parts, 2, generator=g), []
+    places, images = 0.15 + 0.7 * torch.rand(images, parts, 2, generator=g), []
     for spots in places:
         pure = noise * torch.randn(D, G, G, generator=g)
         for i, spot in enumerate(spots):
             pure[i] += bump(spot)
-        pictures.append(torch.einsum("de,ehw->dhw", mix, pure))
-    return torch.stack(pictures), places
+        images.append(torch.einsum("de,ehw->dhw", mix, pure))
+    return torch.stack(images), places
 
 
-def collected(pictures, theta, area=None):
-    places = Places(theta)
-    for i, picture in enumerate(pictures):
-        views = warp(picture.expand(len(theta), -1, -1, -1), theta)
+def collected(images, theta, area=None):
+    places = FeatureStore(theta)
+    for i, image in enumerate(images):
+        views = warp(image.expand(len(theta), -1, -1, -1), theta)
         places.add(views, None if area is None else area[i])
     return places
 
@@ -70,11 +70,11 @@ def naive_loss(white, places, position, spread):
 def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
     monkeypatch.setattr(refinement, "COARSE_ROUNDS", 1)
     monkeypatch.setattr(refinement, "FINE_ROUNDS", 0)
-    monkeypatch.setattr(places_module, "_CHUNK", 1)  # picture by picture
+    monkeypatch.setattr(places_module, "_CHUNK", 1)  # image by image
     monkeypatch.setattr(refinement, "_ENOUGH", 1e-6)
-    pictures, spots = scene(3)
+    images, spots = scene(3)
     theta = theta_of(3)
-    places = collected(pictures, theta)
+    places = collected(images, theta)
     position = (spots[:, None] + 0.05 * torch.randn(3, 2, 3, 2, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     found = refine(position, places)
     assert found.shape == (3, D) and found.dtype == torch.float32
@@ -93,8 +93,8 @@ def test_the_fit_is_at_the_top_of_the_likelihood(monkeypatch):
 
 
 def test_stray_finds_are_outvoted():
-    pictures, spots = scene(30)
-    places = collected(pictures, theta_of(2))
+    images, spots = scene(30)
+    places = collected(images, theta_of(2))
     position, g = spots[:, None].repeat(1, 2, 1, 1), torch.Generator().manual_seed(3)
     stray = torch.rand(30, 3, generator=g) < 0.4
     position[stray[:, None].expand(-1, 2, -1)] = torch.rand(int(stray.sum()) * 2, 2, generator=g)
@@ -105,18 +105,18 @@ def test_stray_finds_are_outvoted():
     assert (mean - spots).norm(dim=-1).mean() < 0.06
 
 
-def test_new_pictures_are_read_by_the_same_tokens():
-    pictures, spots = scene(30)
-    tokens = refine(spots[:20, None], collected(pictures[:20], identity_affine(1)))
-    peak, _ = collected(pictures[20:], identity_affine(1)).locate(tokens)
+def test_new_images_are_read_by_the_same_tokens():
+    images, spots = scene(30)
+    tokens = refine(spots[:20, None], collected(images[:20], identity_affine(1)))
+    peak, _ = collected(images[20:], identity_affine(1)).locate(tokens)
     assert (peak - spots[20:]).norm(dim=-1).mean() < 0.03
 
 
 def test_places_that_do_not_count_are_not_chosen():
-    pictures, spots = scene(8)
+    images, spots = scene(8)
     area = torch.ones(8, 1, 1, G, G)
     area[:, :, :, :, : G // 2] = 0  # the left half is masked
-    places = collected(pictures, identity_affine(1), area)
+    places = collected(images, identity_affine(1), area)
     spots[..., 0] = 0.5 + spots[..., 0] / 2
     peak, _ = places.locate(refine(spots[:, None], places))
     assert peak[..., 0].min() >= 0.5
@@ -131,26 +131,26 @@ def test_views_bring_positions_along():
     for row in range(4):
         peak = target[row, :, 0].argmax()
         xy = (torch.tensor([[[peak % G, peak // G]]]) + 0.5) / G
-        assert (view_to_picture(xy, theta[row : row + 1])[0, 0] - torch.tensor([0.5, 0.4])).norm() < 0.06
+        assert (view_to_image(xy, theta[row : row + 1])[0, 0] - torch.tensor([0.5, 0.4])).norm() < 0.06
     assert weight[:5].eq(1).all() and not weight[5:].all()  # the corner is outside of some views
     sums = target.sum(1)
     assert sums[weight > 0] == pytest.approx(torch.ones(int((weight > 0).sum())), abs=1e-4)
     assert sums[weight == 0].eq(0).all()
 
 
-def test_pictures_without_positions_take_part_from_the_second_round_on():
-    pictures, spots = scene(24, noise=0.3)
-    known, rest = collected(pictures[:2], theta_of(3)), collected(pictures[2:], identity_affine(1))
+def test_images_without_positions_take_part_from_the_second_round_on():
+    images, spots = scene(24, noise=0.3)
+    known, rest = collected(images[:2], theta_of(3)), collected(images[2:], identity_affine(1))
     position = spots[:2, None].repeat(1, 3, 1, 1)
     position += 0.05 * torch.randn(position.shape, generator=torch.Generator().manual_seed(1))
     alone, together = refine(position, known), refine(position, known, rest)
     errors = [(rest.locate(tokens)[0] - spots[2:]).norm(dim=-1).mean() for tokens in (alone, together)]
     assert errors[1] < 0.7 * errors[0]
-    assert torch.equal(refine(position, known, Places(theta_of(1))), alone)  # none is none
+    assert torch.equal(refine(position, known, FeatureStore(theta_of(1))), alone)  # none is none
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pictures_under_shapes_teach_what_surrounds_a_part(seed):
+def test_images_under_shapes_teach_what_surrounds_a_part(seed):
     """A part is told by itself and, less clearly, by what is around it; under shapes something like it is elsewhere."""
     g = torch.Generator().manual_seed(seed)
     mix = torch.randn(D, D, generator=g)
@@ -173,27 +173,27 @@ def test_pictures_under_shapes_teach_what_surrounds_a_part(seed):
 def test_candidates_are_told_apart_by_how_well_they_fit():
     found = []
     for noise in (0.15, 0.6):
-        pictures, spots = scene(30, noise=noise)
-        where, missed = refine_candidates(spots[:, None], collected(pictures, theta_of(3)))
+        images, spots = scene(30, noise=noise)
+        where, missed = refine_candidates(spots[:, None], collected(images, theta_of(3)))
         assert where.shape == (30, 3, 3, 2) and missed.shape == (3,)
         found.append(missed)
-        if noise < 0.5:  # in the picture's frame, from every view
+        if noise < 0.5:  # in the image's frame, from every view
             assert (where - spots[:, None]).norm(dim=-1).median() < 0.05
     assert found[1].min() > found[0].max() + 0.3
 
 
 def test_coarse_places_are_means_of_blocks():
-    picture = torch.arange(32.0 * 32).reshape(1, 1, 32, 32) / 1024
-    places = Places(identity_affine(1))
-    places.add(picture, torch.ones(1, 1, 32, 32))
+    image = torch.arange(32.0 * 32).reshape(1, 1, 32, 32) / 1024
+    places = FeatureStore(identity_affine(1))
+    places.add(image, torch.ones(1, 1, 32, 32))
     coarse = places.coarse()
     assert coarse.side == 16 and len(coarse) == 1
-    blocks = picture.reshape(16, 2, 16, 2).mean((1, 3))
+    blocks = image.reshape(16, 2, 16, 2).mean((1, 3))
     torch.testing.assert_close(coarse.features[0][0, 0].float(), blocks, atol=1e-3, rtol=0)
     assert collected(scene(1)[0], identity_affine(1)).coarse().side == G  # as coarse as it gets
 
 
-def test_one_flat_picture_does_not_break_the_fit():
+def test_one_flat_image_does_not_break_the_fit():
     places = collected(torch.zeros(1, D, G, G), identity_affine(1))
     tokens = refine(torch.full((1, 1, 2, 2), 0.5), places)
     assert tokens.isfinite().all() and places.locate(tokens)[0].isfinite().all()

@@ -54,7 +54,7 @@ def test_names_and_bones_fit_together(kind):
 
 
 @pytest.mark.parametrize(("kind", "variant"), EVERY)
-def test_the_same_seed_draws_the_same_picture(kind, variant):
+def test_the_same_seed_draws_the_same_image(kind, variant):
     a, b, other = render(kind, 3, 48, variant), render(kind, 3, 48, variant), render(kind, 4, 48, variant)
     for name in ("image", "joints", "visible", "labels", "covered", "colors"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
@@ -106,7 +106,7 @@ def test_doll_limbs_end_at_their_joints():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_figures_left_is_the_pictures_right(kind):
+def test_the_figures_left_is_the_images_right(kind):
     names = landmark_names(kind)
     left, right = names.index("left eye"), names.index("right eye")
     assert all(s.joints[left, 0] > s.joints[right, 0] for s in samples(kind, "standard", 40, 32))

@@ -59,7 +59,7 @@ with process_group("cpu") as (ranks, device):
     me = folder / f"rank{ranks.rank}"
     me.mkdir()
     run = lambda **how: training.train(load_backbone("demo", device=device),
-                                       load_folder(folder / "pictures"), config, **how)
+                                       load_folder(folder / "images"), config, **how)
     whole = run()
     whole_batches = list(batches)
     def stop(info):
@@ -86,16 +86,16 @@ with process_group("cpu") as (ranks, device):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for seed in range(5):
-        Image.fromarray(generator.render("faces", seed).image).save(folder / "pictures" / f"{seed}.png")
+        Image.fromarray(generator.render("faces", seed).image).save(folder / "images" / f"{seed}.png")
     return folder
 
 
 def run_alone(folder, steps=CONFIG.steps, **how):
     return train(
         load_backbone("demo", device="cpu"),
-        load_folder(folder / "pictures"),
+        load_folder(folder / "images"),
         CONFIG.replace(steps=steps),
         **how,
     )
@@ -137,7 +137,7 @@ def command(folder, alone):
         folder,
         json.dumps(CONFIG.to_dict()),
         "train",
-        folder / "pictures",
+        folder / "images",
         out / "out.safetensors",
         *flags,
     ]
@@ -182,7 +182,7 @@ def test_two_processes_learn_what_one_learns(folder, alone, two):
     assert torch.equal(two[0]["whole"], two[1]["whole"])
 
 
-def test_each_process_sees_its_share_of_the_pictures(two):
+def test_each_process_sees_its_share_of_the_images(two):
     assert two[0]["batches"] == [2] * CONFIG.steps
     assert two[1]["batches"] == [1] * CONFIG.steps
 

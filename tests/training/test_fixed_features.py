@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from tiny_models import write_pictures
+from tiny_models import write_images
 
 from stablekp_core.images.affine import identity_affine, random_affine
 from stablekp_core.images.image_set import load_folder
@@ -18,12 +18,12 @@ CONFIG = tiny_models.CONFIG.replace(gradient="cached", view_pool=2)
 
 @pytest.fixture
 def images(tmp_path):
-    write_pictures(tmp_path, 4)
+    write_images(tmp_path, 4)
     return load_folder(tmp_path)
 
 
 def counted(backbone, monkeypatch):
-    """How many pictures went through the UNet in each pass."""
+    """How many images went through the UNet in each pass."""
     passes, queries = [], backbone.queries
     monkeypatch.setattr(backbone, "queries", lambda x, *a: passes.append(len(x)) or queries(x, *a))
     return passes
@@ -62,23 +62,23 @@ def test_what_does_not_fit_is_computed_again(backbone, images, monkeypatch):
 def test_training_on_kept_queries_stops_asking_the_model(backbone, images, monkeypatch):
     passes, after = counted(backbone, monkeypatch), []
     train(backbone, images, CONFIG.replace(steps=20), on_step=lambda info: after.append(sum(passes)))
-    assert after[-1] == after[-3] <= 4 * (1 + CONFIG.view_pool)  # each picture and each view of its pool once
+    assert after[-1] == after[-3] <= 4 * (1 + CONFIG.view_pool)  # each image and each view of its pool once
     fresh = CONFIG.replace(view_pool=0, steps=8)
     del passes[:], after[:]
     train(backbone, images, fresh, on_step=lambda info: after.append(sum(passes)))
-    assert after[-1] - after[-2] == fresh.batch_size  # views are new every time, pictures are not
+    assert after[-1] - after[-2] == fresh.batch_size  # views are new every time, images are not
 
 
 def test_the_loss_is_that_of_a_step_with_constant_features(backbone, images, monkeypatch):
     asked, queries = [], FeatureSource.queries
     monkeypatch.setattr(FeatureSource, "queries", lambda self, *a: asked.append(a) or queries(self, *a))
     result = train(backbone, images, CONFIG.replace(steps=1))
-    (pictures, identity, none), (same, theta, slots) = asked
-    assert pictures == same and torch.equal(identity, identity_affine(2)) and none == [None, None]
-    source, names = LatentSource(backbone, images), [*zip(pictures, none, strict=True), *zip(same, slots, strict=True)]
+    (indices, identity, none), (same, theta, slots) = asked
+    assert indices == same and torch.equal(identity, identity_affine(2)) and none == [None, None]
+    source, names = LatentSource(backbone, images), [*zip(indices, none, strict=True), *zip(same, slots, strict=True)]
     noise = torch.stack([torch.randn(4, 8, 8, generator=generator_for(0, "feature noise", *name)) for name in names])
     tokens = torch.randn(CONFIG.tokens, backbone.width, generator=generator_for(0, "tokens"))
-    latents, views = source.latents(pictures), source.view_latents(same, theta)
+    latents, views = source.latents(indices), source.view_latents(same, theta)
     out = training_step(backbone, CONFIG, tokens, latents, views, theta, noise)
     assert result.losses[0][0] == pytest.approx(float(out.total.mean()), rel=1e-4)
 

@@ -73,7 +73,7 @@ def test_equivariance_loss_with_and_without_coverage():
 def test_unseen_pixels_count_only_without_the_mask():
     maps, covered = torch.ones(1, 2, 6, 6), torch.ones(1, 1, 6, 6)
     covered[..., :2] = 0
-    returned = maps * covered  # a perfect view of two thirds of the picture
+    returned = maps * covered  # a perfect view of two thirds of the image
     assert equivariance_loss(maps, returned, covered).item() == 0
     assert equivariance_loss(maps, returned, None).item() == pytest.approx(1 / 3)
     nothing = equivariance_loss(maps.requires_grad_(), torch.zeros_like(maps), torch.zeros(1, 1, 6, 6))

@@ -36,8 +36,8 @@ def naive_maps(unet, noisy, tokens, size=SIZE):
     for attention in attentions:
         x = inputs[attention.to_q][0]  # [s*s, C]
         side = math.isqrt(len(x))
-        picture = x.T.reshape(1, -1, side, side)
-        wide = F.interpolate(picture, size=(size, size), mode="bicubic", align_corners=False)
+        image = x.T.reshape(1, -1, side, side)
+        wide = F.interpolate(image, size=(size, size), mode="bicubic", align_corners=False)
         q = attention.to_q(wide[0].flatten(1).T)  # [R*R, C]
         k = attention.to_k(tokens)  # [N, C]
         heads = []
@@ -63,7 +63,7 @@ def gaussian(row, column, size, sigma):
 
 
 def naive_choice(maps, view_maps, sigma):
-    """The most Gaussian-like tokens of the picture, spread over the view; indices in the order they are
+    """The most Gaussian-like tokens of the image, spread over the view; indices in the order they are
     taken.
     """
     divergences = []
@@ -86,7 +86,7 @@ def naive_choice(maps, view_maps, sigma):
 
 
 def naive_unwarp(map_, theta):
-    """Look a picture's pixels up in the view: bilinear, zero outside. Differentiable in map_."""
+    """Look an image's pixels up in the view: bilinear, zero outside. Differentiable in map_."""
     a, b, x0, c, d, y0 = theta.double().flatten().tolist()
     det, size = a * d - b * c, map_.shape[0]
     out = []
@@ -104,7 +104,7 @@ def naive_unwarp(map_, theta):
 
 
 def naive_step(unet, tokens, latents, view_latents, theta, noise, sigma=2.0):
-    """Chosen tokens and both losses per picture."""
+    """Chosen tokens and both losses per image."""
     alpha = 1 - 0.00085
     noisy = math.sqrt(alpha) * torch.cat([latents, view_latents]) + math.sqrt(1 - alpha) * noise
     chosen, localization, equivariance = [], [], []
@@ -158,7 +158,7 @@ def test_the_reference_preset_is_the_references_settings():
     assert (c.upsample, c.selection, c.selection_images, c.gradient) == ("logits", "votes", 100, "exact")
     assert (c.view_pool, c.resize) == (0, "squash")
     d = DetectConfig.preset("reference")
-    assert (d.views, d.identity, d.readout, d.map_size, d.noise_draws) == (10, False, "argmax", 512, 1)
+    assert (d.views, d.identity, d.readout, d.map_size) == (10, False, "argmax", 512)
 
 
 def test_reference_detection(unet):

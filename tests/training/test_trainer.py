@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIG, WIDTH, make_unet, make_vae, write_pictures
+from tiny_models import CONFIG, WIDTH, make_unet, make_vae, write_images
 
 from stablekp_core.attention import readout, tiled, token_maps
 from stablekp_core.backbone.backbone import Backbone
@@ -12,8 +12,9 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.images import affine
 from stablekp_core.images.affine import random_affine
 from stablekp_core.images.image_set import load_folder
-from stablekp_core.randomness import generator_for, picture_order
+from stablekp_core.randomness import generator_for, image_order
 from stablekp_core.selection import ranking, select
+from stablekp_core.selection.occlusion import load_occlusion_network
 from stablekp_core.training import trainer
 from stablekp_core.training.step import training_step
 from stablekp_core.training.trainer import TrainingDiverged, train
@@ -22,7 +23,7 @@ from stablekp_core.training.trainer import TrainingDiverged, train
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training") / "pictures"
-    write_pictures(folder, 5)
+    write_images(folder, 5)
     return folder
 
 
@@ -81,7 +82,7 @@ def test_step_is_a_pure_function(model):
     assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn
 
 
-def test_pictures_of_a_batch_do_not_mix(model):
+def test_images_of_a_batch_do_not_mix(model):
     tokens, latents, view, theta, noise = step_inputs(3)
     together = training_step(model, CONFIG, tokens, latents, view, theta, noise)
     for i in range(3):
@@ -154,7 +155,7 @@ def test_the_first_step_is_adam_on_the_mean_gradient(model, folder, whole):
     """Data drawn by hand from the seed, one step of Adam by its formula."""
     seed, config = CONFIG.seed, CONFIG
     tokens = torch.randn(12, WIDTH, generator=generator_for(seed, "tokens")).requires_grad_()
-    images, order = load_folder(folder), picture_order(seed, 0, 2, 5)
+    images, order = load_folder(folder), image_order(seed, 0, 2, 5)
     g = generator_for(seed, "step", 0)
     theta = random_affine(2, config.rotation, config.scale, config.translation, g)
     noise = torch.randn(2, 2, 4, 8, 8, generator=g).flatten(0, 1)
@@ -167,13 +168,13 @@ def test_the_first_step_is_adam_on_the_mean_gradient(model, folder, whole):
     assert whole[0].losses[0][0] == pytest.approx(out.total.mean().item(), rel=1e-5)
 
 
-def test_picture_order_is_shuffled_epochs():
-    whole = picture_order(0, 0, 30, 7)
+def test_image_order_is_shuffled_epochs():
+    whole = image_order(0, 0, 30, 7)
     for start, count in ((0, 4), (4, 4), (5, 9), (13, 17)):
-        assert picture_order(0, start, count, 7) == whole[start : start + count]
+        assert image_order(0, start, count, 7) == whole[start : start + count]
     epochs = [whole[i : i + 7] for i in range(0, 28, 7)]
     assert all(sorted(e) == list(range(7)) for e in epochs) and len({tuple(e) for e in epochs}) > 1
-    assert picture_order(1, 0, 30, 7) != whole
+    assert image_order(1, 0, 30, 7) != whole
 
 
 # Stopping and going on
@@ -224,7 +225,7 @@ def test_stopping_between_the_gradient_and_the_step(model, folder, tmp_path, mon
     assert found.losses == whole[0].losses and torch.equal(found.tokens.embeddings, whole[0].tokens.embeddings)
 
 
-def test_votes_of_the_last_pictures_survive_a_stop(model, folder, tmp_path):
+def test_votes_of_the_last_images_survive_a_stop(model, folder, tmp_path):
     path, expected, found = tmp_path / "run.checkpoint", [], []
     train(model, load_folder(folder), CONFIG, on_step=lambda info: expected.append(info.snapshot()))
     with pytest.raises(KeyboardInterrupt):
@@ -276,7 +277,7 @@ def test_stopping_before_the_first_step_leaves_nothing(model, folder, tmp_path, 
 def test_stopping_while_tokens_are_chosen_keeps_what_was_learned(model, folder, tmp_path, monkeypatch, whole):
     path = tmp_path / "run.checkpoint"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(select.Look, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(select.FeatureExtractor, "views", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         train(model, load_folder(folder), CONFIG, checkpoint=path)
     steps = []
     found = train(model, load_folder(folder), CONFIG, checkpoint=path, resume=True, on_step=steps.append)
@@ -416,7 +417,8 @@ def test_out_of_memory_goes_on_in_smaller_pieces(model, folder, monkeypatch, who
 
     monkeypatch.setattr(trainer, "training_step", hungry)
     result = train(model, load_folder(folder), CONFIG.replace(steps=2), notice=notices.append)
-    assert sizes == [(2, 8), (2, 8), (2, 4), (1, 4), (1, 4)]  # first smaller tiles, then fewer pictures
+    assert sizes == [(2, 8), (2, 8), (2, 4), (1, 4), (1, 4)]  # first smaller tiles, then fewer images
+    assert tiled.TILE_BYTES == 8 << 20  # the next run starts with what it had
     assert ["4 MB" in notices[0], "1 images per pass" in notices[1], len(notices)] == [True, True, 2]
     np.testing.assert_allclose(result.losses, whole[0].losses[:2], rtol=1e-4)
     assert (result.tokens.embeddings - whole[1][1]).abs().max() < 0.1 * CONFIG.learning_rate
@@ -429,24 +431,23 @@ def test_too_little_memory_for_one_image_is_said(model, folder, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(trainer, "training_step", fail)
-    monkeypatch.setattr(model, "recompute", False)  # and back to it at the end
     notices = []
     with pytest.raises(KeypointError, match="not enough memory for one image; lower"):
         train(model, load_folder(folder), CONFIG, notice=notices.append)
     assert ["1 images per pass" in notices[0], "twice" in notices[1], len(notices)] == [True, True, 2]
-    assert model.recompute
+    assert not model.recompute and tiled.TILE_BYTES == 4 << 20  # the caller's backbone is as it was
     monkeypatch.setattr(trainer, "training_step", lambda *a: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):  # other errors are not taken for that
         train(model, load_folder(folder), CONFIG)
 
 
-def test_broken_pictures_are_left_out_and_named(model, tmp_path):
-    write_pictures(tmp_path, 4)
-    for name in ("picture1.png", "picture2.png"):
+def test_broken_images_are_left_out_and_named(model, tmp_path):
+    write_images(tmp_path, 4)
+    for name in ("image1.png", "image2.png"):
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-60])
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     result = train(model, load_folder(tmp_path), CONFIG)
-    assert sorted(name for name, _ in result.skipped) == ["notes.txt", "picture1.png", "picture2.png"]
+    assert sorted(name for name, _ in result.skipped) == ["image1.png", "image2.png", "notes.txt"]
     assert np.isfinite(result.losses).all()
 
 
@@ -461,15 +462,15 @@ def test_view_pool_reuses_views(model, folder, monkeypatch):
 
     monkeypatch.setattr(trainer, "training_step", record)
     train(model, load_folder(folder), CONFIG.replace(steps=20, view_pool=2))
-    assert len(seen) == 10 == len({t.numpy().tobytes() for t in seen.values()})  # two of each of five pictures
+    assert len(seen) == 10 == len({t.numpy().tobytes() for t in seen.values()})  # two of each of five images
     seen.clear()
     train(model, load_folder(folder), CONFIG.replace(steps=6))
     assert len(seen) == 12
 
 
-def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tmp_path, monkeypatch):
-    write_pictures(tmp_path, 3)
-    (tmp_path / "picture1.png").write_bytes((tmp_path / "picture1.png").read_bytes()[:-60])
+def test_pooled_views_stay_with_their_latents_when_images_are_broken(model, tmp_path, monkeypatch):
+    write_images(tmp_path, 3)
+    (tmp_path / "image1.png").write_bytes((tmp_path / "image1.png").read_bytes()[:-60])
     step, views = trainer.training_step, {}
 
     def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
@@ -486,9 +487,13 @@ def test_pooled_views_stay_with_their_latents_when_pictures_are_broken(model, tm
 
 
 def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
-    config, seen, views = CONFIG.replace(steps=0, selection="votes", selection_images=5), [], select.Look.views
+    config, seen, views = (
+        CONFIG.replace(steps=0, selection="votes", selection_images=5),
+        [],
+        select.FeatureExtractor.views,
+    )
     with monkeypatch.context() as patch:
-        patch.setattr(select.Look, "views", lambda *a: seen.append(a[2]) or views(*a))
+        patch.setattr(select.FeatureExtractor, "views", lambda *a: seen.append(a[2]) or views(*a))
         result = train(model, load_folder(folder), config)
     assert [len(theta) for theta in seen] == [1] * 5
     tokens, source = result.tokens.embeddings, trainer.LatentSource(model, load_folder(folder))
@@ -506,23 +511,7 @@ def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
     np.testing.assert_allclose(result.tokens.scores, expected, rtol=1e-4)
 
 
-def test_consistency_sees_several_views_of_each_picture(model, folder, monkeypatch):
-    calls, chooser = [], ranking.most_consistent
-
-    def record(position, seen, height, keypoints):
-        calls.append((position, seen, height))
-        return chooser(position, seen, height, keypoints)
-
-    monkeypatch.setattr(select.ranking, "most_consistent", record)
-    result = train(model, load_folder(folder), CONFIG.replace(steps=0, selection="consistency"))
-    position, seen, height = calls[0]
-    assert position.shape == (3, 3, 12, 2) and seen.shape == (3, 3, 12) and height.shape == (3, 12)
-    assert seen[:, 0].float().mean() > 0.5 and not seen[:, 1:].all()
-    assert (position[:, 0] >= 0).all() and (position[:, 0] <= 1).all()
-    assert len(set(result.tokens.chosen)) == 3 and result.tokens.votes == (0, 0, 0)
-
-
-def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
+def test_prediction_sees_the_image_and_its_views(model, folder, monkeypatch):
     calls, chooser = [], select.most_predictive
 
     def record(position, height, keypoints):
@@ -530,25 +519,23 @@ def test_prediction_sees_the_picture_and_its_views(model, folder, monkeypatch):
         return chooser(position, height, keypoints)
 
     monkeypatch.setattr(select, "most_predictive", record)
-    result = train(model, load_folder(folder), CONFIG.replace(steps=0, flip_symmetry=True, refine_images=0))
+    result = train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=0))
     position, height = calls[0]
     assert position.shape == (3, 3, 12, 2) and height.shape == (3, 12)
     chosen = list(result.tokens.chosen)
     assert len(set(chosen)) == 3 and result.tokens.votes == (0, 0, 0)
     where = position[:, :, chosen].mean(1)
     where = where - where.mean(1, keepdim=True)
-    np.testing.assert_allclose(result.tokens.peers.mean, where.mean(0), atol=1e-6)
-    np.testing.assert_allclose(result.tokens.peers.covariance, np.cov(where.flatten(1).T, bias=True), atol=1e-6)
-    assert len(result.tokens.partners) == 3
+    np.testing.assert_allclose(result.tokens.spatial_prior.mean, where.mean(0), atol=1e-6)
+    np.testing.assert_allclose(result.tokens.spatial_prior.covariance, np.cov(where.flatten(1).T, bias=True), atol=1e-6)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_chosen_tokens_are_refined(model, folder, flip):
-    config = CONFIG.replace(steps=0, flip_symmetry=flip)
+def test_the_chosen_tokens_are_refined(model, folder):
+    config = CONFIG.replace(steps=0)
     result = train(model, load_folder(folder), config)
     plain = train(model, load_folder(folder), config.replace(refine_images=0)).tokens
-    assert plain.refined is None and plain.occluder is None and result.tokens.occluder.fits()
-    assert result.tokens.refined.shape == (6 if flip else 3, len(model.layers), WIDTH)
+    assert plain.refined is None and plain.occlusion is None and load_occlusion_network(result.tokens.occlusion)
+    assert result.tokens.refined.shape == (3, len(model.layers), WIDTH)
     again = train(model, load_folder(folder), config).tokens.refined
     assert torch.equal(again, result.tokens.refined)
     fewer = [train(model, load_folder(folder), config.replace(refine_images=n)).tokens for n in (2, 3)]
@@ -556,8 +543,8 @@ def test_the_chosen_tokens_are_refined(model, folder, flip):
 
 
 def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
-    kept, add = [], select.Places.add
-    monkeypatch.setattr(select.Places, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
+    kept, add = [], select.FeatureStore.add
+    monkeypatch.setattr(select.FeatureStore, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
     train(model, load_folder(folder), CONFIG.replace(steps=0))
     assert kept == [3] * 3 + [1] * 2 + [4] * 5
     kept.clear()
@@ -565,12 +552,12 @@ def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
     seen = []
     tokens = train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a)).tokens
     assert seen == [(i + 1, 10) for i in range(10)]
-    assert kept == [3] and tokens.refined.isfinite().all() and tokens.peers.images == 1
+    assert kept == [3] and tokens.refined.isfinite().all() and tokens.spatial_prior.images == 1
 
 
 def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
-    areas, add = [], select.Places.add
-    monkeypatch.setattr(select.Places, "add", lambda self, f, area: areas.append(area) or add(self, f, area))
+    areas, add = [], select.FeatureStore.add
+    monkeypatch.setattr(select.FeatureStore, "add", lambda self, f, area: areas.append(area) or add(self, f, area))
     half = np.zeros((20, 24), bool)
     half[:, 12:] = True
     train(model, load_folder(folder), CONFIG.replace(steps=0), masks=lambda name: half)
@@ -584,7 +571,7 @@ def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
 def test_choosing_can_be_watched_and_stopped(model, folder):
     seen = []
     train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a))
-    assert seen == [(i + 1, 10) for i in range(10)]  # to choose on 3 pictures, to refine on all, and under shapes
+    assert seen == [(i + 1, 10) for i in range(10)]  # to choose on 3 images, to refine on all, and under shapes
     seen.clear()
     train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=2), on_choosing=lambda *a: seen.append(a))
     assert seen == [(i + 1, 5) for i in range(5)]
@@ -601,14 +588,14 @@ def test_what_is_chosen_from_does_not_depend_on_the_size_of_passes(model, folder
     tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
     theta = torch.cat([affine.identity_affine(1), affine.random_affine(4, 15, (0.8, 1), 0.25, generator_for(0, "t"))])
     (maps, features), (maps_1, features_1) = (
-        select.Look(model, tokens, source, CONFIG, at_once=n).views(0, theta, refine=True) for n in (8, 1)
+        select.FeatureExtractor(model, tokens, source, CONFIG, at_once=n).views(0, theta, refine=True) for n in (8, 1)
     )
     np.testing.assert_allclose(maps, maps_1, atol=1e-5)
     np.testing.assert_allclose(features, features_1, atol=1e-4 * features.abs().max())
 
 
 def features_by_hand(model, source, index, prompt):
-    """[1, L*D, G, G]: of one picture, layer by layer."""
+    """[1, L*D, G, G]: of one image, layer by layer."""
     latents = source.latents([index])
     noise = torch.randn(latents.shape, generator=generator_for(0, "selection noise", index))
     queries = model.queries(model.add_noise(latents, noise, 0), 0, prompt)
@@ -616,10 +603,10 @@ def features_by_hand(model, source, index, prompt):
     return torch.cat([token_maps.summed_logits([layer], side) for layer in model.features(queries)], 1)
 
 
-def test_pictures_seen_together_have_the_features_of_each(model, folder):
+def test_images_seen_together_have_the_features_of_each(model, folder):
     source = trainer.LatentSource(model, load_folder(folder))
     tokens = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
-    look = select.Look(model, tokens, source, CONFIG, at_once=2)
+    look = select.FeatureExtractor(model, tokens, source, CONFIG, at_once=2)
     alone = torch.cat([look.features([index]) for index in (3, 0, 4)])
     np.testing.assert_allclose(look.features([3, 0, 4]), alone, atol=1e-4 * alone.abs().max())
     wanted = features_by_hand(model, source, 3, tokens.mean(0)[None])

@@ -267,8 +267,8 @@ def test_short_and_empty_videos():
         for method in ("savitzky-golay", "one-euro"):
             result = smooth_keypoints(video(walk(5)[:frames]), method)
             assert len(result.keypoints) == frames and result.jitter_before == 0
-    hidden = smooth_keypoints(video(walk(5), np.zeros((5, 14))))
-    np.testing.assert_allclose(hidden.keypoints.xy, walk(5), rtol=1e-5)
+    occluded = smooth_keypoints(video(walk(5), np.zeros((5, 14))))
+    np.testing.assert_allclose(occluded.keypoints.xy, walk(5), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
     birds = open_dataset("cub_001", "/data/cub")
     birds.test.image(0), birds.test.landmarks(0)         # uint8 [H, W, 3], [15, 2] pixels of that image
 
-Opening reads label files only; pictures are read one at a time. scipy and h5py are imported when a data
+Opening reads label files only; images are read one at a time. scipy and h5py are imported when a data
 set needs them. This module itself imports nothing heavy: the command line lists its names.
 """
 

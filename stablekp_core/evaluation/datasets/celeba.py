@@ -1,6 +1,6 @@
 """CelebA with the MAFL lists: 19000 training and 1000 test faces, five landmarks, the eyes first.
 
-Aligned: the cropped pictures. Wild: the originals whose face box covers at least 30 % of the picture (5379
+Aligned: the cropped images. Wild: the originals whose face box covers at least 30 % of the image (5379
 and 283).
 """
 
@@ -20,7 +20,7 @@ WHERE = (
     "CelebA (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html; the MAFL lists: "
     "https://github.com/zhzhanp/TCDCN-face-alignment)"
 )
-MIN_BOX = 0.3  # share of the picture that the face box must cover
+MIN_BOX = 0.3  # share of the image that the face box must cover
 _PAPER = {True: {("inter_ocular", 10): 3.60}, False: {("inter_ocular", 4): 5.24, ("inter_ocular", 8): 4.35}}
 
 
@@ -46,7 +46,7 @@ def open_celeba(root: Path, seed: int = 0, reference: bool = False, aligned: boo
 
 
 def _table(path: Path, columns: int) -> dict[int, list[float]]:
-    """Picture number -> numbers of its row; the count and the header line are skipped."""
+    """Image number -> numbers of its row; the count and the header line are skipped."""
     rows = {}
     for line in read_lines(path, WHERE)[2:]:
         name, *values = line.split()
@@ -73,7 +73,7 @@ def _split(root: Path, which: str, aligned: bool, landmarks: dict, boxes: dict |
     unknown = [n for n in numbers if n not in landmarks or (boxes is not None and n not in boxes)]
     if unknown:
         raise KeypointError(
-            f"picture {unknown[0]:06d} of MAFL/{which}.txt has no row in the lists under Anno; they come with {WHERE}."
+            f"image {unknown[0]:06d} of MAFL/{which}.txt has no row in the lists under Anno; they come with {WHERE}."
         )
     paths = {n: root / "Img" / folder / f"{n:06d}{suffix}" for n in numbers}
     kept = numbers if boxes is None else [n for n in numbers if _large(paths[n], boxes[n])]
@@ -82,15 +82,15 @@ def _split(root: Path, which: str, aligned: bool, landmarks: dict, boxes: dict |
         [paths[n] for n in kept],
         WHERE,
         labels=lambda i, width, height: (points[i], np.ones(5, bool)),
-        dropped={"face box under 30 % of the picture": len(numbers) - len(kept)},
+        dropped={"face box under 30 % of the image": len(numbers) - len(kept)},
     )
 
 
 def _large(path: Path, box: list[float]) -> bool:
-    """Whether the box (x, y, width, height) covers at least 30 % of the picture; only the header is read."""
+    """Whether the box (x, y, width, height) covers at least 30 % of the image; only the header is read."""
     try:
-        with Image.open(require(path, WHERE)) as picture:
-            width, height = picture.size
+        with Image.open(require(path, WHERE)) as image:
+            width, height = image.size
     except (OSError, SyntaxError):
         return True  # damaged: kept, so that the run meets it and reports it
     return box[2] * box[3] >= MIN_BOX * width * height

@@ -1,7 +1,7 @@
-"""What every data set of the paper's protocols is made of: splits of labelled pictures that are read one at a
+"""What every data set of the paper's protocols is made of: splits of labelled images that are read one at a
 time.
 
-Frame: landmarks are pixels (x, y) of the very picture that comes with them, after any crop or flip of the
+Frame: landmarks are pixels (x, y) of the very image that comes with them, after any crop or flip of the
 protocol.
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 from ...errors import KeypointError
 from ...images.image_set import ImageSet
 from ..metrics import NO_ROLES, Roles
-from .sources import file_stamp, read_picture
+from .sources import file_stamp, read_image
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its labels. image: uint8 [H, W, 3] RGB. landmarks: float64 [L, 2] pixels of `image`.
-    visible: bool [L]. extras: what the source tells besides (a box in pixels of the source picture, a class
+    """One image and its labels. image: uint8 [H, W, 3] RGB. landmarks: float64 [L, 2] pixels of `image`.
+    visible: bool [L]. extras: what the source tells besides (a box in pixels of the source image, a class
     number)."""
 
     image: np.ndarray
@@ -35,12 +35,12 @@ class Sample:
 
 
 class Split:
-    """A lazy sequence of pictures; sub-classes say how number i is read.
+    """A lazy sequence of images; sub-classes say how number i is read.
 
-    `len(s)`, `s.names`; `s.sample(i)` reads picture i with its labels, `s.image(i)`, `s.landmarks(i)` and
-    `s.visible(i)` are its parts. `labelled` is False where only pictures are promised (landmarks are then [0,
+    `len(s)`, `s.names`; `s.sample(i)` reads image i with its labels, `s.image(i)`, `s.landmarks(i)` and
+    `s.visible(i)` are its parts. `labelled` is False where only images are promised (landmarks are then [0,
     2]). `dropped` counts what the protocol's own filters left out, by reason. Reading raises BrokenImage for
-    a damaged picture, which a run skips, and KeypointError for a missing one.
+    a damaged image, which a run skips, and KeypointError for a missing one.
     """
 
     labelled = True
@@ -53,11 +53,11 @@ class Split:
         return len(self.names)
 
     def sample(self, i: int) -> Sample:
-        """Picture i with its labels."""
+        """Image i with its labels."""
         raise NotImplementedError
 
     def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks and visibility of picture i, which is known to be `width` x `height` pixels; sub-classes
+        """Landmarks and visibility of image i, which is known to be `width` x `height` pixels; sub-classes
         spare reading it where they can."""
         sample = self.sample(i)
         return sample.landmarks, sample.visible
@@ -75,32 +75,32 @@ class Split:
         return self.sample(i).visible
 
     def stamp(self, i: int) -> str:
-        """Text that changes when picture i or its labels change."""
+        """Text that changes when image i or its labels change."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Hash of names and stamps: equal for the same pictures in the same order."""
+        """Hash of names and stamps: equal for the same images in the same order."""
         digest = hashlib.sha256()
         for i, name in enumerate(self.names):
             digest.update(f"{name}\0{self.stamp(i)}\0".encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
 
     def limited(self, limit: int | None) -> Split:
-        """At most `limit` pictures, spread evenly over the split, because most data sets are sorted by class
+        """At most `limit` images, spread evenly over the split, because most data sets are sorted by class
         or person."""
         if limit is not None and limit < 1:
-            raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every picture.")
+            raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every image.")
         if limit is None or limit >= len(self):
             return self
         return _Part(self, [i * len(self) // limit for i in range(limit)])
 
     def images(self) -> ImageSet:
-        """The pictures alone, for training."""
+        """The images alone, for training."""
         return _SplitImages(self)
 
 
 class _Part(Split):
-    """Some pictures of another split."""
+    """Some images of another split."""
 
     def __init__(self, whole: Split, indices: Sequence[int]):
         super().__init__([whole.names[i] for i in indices], whole.dropped)
@@ -126,7 +126,7 @@ class _SplitImages(ImageSet):
 
 
 class FileSplit(Split):
-    """Pictures in files, with labels that fit in memory; `labels(i, width, height)` gives landmarks and
+    """Images in files, with labels that fit in memory; `labels(i, width, height)` gives landmarks and
     visibility."""
 
     def __init__(
@@ -141,7 +141,7 @@ class FileSplit(Split):
         self.paths, self.where, self._labels, self.labelled = list(paths), where, labels, labels is not None
 
     def sample(self, i: int) -> Sample:
-        image = read_picture(self.paths[i], self.where)
+        image = read_image(self.paths[i], self.where)
         return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))
 
     def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +159,7 @@ class FileSplit(Split):
 class Dataset:
     """A data set under the paper's protocol.
 
-    train: pictures the tokens are learned on; regression: labelled pictures the linear map is fitted on;
+    train: images the tokens are learned on; regression: labelled images the linear map is fitted on;
     test: those the metrics are taken on. keypoints: the paper's K; steps: the paper's training steps;
     metrics: names in `metrics.METRICS`, the paper's own first. roles: which landmarks are left/right partners
     and eyes, where known. paper: what the paper reports, by (metric, K).

@@ -1,11 +1,11 @@
 """CUB-200-2011 birds with 15 parts: aligned (cut out, 128 x 128, one .h5 file) and cut out of the original
-pictures.
+images.
 
 The second form follows the field's protocol: the bird's box grows by 5 % on every side, in training by up to
-5 % more or less at random, and becomes a square; half of the training pictures are mirrored. Both draws
-depend on the seed and the picture's name alone. Where the square leaves the picture it is black.
+5 % more or less at random, and becomes a square; half of the training images are mirrored. Both draws
+depend on the seed and the image's name alone. Where the square leaves the image it is black.
 
-The file counts pixels from 1 and a part lies at its pixel's centre, so here it lies at x - 0.5 of a picture whose first
+The file counts pixels from 1 and a part lies at its pixel's centre, so here it lies at x - 0.5 of an image whose first
 pixel covers 0 to 1. The authors' code puts it at x - 1, half a pixel further left and up, and mirrors it one pixel of
 its 512 x 512 copy short; `reference` asks for exactly that.
 """
@@ -20,7 +20,7 @@ from ...errors import KeypointError
 from ...images.files import BrokenImage
 from ..metrics import Roles
 from .common import Dataset, Sample, Split
-from .sources import file_stamp, optional_module, read_mat, read_picture, require, seeded
+from .sources import file_stamp, optional_module, read_image, read_mat, require, seeded
 
 WHERE = (
     "CUB-200-2011 (http://www.vision.caltech.edu/datasets/cub_200_2011/; the cleaned .mat files: "
@@ -31,7 +31,7 @@ WHERE_ALIGNED = (
     "Skeletons-and-Object-Outlines-by-Linking-Keypoints"
 )
 METRICS = ("visible_mean_image", "visible_mean_micro")
-#: Left and right eye, leg and wing change places in a mirrored picture.
+#: Left and right eye, leg and wing change places in a mirrored image.
 MIRRORED = (0, 1, 2, 3, 4, 5, 10, 11, 12, 9, 6, 7, 8, 13, 14)
 _PAPER = {1: 10.5, 2: 11.1, 3: 10.3, None: 5.4}
 _REFERENCE_SIDE = 512  # pixels; the authors' code mirrors its resized copy
@@ -56,7 +56,7 @@ def open_aligned(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
 
 
 class _AlignedSplit(Split):
-    """img uint8 [N, 3, H, W], kp float32 [N, 15, 2] in [0, 1] as (y, x), vis uint8 [N, 15]; pictures stay in
+    """img uint8 [N, 3, H, W], kp float32 [N, 15, 2] in [0, 1] as (y, x), vis uint8 [N, 15]; images stay in
     the file."""
 
     def __init__(self, path: Path, which: str):
@@ -106,7 +106,7 @@ def open_parts(root: Path, seed: int = 0, reference: bool = False, class_id: int
 
 
 class _PartsSplit(Split):
-    """Birds cut out of the original pictures."""
+    """Birds cut out of the original images."""
 
     def __init__(self, folder: Path, which: str, class_id: int | None, seed: int, reference: bool):
         path = folder / "cachedir" / "cub" / "data" / f"{which}_cub_cleaned.mat"
@@ -121,7 +121,7 @@ class _PartsSplit(Split):
                 f"{path} does not hold images with rel_path, bbox and parts ({error}); it comes with {WHERE}."
             ) from error
         if not birds:
-            raise KeypointError(f"{path} has no picture of class {class_id}; it comes with {WHERE}.")
+            raise KeypointError(f"{path} has no image of class {class_id}; it comes with {WHERE}.")
         super().__init__([str(bird.rel_path) for bird in birds])
         self.classes = [_class_of(bird) for bird in birds]
         self.folder, self.seed, self.train = folder / "images", seed, which == "train"
@@ -131,7 +131,7 @@ class _PartsSplit(Split):
         left, top, side, mirrored = self._cut(i)
         if side < 16:
             raise BrokenImage(self.names[i], f"its box is {side} pixels wide")
-        image = cut_out(read_picture(self.folder / self.names[i], WHERE), left, top, side)
+        image = cut_out(read_image(self.folder / self.names[i], WHERE), left, top, side)
         if mirrored:
             image = np.ascontiguousarray(image[:, ::-1])
         extras = {"bbox": self.boxes[i], "class_id": self.classes[i]}
@@ -148,7 +148,7 @@ class _PartsSplit(Split):
         return np.where(visible[:, None], points, 0.0), visible
 
     def _cut(self, i: int) -> tuple[int, int, int, bool]:
-        """(left, top, side, mirrored) of picture i."""
+        """(left, top, side, mirrored) of image i."""
         if not self.train:
             return *square_around(self.boxes[i]), False
         rng = seeded("cub", self.seed, self.names[i])
@@ -187,12 +187,12 @@ def square_around(
     return low[0] - round((side - sides[0]) / 2), low[1] - round((side - sides[1]) / 2), side
 
 
-def cut_out(picture: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
-    """A square of a picture, uint8 [side, side, 3]; black where it lies outside."""
+def cut_out(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """A square of an image, uint8 [side, side, 3]; black where it lies outside."""
     out = np.zeros((side, side, 3), np.uint8)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x1, x2 = max(0, left), min(width, left + side)
     y1, y2 = max(0, top), min(height, top + side)
     if x1 < x2 and y1 < y2:
-        out[y1 - top : y2 - top, x1 - left : x2 - left] = picture[y1:y2, x1:x2]
+        out[y1 - top : y2 - top, x1 - left : x2 - left] = image[y1:y2, x1:x2]
     return out

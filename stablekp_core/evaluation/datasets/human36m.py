@@ -14,7 +14,7 @@ import numpy as np
 from ...images.files import BrokenImage
 from ..metrics import Roles
 from .common import Dataset, Sample, Split
-from .sources import file_stamp, missing, optional_module, read_mat, read_picture, require
+from .sources import file_stamp, missing, optional_module, read_image, read_mat, require
 
 WHERE = "Human3.6M (http://vision.imar.ro/human3.6m; it takes a registration)"
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
@@ -53,19 +53,19 @@ def actions(folder: Path, reference: bool) -> list[Path]:
     return sorted(p for p in require(folder, WHERE).iterdir() if p.is_dir() and named.match(p.name))
 
 
-def pictures(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The .jpg files of a folder in the order of their numbers."""
     return sorted(folder.glob("*.jpg"), key=natural)
 
 
 class _CutOutSplit(Split):
     def __init__(self, root: Path, subjects: tuple[int, ...], reference: bool):
-        optional_module("scipy.io", "The data set human36m")  # said now rather than at the first picture
+        optional_module("scipy.io", "The data set human36m")  # said now rather than at the first image
         self.paths = [
             path
             for subject in subjects
             for action in actions(root / f"S{subject}" / "WithBackground", reference)
-            for path in pictures(action)
+            for path in image_files(action)
         ]
         if not self.paths:
             raise missing(root / f"S{subjects[0]}" / "WithBackground" / "<action>" / "<n>.jpg", WHERE)
@@ -76,8 +76,8 @@ class _CutOutSplit(Split):
         return path.parents[2] / folder / path.parent.name / f"{path.stem}{suffix}"
 
     def sample(self, i: int) -> Sample:
-        image = read_picture(self.paths[i], WHERE)
-        mask = read_picture(self._beside(i, "BackgroudMask", ".png"), WHERE)[..., 0] > 0  # [h, w]
+        image = read_image(self.paths[i], WHERE)
+        mask = read_image(self._beside(i, "BackgroudMask", ".png"), WHERE)[..., 0] > 0  # [h, w]
         rows, columns = (np.arange(n) * m // n for n, m in zip(image.shape[:2], mask.shape, strict=True))
         image = image * mask[rows[:, None], columns][..., None]
         return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))

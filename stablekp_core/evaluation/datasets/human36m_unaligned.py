@@ -15,7 +15,7 @@ from ...errors import KeypointError
 from ...images.files import BrokenImage, load_image
 from ..metrics import Roles
 from .common import Dataset, Sample, Split
-from .human36m import METRICS, SUBJECTS, SWAP, WHERE, actions, pictures
+from .human36m import METRICS, SUBJECTS, SWAP, WHERE, actions, image_files
 from .sources import file_stamp, missing, optional_module, require, seeded
 
 MARGIN = JITTER = 100  # pixels of the frame
@@ -39,7 +39,7 @@ def open_unaligned(root: Path, seed: int = 0, reference: bool = False) -> Datase
 
 class _FrameSplit(Split):
     def __init__(self, root: Path, subjects: tuple[int, ...], seed: int, reference: bool):
-        optional_module("h5py", "The data set human36m_unaligned")  # said now, not at the first picture
+        optional_module("h5py", "The data set human36m_unaligned")  # said now, not at the first image
         self.seed = seed
         self.paths = [
             path
@@ -47,7 +47,7 @@ class _FrameSplit(Split):
             for action in actions(root / f"S{subject}", reference)
             for camera in sorted(require(action / "imageSequence", WHERE).iterdir())
             if camera.is_dir()
-            for path in pictures(camera)
+            for path in image_files(camera)
         ]
         if not self.paths:
             below = Path("<action>", "imageSequence", "<camera>", "img_000001.jpg")

@@ -28,7 +28,7 @@ def require(path: Path, where: str) -> Path:
     return path
 
 
-def read_picture(path: Path, where: str) -> np.ndarray:
+def read_image(path: Path, where: str) -> np.ndarray:
     """uint8 [H, W, 3] RGB; raises KeypointError when the file is missing, BrokenImage when it is damaged."""
     return load_image(require(path, where))
 
@@ -83,9 +83,9 @@ def seeded(*parts: Any) -> np.random.Generator:
 
 
 def count_check(names: Sequence[Any], labels: Sequence[Any], files: str) -> None:
-    """Raise KeypointError when two files that belong together list different numbers of pictures."""
+    """Raise KeypointError when two files that belong together list different numbers of images."""
     if len(names) != len(labels):
         raise KeypointError(
-            f"{files} do not belong together: {len(names)} pictures, {len(labels)} labels; use both files "
+            f"{files} do not belong together: {len(names)} images, {len(labels)} labels; use both files "
             "of the same download."
         )

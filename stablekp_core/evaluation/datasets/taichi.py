@@ -35,7 +35,7 @@ def open_taichi(root: Path, seed: int = 0, reference: bool = False) -> Dataset:
 
 
 def _frames(folder: Path) -> FileSplit:
-    """Every picture in the folders of the videos."""
+    """Every image in the folders of the videos."""
     videos = sorted(p for p in require(folder, WHERE).iterdir() if p.is_dir())
     paths = [path for video in videos for path in list_images(video)]
     if not paths:

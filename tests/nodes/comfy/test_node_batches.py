@@ -10,7 +10,7 @@ from node_data import part
 from stablekp_core.errors import KeypointError
 
 
-def test_batches_and_lists_become_single_pictures(pack):
+def test_batches_and_lists_become_single_images(pack):
     single = part("comfy.batches").single_images
     batch, other = torch.rand(2, 20, 30, 3), torch.rand(1, 40, 20, 4)
     assert [tuple(p.shape) for p in single([batch, other], "x")] == [(20, 30, 3), (20, 30, 3), (40, 20, 4)]
@@ -34,7 +34,7 @@ def test_what_is_no_image_gets_a_sentence(pack, wrong, words):
         part("comfy.batches").single_images(wrong, "Somewhere")
 
 
-def test_pictures_of_one_size_are_one_batch_and_others_a_list(pack):
+def test_images_of_one_size_are_one_batch_and_others_a_list(pack):
     batches = part("comfy.batches")
     black, white = np.zeros((4, 5, 3), np.uint8), np.full((4, 5, 3), 255, np.uint8)
     (one,) = batches.image_batches([black, white])

@@ -7,7 +7,7 @@ import numpy as np
 from node_data import part
 
 
-def test_progress_shows_a_picture_only_now_and_then(pack, monkeypatch):
+def test_progress_shows_an_image_only_now_and_then(pack, monkeypatch):
     runtime = part("comfy.runtime")
     now = [100.0]
     monkeypatch.setattr(runtime.time, "monotonic", lambda: now[0])
@@ -18,5 +18,5 @@ def test_progress_shows_a_picture_only_now_and_then(pack, monkeypatch):
         progress.step(step, lambda step=step: drawn.append(step) or np.zeros((4, 4, 3), np.uint8))
     assert drawn == [3, 6, 9]
     assert [value for value, _, _ in fake_comfy.ProgressBar.calls] == list(range(1, 11))
-    kind, picture, _ = fake_comfy.ProgressBar.calls[2][2]
-    assert kind == "JPEG" and picture.size == (4, 4)
+    kind, image, _ = fake_comfy.ProgressBar.calls[2][2]
+    assert kind == "JPEG" and image.size == (4, 4)
