@@ -48,7 +48,7 @@ def test_maps_over_a_padded_image_leave_out_the_bars(pack):
 
     class Detector:
         @staticmethod
-        def square(image):
+        def model_input(image):
             return None, input_transform(image.shape[1], image.shape[0], 64, "pad")
 
     maps = torch.zeros(1, 64, 64)

@@ -25,7 +25,7 @@ def ours(workflow: dict) -> list[dict]:
     return [node for node in workflow["nodes"] if node["type"].startswith("StableKP")]
 
 
-def test_there_are_five_and_each_has_a_image():
+def test_there_are_five_and_each_has_an_image():
     assert len(FILES) >= 5
     for path in FILES:
         assert path.with_suffix(".jpg").is_file(), f"{path.stem} has no picture"
