@@ -74,7 +74,7 @@ class TrainConfig(_Config):
 
     keypoints: int = _knob(10, "K, keypoints kept")
     tokens: int = _knob(500, "N, learned tokens")
-    candidates: int = _knob(25, "kappa, most Gaussian-like tokens per image")
+    candidates: int = _knob(0, "kappa, most Gaussian-like tokens per image; 0 = 25, or K where that is more")
     steps: int = _knob(500, "optimiser steps")
     learning_rate: float = _knob(5e-3, "Adam, no schedule")
     batch_size: int = _knob(4, "images per step")
@@ -132,7 +132,7 @@ class TrainConfig(_Config):
             {
                 "keypoints": (2, 1000),
                 "tokens": (2, 100_000),
-                "candidates": (2, 100_000),
+                "candidates": (0, 100_000),
                 "steps": (0, 10_000_000),
                 "learning_rate": (0, 100),
                 "batch_size": (1, 4096),
@@ -161,6 +161,8 @@ class TrainConfig(_Config):
             and 0.1 <= scale[0] <= scale[1] <= 4
         ):
             raise KeypointError(f"scale is {scale!r}, but it must be two numbers, low and high, from 0.1 to 4.")
+        if self.candidates == 0:
+            object.__setattr__(self, "candidates", min(max(25, self.keypoints), self.tokens))
         if not self.keypoints <= self.candidates <= self.tokens:
             raise KeypointError(
                 f"{self.keypoints} keypoints out of {self.candidates} candidates out of {self.tokens} "

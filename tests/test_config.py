@@ -79,8 +79,8 @@ def test_every_setting_is_explained(cls):
 
 RANGES = {
     TrainConfig: {
-        "keypoints": (2, 25),
-        "tokens": (25, 100_000),
+        "keypoints": (2, 500),
+        "tokens": (10, 100_000),
         "candidates": (10, 500),
         "steps": (0, 10_000_000),
         "learning_rate": (0, 100),
@@ -150,8 +150,14 @@ def test_scale(bad):
         TrainConfig(scale=bad)
 
 
+def test_as_many_candidates_as_keypoints_need():
+    assert TrainConfig().candidates == 25
+    assert TrainConfig(keypoints=30).candidates == 30
+    assert TrainConfig(tokens=20).candidates == 20
+
+
 def test_numbers_that_do_not_fit_together():
-    for wrong in ({"keypoints": 30}, {"candidates": 600}, {"tokens": 20}):
+    for wrong in ({"keypoints": 600}, {"candidates": 600}, {"candidates": 9}, {"tokens": 8}):
         with pytest.raises(KeypointError, match="it takes keypoints <= candidates <= tokens"):
             TrainConfig(**wrong)
     with pytest.raises(KeypointError, match="leave nothing to look at"):
