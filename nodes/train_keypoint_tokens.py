@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
-import numpy as np
 from comfy_api.latest import io
 
-from stablekp_core.config import DetectConfig, TrainConfig
-
-from .comfy import folders, sockets
+from .comfy import sockets
 from .comfy.batches import image_batches, single_images
-from .comfy.runtime import Progress, gradients_allowed, stop_if_cancelled
-from .train_settings import advanced_widgets, main_widgets, train_config
-
-#: Images on the live preview and on the final contact sheet.
-_PREVIEW_IMAGES = 4
-_SHEET_IMAGES = 12
-_PREVIEW = DetectConfig(views=0)
-_SHEET = DetectConfig(views=4)
+from .comfy.kept import KeptTraining
+from .comfy.messages import show_text
+from .comfy.runtime import gradients_allowed
+from .train_run import TrainingRun
+from .train_settings import ANEW, advanced_widgets, earlier_run_widget, main_widgets, train_config
 
 
 class TrainKeypointTokens(io.ComfyNode):
@@ -31,7 +24,7 @@ class TrainKeypointTokens(io.ComfyNode):
             display_name="Train Keypoint Tokens",
             description="Learns tokens whose attention marks the same places on every image. The "
             "images need no "
-            "labels. Cancel keeps what was learned so far in output/keypoint_tokens.",
+            "labels. Cancel keeps what was learned so far; run again to go on.",
             search_aliases=["stable keypoints", "learn keypoints", "train"],
             is_input_list=True,
             inputs=[
@@ -51,6 +44,7 @@ class TrainKeypointTokens(io.ComfyNode):
                     "the same. The steps here come on top of theirs.",
                 ),
                 *advanced_widgets(),
+                earlier_run_widget(),
             ],
             outputs=[
                 sockets.Tokens.Output(display_name="tokens", tooltip="For Detect Keypoints and Save Keypoint Tokens."),
@@ -63,7 +57,15 @@ class TrainKeypointTokens(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, backbone, images, continue_from=None, **settings) -> io.NodeOutput:
+    def validate_inputs(cls, keypoints, tokens, candidates=None) -> bool | str:
+        # Values on the node come in a list, as this node takes lists; None comes over a wire.
+        values = {"keypoints": keypoints, "tokens": tokens, "candidates": candidates}
+        values = {name: value[0] if isinstance(value, list) else value for name, value in values.items()}
+        known = {name: value for name, value in values.items() if value is not None}
+        return sockets.verdict(train_config, known)
+
+    @classmethod
+    def execute(cls, backbone, images, continue_from=None, earlier_run=None, **settings) -> io.NodeOutput:
         from stablekp_core.images.image_set import ImageSet
 
         # is_input_list: everything arrives as a list, single values too.
@@ -71,11 +73,25 @@ class TrainKeypointTokens(io.ComfyNode):
         arrays = ImageSet.from_arrays(single_images(images, "Train Keypoint Tokens (images)"))
         start = continue_from[0] if continue_from else None
         with gradients_allowed(), backbone[0].open(config.batch_size) as model:
-            result = _train(model, arrays, config, start)
-            sheet = keypoint_sheet(model, result.tokens, arrays, _SHEET_IMAGES, _SHEET)
-        return io.NodeOutput(
-            result.tokens, loss_map([total for total, _, _ in result.losses]), image_batches([sheet])[0]
+            kept = KeptTraining.of(model, arrays, config, start)
+            anew = earlier_run is not None and earlier_run[0] == ANEW
+            tokens, sheet = _finished(kept, anew) or TrainingRun(model, arrays, config, kept).run(start)
+        return io.NodeOutput(tokens, loss_map(tokens.losses), image_batches([sheet])[0])
+
+
+def _finished(kept: KeptTraining, anew: bool):
+    """(tokens, sheet) of the same training where it was finished earlier, unless it is to be done anew."""
+    if anew:
+        kept.forget_state()
+        return None
+    found = kept.load()
+    if found is not None:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.sheet.stat().st_mtime))
+        show_text(
+            f"Trained earlier ({when}) on the same images with the same model and settings: {len(found[0].losses)} "
+            f"steps. Set earlier_run to {ANEW!r} to train again."
         )
+    return found
 
 
 def loss_map(losses: Sequence[float]) -> dict[str, list[float]]:
@@ -84,68 +100,3 @@ def loss_map(losses: Sequence[float]) -> dict[str, list[float]]:
     if max(values) == min(values):
         values = [values[0] + 1e-6 * max(1.0, abs(values[0])), *values]
     return {"loss": values}
-
-
-def keypoint_sheet(model, tokens, arrays, count: int, config: DetectConfig) -> np.ndarray:
-    """Contact sheet, uint8 RGB [H, W, 3], of the keypoints on up to `count` images spread over the set."""
-    from stablekp_core.detection.detector import detect
-    from stablekp_core.drawing.sheets import contact_sheet
-    from stablekp_core.images.image_set import ImageSet
-
-    chosen = np.unique(np.linspace(0, len(arrays) - 1, min(count, len(arrays))).round().astype(int))
-    arrays = [arrays[int(i)] for i in chosen]
-    points = detect(model, tokens, ImageSet.from_arrays(arrays), config).keypoints
-    return contact_sheet(
-        arrays, list(points.xy), list(points.confidence), skeleton=tokens.skeleton, colors=tokens.colors
-    )
-
-
-def _train(model, arrays, config: TrainConfig, start):
-    """The core's training with ComfyUI's progress bar, preview and Cancel around it."""
-    from stablekp_core.training.trainer import TrainingDiverged, train
-
-    progress, last = Progress(config.steps), None
-
-    def on_step(info) -> None:
-        nonlocal last
-        last = info
-        progress.step(info.step, lambda: _preview(model, arrays, info))
-
-    def on_choosing(done: int, of: int) -> None:
-        stop_if_cancelled()
-
-    try:
-        return train(model, arrays, config, start=start, on_step=on_step, notice=_log, on_choosing=on_choosing)
-    except TrainingDiverged as error:
-        if error.tokens is not None:
-            _rescue(error.tokens, "the loss stopped being a number")
-        raise
-    except BaseException:  # Cancel is a BaseException in newer versions of ComfyUI and an Exception in older ones
-        if last is not None:
-            _rescue(last.snapshot(), f"training stopped at step {last.step} of {last.steps}")
-        raise
-
-
-def _rescue(tokens, why: str) -> None:
-    """Keep what was learned: the next run can start from this file."""
-    path = folders.free_path(folders.rescue_folder() / time.strftime("interrupted_%Y-%m-%d_%H-%M-%S.safetensors"))
-    _log(f"{why}; what was learned is in {tokens.save(path)} (Load Keypoint Tokens lists it)")
-
-
-def _preview(model, arrays, info) -> np.ndarray:
-    """Keypoints as of now on a few images, and the loss so far below them."""
-    import torch
-
-    from stablekp_core.drawing.plots import loss_plot
-
-    with torch.no_grad():
-        sheet = keypoint_sheet(model, info.snapshot(), arrays, _PREVIEW_IMAGES, _PREVIEW)
-    plot = loss_plot({"loss": info.history}, width=max(160, sheet.shape[1]), height=200)
-    rows = np.full((sheet.shape[0] + plot.shape[0], plot.shape[1], 3), 255, dtype=np.uint8)
-    rows[: sheet.shape[0], : sheet.shape[1]] = sheet
-    rows[sheet.shape[0] :] = plot
-    return rows
-
-
-def _log(message: str) -> None:
-    logging.info("[Stable Keypoints] %s", message)

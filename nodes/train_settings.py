@@ -17,6 +17,22 @@ def train_config(settings: dict) -> TrainConfig:
     return TrainConfig.from_dict({**values, "scale": (low, high)})
 
 
+#: What Train Keypoint Tokens does when the same training was begun before.
+CONTINUE, ANEW = "use or continue", "train anew"
+
+
+def earlier_run_widget():
+    """The last widget, as saved workflows keep the order of those before it."""
+    return io.Combo.Input(
+        "earlier_run",
+        options=[CONTINUE, ANEW],
+        default=CONTINUE,
+        optional=True,
+        tooltip="When the same training (images, model, settings) was done before: use its result, or continue where "
+        "it was cancelled. train anew: start over.",
+    )
+
+
 def main_widgets() -> list:
     d = TrainConfig
     return [
@@ -71,11 +87,11 @@ def advanced_widgets() -> list:
         io.Int.Input(
             "candidates",
             default=d.candidates,
-            min=2,
+            min=0,
             max=10_000,
             **more,
-            tooltip="The most point-like tokens of each image, which take part in the loss (kappa). At least "
-            "as many as keypoints.",
+            tooltip="The most point-like tokens of each image, which take part in the loss (kappa). 0: 25, or as "
+            "many as keypoints.",
         ),
         io.Float.Input(
             "sigma",

@@ -80,6 +80,23 @@ class ProgressBar:
         ProgressBar.calls.append((value, total, preview))
 
 
+class Page:
+    """Keeps what was told to the page: texts on nodes, and events."""
+
+    def __init__(self):
+        self.texts, self.events = [], []
+
+    def send_progress_text(self, text, node_id, sid=None):
+        self.texts.append((node_id, text))
+
+    def send_sync(self, event, data, sid=None):
+        self.events.append((event, data))
+
+
+def page() -> Page:
+    return sys.modules["server"].PromptServer.instance
+
+
 class _Preview:
     def __init__(self, value, cls=None, **_):
         self.value = value
@@ -120,6 +137,7 @@ def _folder_paths(base: Path) -> types.ModuleType:
         get_input_subfolders=get_input_subfolders,
         get_input_directory=lambda: str(base / "input"),
         get_output_directory=lambda: str(base / "output"),
+        get_user_directory=lambda: str(base / "user"),
     )
 
 
@@ -159,6 +177,10 @@ def install(base: Path) -> types.ModuleType:
         load_models_gpu=lambda *a, **k: None,
     )
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
+    context = types.SimpleNamespace(node_id="7")
+    _module("comfy_execution")
+    _module("comfy_execution.utils", get_executing_context=lambda: context)
+    _module("server", PromptServer=types.SimpleNamespace(instance=Page()))
     _module("comfy", model_management=management, utils=utils)
     _folder_paths(base)
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
@@ -173,5 +195,5 @@ def install(base: Path) -> types.ModuleType:
 def remove() -> None:
     """Take out of `sys.modules` all that `install` put in."""
     for name in list(sys.modules):
-        if name.split(".")[0] in ("comfy", "comfy_api", "folder_paths", PACK):
+        if name.split(".")[0] in ("comfy", "comfy_api", "comfy_execution", "server", "folder_paths", PACK):
             del sys.modules[name]

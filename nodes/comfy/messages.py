@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 #: Longest text on a node; the whole of it is on the node's output.
@@ -46,10 +47,13 @@ class Status:
     def __init__(self) -> None:
         self._last, self._shown = float("-inf"), ""
 
-    def show(self, text: str, now: bool = False) -> None:
-        """now: even if the last one was shown a moment ago."""
+    def show(self, text: str | Callable[[], str], now: bool = False) -> None:
+        """text: or what makes it, called only when it is shown. now: even if the last one is a moment old."""
         moment = time.monotonic()
-        if text != self._shown and (now or moment - self._last >= self.SECONDS):
+        if not now and moment - self._last < self.SECONDS:
+            return
+        text = text if isinstance(text, str) else text()
+        if text != self._shown:
             show_text(text)
             self._last, self._shown = moment, text
 

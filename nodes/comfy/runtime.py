@@ -16,6 +16,8 @@ import torch
 #: Longest side, in pixels, of the previews that are sent to the browser while a node runs.
 PREVIEW_SIDE = 768
 PREVIEW_SECONDS = 3.0
+#: Most of a node's time that its previews may take.
+PREVIEW_SHARE = 0.1
 
 
 def stop_if_cancelled() -> None:
@@ -43,25 +45,52 @@ def plain_tensors():
         yield
 
 
+class PreviewBudget:
+    """Decides when a preview may be made: not more often than every few seconds, and never more than a tenth of the
+    time in all, whatever a preview and a step cost here.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._last = self._before = time.monotonic()
+        self._spent, self._cost, self._longest_step = 0.0, None, 0.0
+
+    def allows(self) -> bool:
+        """Asked once after each step. What the first preview will cost is not known: two steps are taken for it."""
+        now = time.monotonic()
+        self._longest_step, self._before = max(self._longest_step, now - self._before), now
+        expected = 2 * self._longest_step if self._cost is None else self._cost
+        enough = self._spent + expected <= PREVIEW_SHARE * (now - self._start)
+        return enough and now - self._last >= PREVIEW_SECONDS
+
+    def make(self, preview: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+        """The preview; its time is counted."""
+        start = time.monotonic()
+        image = preview()
+        self._last = self._before = time.monotonic()
+        self._cost = self._last - start
+        self._spent += self._cost
+        return image
+
+
 class Progress:
     """A node's progress bar whose steps also check for Cancel and now and then show an image."""
 
     def __init__(self, total: int):
         self._bar = comfy.utils.ProgressBar(max(total, 1))
         self._total = max(total, 1)
-        self._last_preview = time.monotonic()
+        self._previews = PreviewBudget()
 
-    def step(self, done: int, preview: Callable[[], np.ndarray | None] | None = None) -> None:
-        """`done` of the total are finished. `preview` makes it, and is only called when the last one is a few seconds
-        old.
-        """
+    def step(self, done: float, preview: Callable[[], np.ndarray | None] | None = None) -> None:
+        """`done` of the total are finished. `preview` makes an image [H, W, 3] uint8; it is called when it is due."""
         stop_if_cancelled()
         image = None
-        if preview is not None and time.monotonic() - self._last_preview >= PREVIEW_SECONDS:
-            image = _as_preview(preview())
-            # Counted from the end: a slow preview must not eat the time of the steps.
-            self._last_preview = time.monotonic()
+        if preview is not None and self._previews.allows():
+            image = _as_preview(self._previews.make(preview))
         self._bar.update_absolute(done, self._total, image)
+
+    def show(self, done: float, image: np.ndarray) -> None:
+        """`done` of the total are finished; an image [H, W, 3] uint8 that is there anyway is shown."""
+        self._bar.update_absolute(done, self._total, _as_preview(image))
 
 
 def _as_preview(array: np.ndarray | None):
