@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.config import DetectConfig
 from stablekp_core.errors import KeypointError
 
 from .comfy import sockets
 from .comfy.batches import mask_batches, single_images
+from .comfy.messages import show_text
 from .comfy.runtime import Progress, plain_tensors
 from .detect_figures import Figures, figure_inputs
 
@@ -54,7 +55,8 @@ class DetectKeypoints(io.ComfyNode):
             other_model = bool(tokens[0].model_hash) and tokens[0].model_hash != model.hash
         found = figures.put_back(found, crops)
         text = confidence_text(found, tokens[0].model_name if other_model else "")
-        return io.NodeOutput(found, heat_maps, text, ui=ui.PreviewText(text))
+        show_text(text)
+        return io.NodeOutput(found, heat_maps, text)
 
 
 def _inputs() -> list:

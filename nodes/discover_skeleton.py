@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.pose.skeleton import discover_skeleton
 
 from .comfy import sockets
+from .comfy.messages import show_text
 
 
 class DiscoverSkeleton(io.ComfyNode):
@@ -65,9 +66,5 @@ class DiscoverSkeleton(io.ComfyNode):
         else:
             found = discover_skeleton(keypoints, extra=extra_lines).edges
         text = format_skeleton(found)
-        return io.NodeOutput(
-            tokens.with_skeleton(found),
-            replace(keypoints, skeleton=found),
-            text,
-            ui=ui.PreviewText(text),
-        )
+        show_text(text)
+        return io.NodeOutput(tokens.with_skeleton(found), replace(keypoints, skeleton=found), text)

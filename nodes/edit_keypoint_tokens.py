@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from .comfy import sockets
+from .comfy.messages import show_text
 
 
 class EditKeypointTokens(io.ComfyNode):
@@ -37,4 +38,5 @@ class EditKeypointTokens(io.ComfyNode):
 
         edited = edit_tokens(tokens, edits)
         text = "\n".join(f"{number} {name}" for number, name in enumerate(edited.names))
-        return io.NodeOutput(edited, text, ui=ui.PreviewText(text))
+        show_text(text)
+        return io.NodeOutput(edited, text)

@@ -12,6 +12,7 @@ from stablekp_core.errors import KeypointError
 
 from .comfy import folders, sockets
 from .comfy.batches import single_images
+from .comfy.messages import show_text
 from .comfy.runtime import Progress
 
 #: The export's folders lie below this one in ComfyUI's output folder.
@@ -68,6 +69,7 @@ class ExportControlNetDataset(io.ComfyNode):
             overwrite=overwrite,
             on_progress=lambda count, name: progress.step(count),
         )
+        show_text(done.report())
         return io.NodeOutput(str(folder), done.report(), ui=ui.PreviewText(done.report()))
 
 

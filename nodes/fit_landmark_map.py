@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.pose.landmark_map import MODES
 
 from .comfy import folders, sockets
+from .comfy.messages import show_text
 
 #: What a widget says for a choice that is left to the leave-one-out error.
 _CHOOSE = -1
@@ -59,7 +60,8 @@ class FitLandmarkMap(io.ComfyNode):
             use_confidence=use_confidence,
         )
         report = landmarks.report()
-        return io.NodeOutput(landmarks, report, ui=ui.PreviewText(report))
+        show_text(report)
+        return io.NodeOutput(landmarks, report)
 
 
 def _fit_inputs() -> list:

@@ -14,10 +14,9 @@ class KeypointBackboneFromModel(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPBackboneFromModel",
             display_name="Keypoint Backbone from MODEL",
-            description="Uses the MODEL and VAE that the graph has already loaded, LoRAs included, "
-            "without a second "
-            "copy in memory and without changing them. Patches that other nodes put into the attention "
-            "are not applied.",
+            description="Uses the MODEL and VAE of the graph, LoRAs included, without changing them. Their weights are "
+            "shared; only with dynamic VRAM, ComfyUI reads them once more (1.9 GB in fp16). Patches that other nodes "
+            "put into the attention are not applied.",
             search_aliases=["stable keypoints", "keypoint backbone"],
             inputs=[
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.4 or 1.5 MODEL; a LoRA on it counts."),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.diagnostics import keypoint_report
 
 from .comfy import sockets
 from .comfy.batches import image_batches, single_images
+from .comfy.messages import show_text
 
 
 class KeypointReport(io.ComfyNode):
@@ -68,7 +69,8 @@ class KeypointReport(io.ComfyNode):
         text = report_text(report)
         arrays = single_images(images, "Keypoint Report (images)") if images else None
         sheet = _sheet(points, arrays, report_labels(report), max_pictures[0])
-        return io.NodeOutput(image_batches([sheet])[0], text, ui=ui.PreviewText(text))
+        show_text(text)
+        return io.NodeOutput(image_batches([sheet])[0], text)
 
 
 def _sheet(points, arrays, labels: list[str], most: int) -> np.ndarray:

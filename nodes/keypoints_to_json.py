@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.keypoints.keypoints import VISIBLE_CONFIDENCE
 
 from .comfy import sockets
+from .comfy.messages import show_text
 
 _JSON_FORMATS = ("COCO", "points of the first image", "tracks over all images")
 
@@ -51,4 +52,5 @@ class KeypointsToJSON(io.ComfyNode):
             text = keypoints.to_point_json()
         else:
             text = keypoints.to_track_json()
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        show_text(text)
+        return io.NodeOutput(text)

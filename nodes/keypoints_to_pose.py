@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.pose.writing import POSE_THRESHOLD
 
 from .comfy import sockets
+from .comfy.messages import show_text
 
 _FORMATS = ("openpose (people)", "AP-10K (animals)")
 
@@ -53,4 +54,5 @@ class KeypointsToPose(io.ComfyNode):
 
         pose = (to_pose_keypoint if format == _FORMATS[0] else to_ap10k)(landmarks, threshold)
         text = json.dumps(pose)
-        return io.NodeOutput(pose, text, ui=ui.PreviewText(text))
+        show_text(text)
+        return io.NodeOutput(pose, text)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import comfy.model_management as model_management
-import torch
+import numpy as np
 from comfy_api.latest import io
 
 from .comfy import folders, sockets
+from .comfy.batches import image_tensor
+from .comfy.messages import show_text
 from .comfy.runtime import Progress
 
 #: The image sets that come with the pack, as folders of the core's assets.
@@ -75,6 +76,17 @@ class LoadImageSet(io.ComfyNode):
                     tooltip="A folder elsewhere on the server. Only works where the server's owner has "
                     f"set {folders.ANY_PATH_VARIABLE}=1.",
                 ),
+                io.Int.Input(
+                    "max_side",
+                    default=1024,
+                    min=0,
+                    max=16384,
+                    step=8,
+                    optional=True,
+                    tooltip="Larger images are made smaller until their longer side has this many pixels, and "
+                    "keypoints are found in pixels of the smaller image. A hundred photos of 12 megapixels take 14 GB "
+                    "of memory as they are, and 0.9 GB with 1024. 0: as they are.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", is_output_list=True, tooltip="One entry per image."),
@@ -87,30 +99,48 @@ class LoadImageSet(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder, other_path="") -> bool | str:
-        return sockets.verdict(_source, folder, other_path)
+    def validate_inputs(cls, folder) -> bool | str:
+        # With other_path as a second argument, ComfyUI would tell of a missing folder twice, once for each.
+        return sockets.verdict(_source, folder)
 
     @classmethod
-    def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> str:
+    def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="", max_side=0) -> str:
         from stablekp_core.images.image_set import fingerprint
 
         return fingerprint(_source(folder, other_path))
 
     @classmethod
-    def execute(cls, folder, max_images, order, shuffle_seed=0, other_path="") -> io.NodeOutput:
+    def execute(cls, folder, max_images, order, shuffle_seed=0, other_path="", max_side=0) -> io.NodeOutput:
         from stablekp_core.images.image_set import load_folder
 
         seed = shuffle_seed if order == "shuffled" else None
-        # The label file beside the built-in images is no news to anyone.
-        tell = None if folder in BUILT_IN and not other_path.strip() else _log_skipped
-        arrays = load_folder(_source(folder, other_path), max_images, seed, on_skip=tell)
-        images, names, progress = [], [], Progress(len(arrays))
+        arrays = load_folder(_source(folder, other_path), max_images, seed)
+        images, names, smaller, progress = [], [], 0, Progress(len(arrays))
         for name, array in arrays:
-            tensor = torch.from_numpy(array)[None].float().div_(255.0)  # [1, H, W, 3]
-            images.append(tensor.to(model_management.intermediate_device()))
+            fitting = at_most(array, max_side)
+            smaller += fitting is not array
+            images.append(image_tensor(fitting[None]))
             names.append(name)
             progress.step(len(names))
+        # The label file beside the built-in images is no news to anyone.
+        skipped = [] if folder in BUILT_IN and not other_path.strip() else arrays.skipped
+        for name, reason in skipped:
+            logging.warning("[Stable Keypoints] Load Image Set skipped %s: %s", name, reason)
+        made = f"\n{smaller} made smaller, to {max_side} pixels" if smaller else ""
+        left = "".join(f"\nskipped {name}: {reason}" for name, reason in skipped)
+        show_text(f"{len(images)} images{made}{left}")
         return io.NodeOutput(images, names)
+
+
+def at_most(array: np.ndarray, side: int) -> np.ndarray:
+    """An image uint8 [H, W, 3] whose longer side has at most `side` pixels (0: any number); the same one if it fits."""
+    if not side or max(array.shape[:2]) <= side:
+        return array
+    from PIL import Image
+
+    scale = side / max(array.shape[:2])
+    size = tuple(max(1, round(length * scale)) for length in array.shape[1::-1])
+    return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.LANCZOS))
 
 
 def _source(folder: str, other_path: str = "") -> Path:
@@ -120,7 +150,3 @@ def _source(folder: str, other_path: str = "") -> Path:
 
         return Path(stablekp_core.__file__).parent / "assets" / "pictures" / BUILT_IN[folder]
     return folders.image_folder(folder, other_path)
-
-
-def _log_skipped(name: str, reason: str) -> None:
-    logging.warning("[Stable Keypoints] Load Image Set skipped %s: %s", name, reason)

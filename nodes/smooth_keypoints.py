@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from stablekp_core.video.smoothing import METHODS, smooth_keypoints
 
 from .comfy import sockets
+from .comfy.messages import show_text
 
 
 class SmoothKeypoints(io.ComfyNode):
@@ -38,7 +39,8 @@ class SmoothKeypoints(io.ComfyNode):
             **settings,
         )
         report = done.report()
-        return io.NodeOutput(done.keypoints, report, ui=ui.PreviewText(report))
+        show_text(report)
+        return io.NodeOutput(done.keypoints, report)
 
 
 def _inputs() -> list:

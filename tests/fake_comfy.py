@@ -93,6 +93,13 @@ class Page:
         self.events.append((event, data))
 
 
+class ModelPatcher:
+    """A model under ComfyUI's management."""
+
+    def __init__(self, model, load_device, offload_device):
+        self.model, self.load_device, self.offload_device = model, load_device, offload_device
+
+
 def page() -> Page:
     return sys.modules["server"].PromptServer.instance
 
@@ -176,12 +183,13 @@ def install(base: Path) -> types.ModuleType:
         throw_exception_if_processing_interrupted=lambda: None,
         load_models_gpu=lambda *a, **k: None,
     )
+    patcher = _module("comfy.model_patcher", ModelPatcher=ModelPatcher)
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
     context = types.SimpleNamespace(node_id="7")
     _module("comfy_execution")
     _module("comfy_execution.utils", get_executing_context=lambda: context)
     _module("server", PromptServer=types.SimpleNamespace(instance=Page()))
-    _module("comfy", model_management=management, utils=utils)
+    _module("comfy", model_management=management, model_patcher=patcher, utils=utils)
     _folder_paths(base)
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     pack = importlib.util.module_from_spec(spec)

@@ -270,7 +270,9 @@ Use the model they were learned with, or a fine-tune of it. *Draw* on black make
 *JSON* is COCO, with coordinates in pixels of the original picture.""",
     )
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
-    tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
+    tokens = g.node(
+        "StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors", newest=True
+    )
     image = g.node("LoadImage", (420, 370), (340, 340), image="example.png", upload="image")
     detect = g.node(
         "StableKPDetect",
@@ -305,7 +307,7 @@ def pose_conditioned(g: Graph) -> None:
         """## Pose-conditioned generation
 
 The pose of one picture, drawn into another one. **One checkpoint serves both**: *Keypoint Backbone from
-MODEL* looks through the MODEL that also generates, without a second copy in memory and without changing it.
+MODEL* looks through the MODEL that also generates, LoRAs included, and does not change it.
 
 The keypoints of your own object have no names, so no OpenPose ControlNet understands them. They are drawn
 on black as dots and lines for a **scribble** ControlNet (control_v11p_sd15_scribble); with a skeleton in
@@ -322,7 +324,9 @@ the tokens, choose the style *scribble* in *Draw*.
         color=_GREEN,
         wires={"model": (model, 0), "vae": (model, 2)},
     )
-    tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
+    tokens = g.node(
+        "StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors", newest=True
+    )
     image = g.node("LoadImage", (420, 370), (340, 340), "The pose to take", image="example.png", upload="image")
     detect = g.node(
         "StableKPDetect",
@@ -421,7 +425,9 @@ The JSON holds one list of points for each keypoint over time, as the spline edi
 *Keypoints to TRACKS* makes ComfyUI's own tracks of them.""",
     )
     backbone = g.node("StableKPLoadBackbone", (420, 40), (340, 110), color=_BLUE, model=SD15)
-    tokens = g.node("StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors")
+    tokens = g.node(
+        "StableKPLoadTokens", (420, 230), (340, 60), color=_BLUE, tokens_file="my_keypoints.safetensors", newest=True
+    )
     frames = g.node("StableKPLoadImageSet", (420, 370), (340, 210), "Frames", folder="my_frames", max_images=2000)
     detect = g.node(
         "StableKPDetect",

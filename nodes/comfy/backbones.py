@@ -34,32 +34,41 @@ class BackboneHandle:
 
 
 class FileBackbone(BackboneHandle):
-    """A model that the pack loaded itself; it rests in main memory and visits the device while it is open."""
+    """A model that the pack loaded itself. ComfyUI brings it to the device and takes it away again when it needs the
+    memory, as it does with its own models.
+    """
 
     def __init__(self, loaded):
+        import comfy.model_patcher
+
         self.name = loaded.name
         self._loaded = loaded
+        # Not the patcher that brings weights layer by layer: those would have to be modules of ComfyUI's own.
+        self._patcher = comfy.model_patcher.ModelPatcher(
+            KeypointBackboneModel(loaded.unet, loaded.vae), model_management.get_torch_device(), torch.device("cpu")
+        )
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
+        from stablekp_core.backbone.ldm_conversion import without_inference_tensors
         from stablekp_core.backbone.loading import make_backbone
 
-        unet, vae = self._loaded.unet, self._loaded.vae
-        device = model_management.get_torch_device()
-        if device.type != "cpu":
-            model_management.free_memory(_size(unet, vae) + batch_size * WORK_BYTES, device)
-        try:
-            with plain_tensors():
-                unet.to(device)
-                vae.to(device)
-                backbone = make_backbone(unet, vae, self.name, self._loaded.hash, device, self._loaded.dtype)
-            yield backbone
-        finally:
-            if device.type != "cpu":
-                with plain_tensors():
-                    unet.to("cpu")
-                    vae.to("cpu")
-                model_management.soft_empty_cache()
+        unet, vae, device = self._loaded.unet, self._loaded.vae, self._patcher.load_device
+        with plain_tensors():
+            _load([self._patcher], batch_size)
+            _refuse_partial_load(self._patcher, "model")
+            for part in (unet, vae):  # ComfyUI may have moved some in inference mode
+                without_inference_tensors(part)
+            backbone = make_backbone(unet, vae, self.name, self._loaded.hash, device, self._loaded.dtype)
+        yield backbone
+
+
+class KeypointBackboneModel(torch.nn.Module):
+    """Both networks as the one model that ComfyUI manages; `device` is where it says that they are."""
+
+    def __init__(self, unet: torch.nn.Module, vae: torch.nn.Module):
+        super().__init__()
+        self.unet, self.vae, self.device = unet, vae, None
 
 
 class GraphBackbone(BackboneHandle):
@@ -81,9 +90,7 @@ class GraphBackbone(BackboneHandle):
 
         # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view
         # would hold.
-        model_management.load_models_gpu(
-            [self._model, self._vae_patcher], memory_required=batch_size * WORK_BYTES, force_full_load=True
-        )
+        _load([self._model, self._vae_patcher], batch_size)
         for patcher, what in ((self._model, "MODEL"), (self._vae_patcher, "VAE")):
             _refuse_partial_load(patcher, what)
         if self._vae_patcher.load_device != self._model.load_device:
@@ -134,17 +141,24 @@ def check_graph_models(model, vae) -> str:
     return f"MODEL ({kind})"
 
 
+def _load(patchers: list, batch_size: int) -> None:
+    """Bring models to the device as a whole, with room for a batch beside them; others make place for it."""
+    model_management.load_models_gpu(patchers, memory_required=batch_size * WORK_BYTES, force_full_load=True)
+
+
 def _without_dynamic_loading(patcher):
     """The same model under a patcher that can hold all weights on the device at once.
 
-    Newer versions of ComfyUI bring weights to the card layer by layer while their own code runs; a view of
-    them from outside would find them elsewhere.
+    With dynamic VRAM (the default on GPUs in newer versions of ComfyUI) weights come to the card layer by layer while
+    ComfyUI's own code runs; a view of them from outside would find them elsewhere. ComfyUI then reads the weights
+    from the file once more, for all who cannot work with dynamic ones, and keeps that second copy for the next time.
     """
     is_dynamic = getattr(patcher, "is_dynamic", None)
     if is_dynamic is None or not is_dynamic():
         return patcher
     try:
-        return patcher.clone(disable_dynamic=True)
+        delegate = getattr(patcher, "get_non_dynamic_delegate", None)
+        return delegate() if delegate is not None else patcher.clone(disable_dynamic=True)
     except RuntimeError as error:
         raise KeypointError(
             "this MODEL or VAE is loaded piece by piece (dynamic VRAM) and cannot be loaded whole; "
@@ -178,7 +192,3 @@ def _weights(network: torch.nn.Module, what: str) -> dict[str, torch.Tensor]:
                 "through; load the checkpoint with a weight dtype of fp16, bf16 or fp32."
             )
     return state
-
-
-def _size(*modules: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())

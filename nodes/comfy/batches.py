@@ -42,8 +42,8 @@ def image_batches(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
     batch each.
     """
     if len({array.shape for array in arrays}) == 1:
-        return [_to_image(np.stack(arrays))]
-    return [_to_image(array[None]) for array in arrays]
+        return [image_tensor(np.stack(arrays))]
+    return [image_tensor(array[None]) for array in arrays]
 
 
 def mask_batches(masks: Sequence[np.ndarray]) -> list[torch.Tensor]:
@@ -51,9 +51,19 @@ def mask_batches(masks: Sequence[np.ndarray]) -> list[torch.Tensor]:
     groups = [torch.from_numpy(np.ascontiguousarray(group, dtype=np.float32)) for group in masks]
     if len({tuple(group.shape[1:]) for group in groups}) == 1:
         groups = [torch.cat(groups)]
-    return [group.to(model_management.intermediate_device()) for group in groups]
+    return [_between_nodes(group) for group in groups]
 
 
-def _to_image(batch: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W, 3] -> float32 [B, H, W, 3] where ComfyUI keeps what passes between nodes."""
-    return torch.from_numpy(batch).to(model_management.intermediate_device()).float().div_(255.0)
+def image_tensor(batch: np.ndarray) -> torch.Tensor:
+    """uint8 [B, H, W, 3] -> IMAGE [B, H, W, 3] in [0, 1], where and in the number format in which ComfyUI keeps what
+    passes between nodes.
+    """
+    # An array that is a view of a file or of another program's memory may not be written to: torch wants a copy.
+    batch = torch.from_numpy(batch if batch.flags.writeable else batch.copy())
+    return _between_nodes(batch.to(model_management.intermediate_device()).float().div_(255.0))
+
+
+def _between_nodes(tensor: torch.Tensor) -> torch.Tensor:
+    # Versions before 0.19 know no other format than float32.
+    dtype = getattr(model_management, "intermediate_dtype", lambda: torch.float32)()
+    return tensor.to(model_management.intermediate_device(), dtype)

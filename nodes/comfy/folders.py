@@ -55,6 +55,17 @@ def token_path(name: str) -> Path:
     return Path(found)
 
 
+def newest_tokens(name: str) -> str:
+    """The newest of a file and those that Save Keypoint Tokens numbered after it: of `cat`, `cat_00002`, …"""
+    known = token_files()
+    family = [other for other in known if _unnumbered(other) == _unnumbered(name)]
+    return max(family, key=lambda other: token_path(other).stat().st_mtime_ns, default=name)
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"_\d{5}(?=\.safetensors$)", "", name, flags=re.IGNORECASE)
+
+
 def landmarks_folder() -> Path:
     """The folder Save Landmark Map writes to: the first that ComfyUI knows for them."""
     return Path(folder_paths.get_folder_paths(LANDMARKS)[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io, ui
 
 from . import folders
+from .messages import short_path, show_text
 
 
 def name_inputs(example: str) -> list:
@@ -33,4 +34,5 @@ def save(thing, folder: Path, name: str, overwrite: bool) -> io.NodeOutput:
     """Save what has a method `save` below `folder`; the node's output is the file's path."""
     path = folder / folders.relative_save_path(name)
     path = thing.save(path if overwrite else folders.free_path(path))
+    show_text(f"saved {short_path(path)}")
     return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))

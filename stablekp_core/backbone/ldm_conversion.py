@@ -218,6 +218,14 @@ def modern_vae_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     return out
 
 
+def without_inference_tensors(module: torch.nn.Module) -> None:
+    """Let gradients flow through a module whose weights were made or moved in inference mode, in place, without a
+    copy."""
+    for parameter in module.parameters():
+        if parameter.is_inference() or parameter.data.is_inference():
+            parameter.data = _own_view(parameter.data)
+
+
 def _own_view(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor object of our own on the same storage, usable in autograd."""
     if not tensor.is_inference():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import fake_comfy
 from node_data import part, tokens
 
 from stablekp_core.keypoints.tokens import KeypointTokens
@@ -40,3 +41,19 @@ def test_the_fingerprint_of_tokens_follows_the_file(pack):
     assert load.fingerprint_inputs("cat.safetensors") == before
     os.utime(path, ns=(1, 1))
     assert load.fingerprint_inputs("cat.safetensors") != before
+
+
+def test_the_newest_of_a_name_is_followed(pack):
+    save, load = part("save_keypoint_tokens").SaveKeypointTokens, part("load_keypoint_tokens").LoadKeypointTokens
+    for number, count in enumerate((2, 3, 4, 5)):
+        path = Path(save.execute(tokens(count), "cat" if number < 3 else "cat_b")[0])
+        os.utime(path, ns=(number, number))
+    before = load.fingerprint_inputs("cat.safetensors", newest=True)
+    assert load.execute("cat.safetensors", newest=True)[0].num_keypoints == 4
+    assert "cat_00003.safetensors: 4 keypoints" in fake_comfy.page().texts[-1][1]
+    assert load.execute("cat.safetensors")[0].num_keypoints == 2
+    assert "cat_00003.safetensors is newer; turn newest on" in fake_comfy.page().texts[-1][1]
+    assert load.execute("cat_b.safetensors", newest=True)[0].num_keypoints == 5
+    save.execute(tokens(6), "cat")
+    assert load.fingerprint_inputs("cat.safetensors", newest=True) != before
+    assert load.execute("cat_00002.safetensors", newest=True)[0].num_keypoints == 6

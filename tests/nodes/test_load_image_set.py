@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fake_comfy
 import numpy as np
 import torch
 from node_data import part
@@ -38,3 +39,28 @@ def test_built_in_images_need_no_folder_and_follow_the_seed(pack):
     first, other = (load.execute(unseen, 3, order, shuffle_seed=3)[1] for order in ("by name", "shuffled"))
     assert first == load.execute(unseen, 3, "by name")[1] and other == load.execute(unseen, 3, "shuffled", 3)[1]
     assert first != other
+
+
+def test_large_images_are_made_smaller_as_they_are_read(pack, tmp_path):
+    load = part("load_image_set").LoadImageSet
+    assert next(i for i in load.define_schema().inputs if i.id == "max_side").options["default"] == 1024
+    folder = tmp_path / "input" / "photos"
+    folder.mkdir()
+    for name, size in (("small.png", (40, 30)), ("wide.jpg", (400, 100)), ("high.jpg", (90, 300))):
+        Image.fromarray(np.full((*size[::-1], 3), 100, np.uint8)).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    images, names = load.execute("photos", 10, "by name", max_side=100)
+    shapes = {name: tuple(image.shape) for name, image in zip(names, images, strict=True)}
+    assert shapes == {"small.png": (1, 30, 40, 3), "wide.jpg": (1, 25, 100, 3), "high.jpg": (1, 100, 30, 3)}
+    text = fake_comfy.page().texts[-1][1]
+    assert "3 images" in text and "2 made smaller, to 100 pixels" in text and "skipped broken.jpg: " in text
+    assert [tuple(image.shape) for image in load.execute("photos", 10, "by name")[0]][0] == (1, 300, 90, 3)
+
+
+def test_a_missing_folder_is_told_in_one_sentence(pack):
+    """ComfyUI repeats what `validate_inputs` says for each of its arguments, so it takes one."""
+    import inspect
+
+    load = part("load_image_set").LoadImageSet
+    assert list(inspect.signature(load.validate_inputs).parameters) == ["folder"]
+    assert "no folder 'nowhere'" in load.validate_inputs("nowhere")

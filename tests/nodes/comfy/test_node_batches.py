@@ -40,3 +40,11 @@ def test_images_of_one_size_are_one_batch_and_others_a_list(pack):
     (one,) = batches.image_batches([black, white])
     assert one.shape == (2, 4, 5, 3) and one[0].max() == 0 and one[1].min() == 1
     assert [t.shape[0] for t in batches.image_batches([black, np.zeros((6, 5, 3), np.uint8)])] == [1, 1]
+
+
+def test_images_and_masks_come_in_the_number_format_of_comfyui(pack, monkeypatch):
+    batches, array = part("comfy.batches"), np.full((4, 5, 3), 51, np.uint8)
+    assert batches.image_batches([array])[0].dtype == torch.float32  # versions that know no other
+    monkeypatch.setattr(batches.model_management, "intermediate_dtype", lambda: torch.float16, raising=False)
+    (image,), (mask,) = batches.image_batches([array]), batches.mask_batches([np.ones((1, 4, 5), np.float32)])
+    assert image.dtype == mask.dtype == torch.float16 and float(image.max()) == pytest.approx(0.2, abs=1e-3)
