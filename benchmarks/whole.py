@@ -21,6 +21,7 @@ from stablekp_core.backbone.memory_layout import arrange
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import detect
 from stablekp_core.images.image_set import ImageSet
+from stablekp_core.progress import CHOOSING, EXTRACTING, REFINING
 from stablekp_core.selection.select import choose_tokens
 from stablekp_core.synthetic import generator
 from stablekp_core.training.trainer import Trainer
@@ -43,14 +44,14 @@ def measure(backbone, config: TrainConfig, images: int, steps: int, detected: in
         trainer.run_step()
         times.append(now() - start)
     trainer.check_finite()
-    start, looked = now(), []
+    start, ended = now(), {}
     choice = choose_tokens(
         backbone,
         trainer.tokens.detach(),
         trainer.source,
         config,
         2 * trainer.micro_batch,
-        lambda done, of: looked.append(time.perf_counter()),
+        lambda phase, done, total: ended.update({phase: now()}),
     )
     chosen = now()
     detect(backbone, trainer.result(choice), list(rendered)[:detected], DetectConfig())
@@ -59,8 +60,10 @@ def measure(backbone, config: TrainConfig, images: int, steps: int, detected: in
         "pictures": images,
         "first_step_s": times[0],
         "step_s": statistics.median(times[1:] or times),
-        "look_s": looked[-1] - start,
-        "fit_s": chosen - looked[-1],
+        "look_s": ended[EXTRACTING] - start,
+        "fit_s": chosen - ended[EXTRACTING],
+        "choosing_s": ended[CHOOSING] - ended[EXTRACTING],
+        "refining_s": ended[REFINING] - ended[CHOOSING],
         "detect_s": (end - chosen) / detected,
         "made_smaller": made_smaller,
         "held_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else None,

@@ -67,7 +67,7 @@ class ExportControlNetDataset(io.ComfyNode):
             captions=_captions(captions, arrays.names),
             caption=caption,
             overwrite=overwrite,
-            on_progress=lambda count, name: progress.step(count),
+            on_progress=lambda phase, done, total: progress.step(done),
         )
         show_text(done.report())
         return io.NodeOutput(str(folder), done.report(), ui=ui.PreviewText(done.report()))

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.progress import CHOOSING, EXTRACTING, OCCLUSION, REFINING
 
 from .comfy import folders
 from .comfy.kept import KeptTraining
 from .comfy.messages import Status, duration, leave_note, short_path
-from .comfy.runtime import Progress, stop_if_cancelled
+from .comfy.runtime import Progress
 
 #: Images on the live preview and on the final contact sheet.
 _PREVIEW_IMAGES = 4
@@ -20,7 +21,8 @@ _SHEET_IMAGES = 12
 _PREVIEW = DetectConfig(views=0)
 _SHEET = DetectConfig(views=4)
 #: The bar's parts in percent: training takes most of the time, then the tokens are chosen and refined.
-_TRAINED, _CHOSEN = 75, 95
+_TRAINED = 75
+_PARTS = {EXTRACTING: (75, 85), CHOOSING: (85, 88), REFINING: (88, 94), OCCLUSION: (94, 95)}
 
 
 class TrainingRun:
@@ -48,7 +50,7 @@ class TrainingRun:
                 start=start,
                 on_step=self._on_step,
                 notice=lambda text: self.status.show(text, now=True),
-                on_choosing=self._on_choosing,
+                on_progress=self._on_progress,
                 checkpoint=self.kept.state,
                 resume=True,
             )
@@ -74,10 +76,12 @@ class TrainingRun:
         self.status.show(self._step_text)
         self.progress.step(_TRAINED * info.step / info.steps, self._preview)
 
-    def _on_choosing(self, done: int, of: int) -> None:
-        self.status.show(f"choosing the keypoints: {done} of {of}{self._skipped()}")
-        stop_if_cancelled()
-        self.progress.step(_TRAINED + (_CHOSEN - _TRAINED) * done / max(of, 1))
+    def _on_progress(self, phase: str, done: int, total: int) -> None:
+        if phase not in _PARTS:  # the steps tell more by themselves
+            return
+        self.status.show(f"{phase}: {100 * done // max(total, 1)} %{self._skipped()}")
+        first, last = _PARTS[phase]
+        self.progress.step(first + (last - first) * done / max(total, 1))
 
     def _step_text(self) -> str:
         info, (first, began) = self.last, self._first

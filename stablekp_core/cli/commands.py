@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ..backbone.loading import load_backbone
 from ..config import DetectConfig, TrainConfig
@@ -24,9 +23,11 @@ from ..images.image_set import BrokenImage, ImageSet, list_images, load_files, l
 from ..images.masks import Masks, folder_masks
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.tokens import KeypointTokens
+from ..progress import DRAWING, Progress, counted
 from ..training.distributed import Ranks, process_group
 from ..training.trainer import StepInfo, TrainingDiverged
 from ..training.trainer import train as train_tokens
+from .bars import Bars
 from .main import config_from
 
 
@@ -72,21 +73,11 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
     start = KeypointTokens.load(args.start) if args.start else None
     path.parent.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(args.model, args.dtype, device, args.compile, args.recompute)
-    with (
-        ranks.first_copy(state) as checkpoint,
-        tqdm(total=config.steps, unit="step", desc="training", disable=not ranks.first) as bar,
-    ):
+    with ranks.first_copy(state) as checkpoint, Bars(ranks.first) as bars:
 
         def show(info: StepInfo) -> None:
-            bar.update(info.step - bar.n)
             if info.step % 10 == 0 or info.step == info.steps:
-                bar.set_postfix(loss=f"{info.loss:.4f}")
-
-        def show_choice(done: int, of: int) -> None:
-            if done == 1:
-                bar.unit, bar.desc, bar.postfix = "image", "choosing keypoints", None
-                bar.reset(of)
-            bar.update()
+                bars.note(loss=f"{info.loss:.4f}")
 
         try:
             result = train_tokens(
@@ -95,7 +86,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
                 config,
                 start=start,
                 on_step=show,
-                on_choosing=show_choice,
+                on_progress=bars,
                 checkpoint=checkpoint,
                 checkpoint_every=args.checkpoint_every,
                 resume=args.resume,
@@ -103,7 +94,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
                 masks=masks,
             )
         except KeyboardInterrupt:
-            bar.close()
+            bars.close()
             if ranks.first and state.exists():
                 _say(f"Stopped; what was learned is in {state}. Go on with --resume.")
             raise
@@ -115,12 +106,15 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks: Ranks, device: 
         return
     result.tokens.save(path)
     state.unlink(missing_ok=True)
-    write_training_images(backbone, result, images, path.with_suffix(""), masks)
+    with Bars() as bars:
+        write_training_images(backbone, result, images, path.with_suffix(""), masks, bars)
     loss = f"\nloss: {path.with_suffix('')}_loss.png" if result.losses else ""
     print(f"tokens: {path}{loss}\nkeypoints: {path.with_suffix('')}_keypoints.jpg")
 
 
-def write_training_images(backbone, result, images: ImageSet, stem: Path, masks: Masks | None = None) -> None:
+def write_training_images(
+    backbone, result, images: ImageSet, stem: Path, masks: Masks | None = None, on_progress: Progress | None = None
+) -> None:
     """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training images."""
     if result.losses:
         names = ("loss", "localization", "equivariance")
@@ -133,7 +127,8 @@ def write_training_images(backbone, result, images: ImageSet, stem: Path, masks:
         some.append(item)
         if len(some) == 16:
             break
-    found = detect_keypoints(backbone, result.tokens, some, DetectConfig(views=2), masks=masks).keypoints
+    look = DetectConfig(views=2)
+    found = detect_keypoints(backbone, result.tokens, some, look, masks=masks, on_progress=on_progress).keypoints
     save_image(stem.with_name(stem.name + "_keypoints.jpg"), sheet([image for _, image in some], found))
 
 
@@ -159,13 +154,13 @@ def detect(args: argparse.Namespace) -> None:
     config, tokens = config_from(args, DetectConfig), KeypointTokens.load(args.tokens_file)
     images = _open_images(args.images)
     backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
-    with tqdm(total=len(images), unit="image", desc="detecting") as bar:
+    with Bars() as bars:
         found = detect_keypoints(
             backbone,
             tokens,
             images,
             config,
-            on_progress=lambda done: bar.update(done - bar.n),
+            on_progress=bars,
             masks=folder_masks(args.masks, images.names) if args.masks else None,
         )
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -202,22 +197,25 @@ def draw(args: argparse.Namespace) -> None:
     if any(file.resolve().parent == args.output.resolve() for file in rows_of):
         raise KeypointError(f"{args.output} holds the images themselves; give another folder for the drawn ones.")
     if args.sheet:
-        cells = [(row, image) for file, image in _readable(rows_of) for row in rows_of[file]]
+        with Bars() as bars:
+            images = counted(_readable(rows_of), DRAWING, bars, len(rows_of))
+            cells = [(row, image) for file, image in images for row in rows_of[file]]
         found, path = found.rows([row for row, _ in cells]), args.output / "sheet.jpg"
         save_image(path, sheets.contact_sheet([p for _, p in cells], list(found.xy), list(found.confidence), **how))
         print(path)
         return
     stems, count = Counter(file.stem for file in rows_of), 0
-    for file, image in _readable(rows_of):
-        canvas, count = args.canvas, count + 1
-        for row in rows_of[file]:
-            occluded = found.is_occluded[row] if args.canvas == "image" else None
-            image = overlay.draw_keypoints(
-                image, found.xy[row], found.confidence[row], canvas=canvas, occluded=occluded, **how
-            )
-            canvas = "image"  # the next instance goes over this one
-        name = file.stem if stems[file.stem] == 1 else file.name  # a.jpg beside a.png
-        save_image(args.output / f"{name}.png", image)
+    with Bars() as bars:
+        for file, image in counted(_readable(rows_of), DRAWING, bars, len(rows_of)):
+            canvas, count = args.canvas, count + 1
+            for row in rows_of[file]:
+                occluded = found.is_occluded[row] if args.canvas == "image" else None
+                image = overlay.draw_keypoints(
+                    image, found.xy[row], found.confidence[row], canvas=canvas, occluded=occluded, **how
+                )
+                canvas = "image"  # the next instance goes over this one
+            name = file.stem if stems[file.stem] == 1 else file.name  # a.jpg beside a.png
+            save_image(args.output / f"{name}.png", image)
     print(f"{count} images: {args.output}")
 
 

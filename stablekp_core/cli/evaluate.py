@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from .. import __version__
 from ..backbone.loading import load_backbone
 from ..config import DetectConfig, TrainConfig
@@ -22,28 +20,8 @@ from ..evaluation.metrics import metric
 from ..evaluation.protocol import PAPER_ABLATION, Evaluation, Limits, ablate, evaluate, limit_splits, transfer
 from ..files import write_atomically
 from ..keypoints.tokens import KeypointTokens
+from .bars import Bars
 from .main import config_from
-
-
-class _Bars:
-    """One progress bar at a time, a new one for each stage."""
-
-    def __init__(self):
-        self.bar, self.stage = None, None
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self.stage:
-            self.close()
-            self.bar, self.stage = (
-                tqdm(total=total, desc=stage, unit="step" if stage == "training" else "image"),
-                stage,
-            )
-        self.bar.update(done - self.bar.n)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar, self.stage = None, None
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     )
     dataset = limit_splits(open_dataset(args.dataset, args.root, args.data_seed), limits)
     source, origin = _source(args, limits)
-    backbone, bars = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute), _Bars()
+    backbone, bars = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute), Bars()
     look = config_from(args, DetectConfig)
     options = dict(metrics=args.metrics, cache=args.cache, workers=args.workers, on_progress=bars)
     try:

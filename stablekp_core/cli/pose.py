@@ -147,17 +147,16 @@ def edit(args: argparse.Namespace) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Write a ControlNet data set."""
-    from tqdm import tqdm
-
     from ..controlnet.dataset import ExportSettings, export_controlnet_dataset, read_captions
     from ..pose.fitting import LandmarkMap
+    from .bars import Bars
 
     settings = ExportSettings(**{item.name: getattr(args, item.name) for item in fields(ExportSettings)})
     points = Keypoints.load(args.keypoints)
     if args.landmarks:
         points = LandmarkMap.load(args.landmarks).apply(points)
     names = list(dict.fromkeys(points.images))
-    with tqdm(total=len(names), unit="image", desc="exporting") as bar:
+    with Bars() as bars:
         done = export_controlnet_dataset(
             _images(args.images, names),
             points,
@@ -166,7 +165,7 @@ def export(args: argparse.Namespace) -> None:
             captions=read_captions(args.captions) if args.captions else None,
             caption=args.caption,
             overwrite=args.overwrite,
-            on_progress=lambda count, name: bar.update(count - bar.n),
+            on_progress=bars,
         )
     print(done.report())
 

@@ -19,6 +19,7 @@ from ..errors import KeypointError
 from ..files import write_atomically
 from ..keypoints.keypoints import Keypoints
 from ..pose.writing import to_pose
+from ..progress import EXPORTING, Progress, counted
 from .captions import caption_of, read_captions
 from .pairs import FITS, STYLES, ExportSettings, draw_hint, pair_key, write_pair
 
@@ -71,7 +72,7 @@ def export_controlnet_dataset(
     captions: Mapping[str, str] | None = None,
     caption: str = "",
     overwrite: bool = False,
-    on_progress: Callable[[int, str], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Exported:
     """Write image and hint pairs with metadata; run again after an interruption and it goes on where it
     stopped.
@@ -81,7 +82,7 @@ def export_controlnet_dataset(
     several rows per image are several figures. Style openpose and ap10k need keypoints that are joints (see
     `to_pose`), scribble a skeleton. captions: text by image name (with or without suffix); `caption` for the
     others. overwrite: allow other settings than those the folder was begun with; its old pairs are removed.
-    on_progress(done, name).
+    on_progress: see progress.py; it counts images, those that are left out too.
 
     A pair that is there with the same keypoints is not drawn again. Files of pairs that are no longer part of
     the data set are removed. Raises KeypointError when nothing can be exported.
@@ -93,7 +94,8 @@ def export_controlnet_dataset(
     rows: dict[str, list[dict[str, str]]] = {split: [] for split in SPLITS}
     places: dict[str, str] = {}
     skipped, written, done = [], 0, 0
-    for number, (name, image) in enumerate(images):
+    total = len(set(figures.image_index.tolist()))
+    for number, (name, image) in enumerate(counted(images, EXPORTING, on_progress, total)):
         person = figures.rows(rows_of(number, name))
         if not ((person.confidence >= settings.threshold) & (person.confidence > 0)).any():
             skipped.append((name, "no keypoint is confident enough"))
@@ -107,8 +109,6 @@ def export_controlnet_dataset(
         written += write_pair(folder / split, key, image, person, settings)
         rows[split].append(_metadata(name, key, settings, caption_of(name, captions, caption)))
         done += 1
-        if on_progress is not None:
-            on_progress(done, name)
     if not done:
         raise KeypointError(
             f"none of {len(skipped)} images has a keypoint of confidence {settings.threshold:g} or more, so "

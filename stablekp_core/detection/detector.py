@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..images.preprocessing import InputTransform, input_mask
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.read_settings import LEARNED_PROMPT
 from ..keypoints.tokens import KeypointTokens
+from ..progress import DETECTING, Progress, known_total, silent
 from ..randomness import generator_for
 from ..selection.occlusion import load_occlusion_network, occlusion_probability
 from ..selection.refinement import neutral_prompt
@@ -238,21 +239,21 @@ def detect(
     config: DetectConfig | None = None,
     *,
     keep_maps: bool = False,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Progress | None = None,
     masks: Masks | None = None,
 ) -> Detection:
     """Find the keypoints of `tokens` on images ((name, uint8 RGB) pairs, or an ImageSet).
 
-    on_progress is called with the number of images done and may raise to stop. Maps are kept only when asked for:
-    they grow with the number of images. masks: where the object is on each image, by its name; attention outside
+    on_progress: see progress.py; its total is 0 for images that come from an iterator. Maps are kept only when asked
+    for: they grow with the number of images. masks: where the object is on each image, by its name; attention outside
     does not count, and under a mask that is black all over confidence is 0. Raises KeypointError for tokens of another
     width and when no image can be read.
     """
     parts: list[Detection] = []
+    total, on_progress = known_total(images), on_progress or silent
     for part in Detector(backbone, tokens, config).stream(images, keep_maps, masks):
         parts.append(part)
-        if on_progress is not None:
-            on_progress(len(parts))
+        on_progress(DETECTING, len(parts), total)
     return Detection(
         Keypoints.concat([p.keypoints for p in parts]),
         np.concatenate([p.spread for p in parts]),

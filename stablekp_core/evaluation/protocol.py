@@ -23,11 +23,12 @@ import numpy as np
 from ..config import DetectConfig, TrainConfig
 from ..errors import KeypointError
 from ..keypoints.tokens import KeypointTokens
+from ..progress import DETECTING, Progress, silent
 from .cache import Points, StageCache
 from .datasets.common import Dataset
 from .metrics import NO_ROLES, Metric, Roles, mean_baseline, metric
 from .regression import fit_either_side, fit_regression
-from .stages import Progress, find, learn
+from .stages import find, learn
 
 #: Table 4: row -> changes of the training and of the detection settings; "K" is the number of keypoints.
 ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -122,7 +123,7 @@ def evaluate(
     names = tuple(metrics or dataset.metrics)
     for name in names:
         _check_metric(name, dataset)
-    report, store, seconds = on_progress or (lambda *_: None), StageCache(cache), {}
+    report, store, seconds = on_progress or silent, StageCache(cache), {}
     counts = {"train": {"listed": len(dataset.train), "dropped": dataset.train.dropped, "used": 0, "skipped": []}}
     if tokens is None:
         start = time.perf_counter()
@@ -139,7 +140,7 @@ def evaluate(
             detect_config,
             store,
             workers,
-            lambda done, total, which=which: report(f"detecting, {which}", done, total),
+            lambda done, total, which=which: report(f"{DETECTING}, {which}", done, total),
         )
         seconds[which] = time.perf_counter() - start
         counts[which] = {

@@ -13,12 +13,12 @@ from ..errors import KeypointError
 from ..images.files import BrokenImage
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.tokens import KeypointTokens
+from ..progress import Progress
 from ..training.trainer import train
 from .cache import Points, StageCache, model_key
 from .datasets.common import Split
 
 SHARD = 32  # images between two writes of the detection cache
-Progress = Callable[[str, int, int], None]  # stage, done, of how many
 Span = tuple[int, int]  # images start to stop of a split
 
 
@@ -38,7 +38,7 @@ def learn(
         config,
         checkpoint=checkpoint,
         resume=checkpoint is not None,
-        on_step=lambda info: report("training", info.step, info.steps),
+        on_progress=report,
     )
     skipped = [(str(name), str(reason)) for name, reason in result.skipped]
     store.save_tokens(key, result.tokens, skipped)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..errors import KeypointError
 from ..images.image_set import ImageSet
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.tokens import KeypointTokens
+from ..progress import DETECTING, Progress, silent
 from .cluster import Pool, cluster
 from .engine import Job, everywhere, find_rows, read_ahead, run_pieces
 
@@ -137,12 +138,12 @@ def detect_parallel(
     pool: Pool | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Detection:
     """What `detect` finds, by several processes: the keypoints of all images that can be read, in order.
 
-    images: see `as_images`; images that are broken are left out and named by the image set. on_progress is
-    called with the number of images done."""
+    images: see `as_images`; images that are broken are left out and named by the image set. on_progress:
+    see progress.py."""
     pool, images = pool or Pool(workers), as_images(images)
     size = max(1, min(64, -(-len(images) // (4 * max(pool.workers, 1)))))
     spans = [(i, min(i + size, len(images))) for i in range(0, len(images), size)]
@@ -150,8 +151,7 @@ def detect_parallel(
     for shard in detect_shards(model, tokens, images, config, shards=spans, pool=pool, dtype=dtype, device=device):
         parts[shard.start] = shard
         count += shard.stop - shard.start
-        if on_progress is not None:
-            on_progress(count)
+        (on_progress or silent)(DETECTING, count, len(images))
     ordered = [parts[start] for start, _ in spans]
     for shard in ordered:
         for index, reason in shard.skipped:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import KeypointError
+from ..progress import OCCLUSION, Progress, silent
 
 SHAPES = (2, 4)  # pasted on an image, at least and at most
 BARS, ELLIPSES = 0.5, 0.15  # shares of the shapes; the others are rectangles
@@ -108,6 +109,7 @@ def learn_occlusion(
     covered: Sequence[torch.Tensor],
     generator: torch.Generator,
     device: torch.device | str = "cpu",
+    on_progress: Progress | None = None,
 ) -> dict[str, torch.Tensor]:
     """The `state_dict` (float32, on the CPU) of a network learned from features [V, D, G, G] of images and from how
     much
@@ -125,7 +127,7 @@ def learn_occlusion(
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps))
     with torch.enable_grad():
-        for some in order.split(at_once):
+        for done, some in enumerate(order.split(at_once), 1):
             x = _pooled(torch.cat([views[i] for i in some]).to(device).float())
             target = _pooled(torch.cat([covered[i] for i in some]).to(device).float())
             loss = F.binary_cross_entropy_with_logits(net((x - mean[:, None, None]) / spread[:, None, None]), target)
@@ -133,6 +135,7 @@ def learn_occlusion(
             loss.backward()
             optimizer.step()
             pace.step()
+            (on_progress or silent)(OCCLUSION, done, steps)
     return _reading_raw_features(net, mean.cpu(), spread.cpu())
 
 

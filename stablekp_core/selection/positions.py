@@ -46,8 +46,8 @@ class FeatureStore:
     def coarse(self) -> FeatureStore:
         """The same with means over blocks of positions, `COARSE` along a side where that divides it; faster to work
         on."""
-        block = self.side // COARSE
-        if not len(self) or block < 2 or self.side % COARSE:
+        block = self.side // self.coarse_side if len(self) else 1
+        if block < 2:
             return self
         out = FeatureStore(self.theta, self.device)
         out._features = [F.avg_pool2d(x.float(), block).half() for x in self._features]
@@ -76,6 +76,11 @@ class FeatureStore:
     def side(self) -> int:
         """G, positions along a side."""
         return self._features[0].shape[-1]
+
+    @property
+    def coarse_side(self) -> int:
+        """Positions along a side of `coarse()`."""
+        return COARSE if self.side >= 2 * COARSE and self.side % COARSE == 0 else self.side
 
     @property
     def width(self) -> int:

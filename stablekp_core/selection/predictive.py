@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from ..keypoints.spatial_prior import RIDGE
+from ..progress import CHOOSING, Progress, silent
 
 FOLDS = 10
 MOST = 1000  # tokens that take part in a choice
@@ -24,7 +25,9 @@ def informativeness(position: torch.Tensor, score: torch.Tensor) -> torch.Tensor
     return (1 - noise / x.square().sum(-1).mean((0, 1)).clamp(min=1e-12)).clamp(0, 1) * score.double().mean(0)
 
 
-def most_predictive(position: torch.Tensor, score: torch.Tensor, keypoints: int) -> torch.Tensor:
+def most_predictive(
+    position: torch.Tensor, score: torch.Tensor, keypoints: int, on_progress: Progress | None = None
+) -> torch.Tensor:
     """Choose the tokens from whose positions those of all tokens can be told best. Returns int64 [K], best first.
 
     position [I, V, N, 2]: peak of each token in view V of image I, brought back to the image, in the unit square;
@@ -50,6 +53,7 @@ def most_predictive(position: torch.Tensor, score: torch.Tensor, keypoints: int)
         taken.append(int(error.argmin()))
         for part in parts:
             part.take(taken[-1])
+        (on_progress or silent)(CHOOSING, len(taken), keypoints)
     return kept[torch.tensor(taken)]
 
 

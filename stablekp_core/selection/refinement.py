@@ -18,10 +18,11 @@ Works on features, wherever they come from; knows nothing of models or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
+from ..progress import CHOOSING, REFINING, Progress, Rounds
 from .positions import FeatureStore
 
 COARSE_ROUNDS, FINE_ROUNDS = 4, 2
@@ -36,21 +37,29 @@ def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
     return tokens.mean(0, keepdim=True)
 
 
-def refine_candidates(position: torch.Tensor, store: FeatureStore) -> tuple[torch.Tensor, torch.Tensor]:
+def refine_candidates(
+    position: torch.Tensor, store: FeatureStore, on_progress: Progress | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit many tokens roughly, from positions [I, V', N, 2] in the unit square, where views found them: where each view
     says they are then [I, V, N, 2], and the nats [N] by which the fitted likelihood of where it was found misses."""
     coarse = store.coarse()
     spread, fit = _spread([coarse]), None
+    rounds = Rounds(on_progress, CHOOSING, _evaluations(COARSE_ROUNDS))
     for _ in range(COARSE_ROUNDS):
         if fit is not None:
             position = coarse.locate(fit.tokens())[0][:, None]
-        fit = _fit([(coarse, position)], spread, fit)
+        with rounds.next() as tick:
+            fit = _fit([(coarse, position)], spread, fit, tick)
     missed, _ = _measure(*_aims([(coarse, position)]), fit.tokens())
     return coarse.locate_in_views(fit.tokens()), missed
 
 
 def refine(
-    position: torch.Tensor, store: FeatureStore, *more: FeatureStore, occluded: FeatureStore | None = None
+    position: torch.Tensor,
+    store: FeatureStore,
+    *more: FeatureStore,
+    occluded: FeatureStore | None = None,
+    on_progress: Progress | None = None,
 ) -> torch.Tensor:
     """Embeddings float32 [K, D] fitted to positions [I, V', K, 2] in the unit square: where some views found each
     keypoint on the images of `store`. On the images of `more` the first fit finds them. `occluded`: the first of
@@ -58,19 +67,30 @@ def refine(
     groups = [store, *(group for group in more if len(group))]
     occluded = occluded if occluded is not None and len(occluded) else None
     found, fit = [position], None
-    for small, rounds in ((True, COARSE_ROUNDS), (False, FINE_ROUNDS)):
+    fine = max(1, store.side // store.coarse_side) ** 2
+    rounds = Rounds(
+        on_progress, REFINING, _evaluations(COARSE_ROUNDS + FINE_ROUNDS), [1] * COARSE_ROUNDS + [fine] * FINE_ROUNDS
+    )
+    for small, count in ((True, COARSE_ROUNDS), (False, FINE_ROUNDS)):
         some = [group.coarse() if small else group for group in groups]
         under = occluded.coarse() if occluded and small else occluded
         spread = _spread([*some, under] if under else some)
         fit = fit and fit.moved_to(spread)
-        for _ in range(rounds):
+        for _ in range(count):
             if fit is not None:
                 found = [group.locate(fit.tokens())[0][:, None] for group in some]  # [I, 1, K, 2] each
             pairs = list(zip(some, found, strict=False))
             if under and fit is not None:
                 pairs.append((under, torch.cat(found)[: len(under)]))
-            fit = _fit(pairs, spread, fit)
+            with rounds.next() as tick:
+                fit = _fit(pairs, spread, fit, tick)
     return fit.tokens()
+
+
+def _evaluations(rounds: int) -> list[int]:
+    """The most evaluations of the likelihood in each of so many fits that follow one another, the first without a
+    start (torch.optim.LBFGS takes up to 5/4 of its iterations)."""
+    return [(_FIRST if i == 0 else _LATER) * 5 // 4 for i in range(rounds)]
 
 
 def _spread(groups: Sequence[FeatureStore]) -> torch.Tensor:
@@ -126,8 +146,14 @@ def _measure(
     return missed, gradient
 
 
-def _fit(pairs: Sequence[tuple[FeatureStore, torch.Tensor]], spread: torch.Tensor, start: _Fit | None) -> _Fit:
-    """Tokens of largest penalised likelihood of (store, positions [I, V', K, 2]), by L-BFGS."""
+def _fit(
+    pairs: Sequence[tuple[FeatureStore, torch.Tensor]],
+    spread: torch.Tensor,
+    start: _Fit | None,
+    tick: Callable[[], None],
+) -> _Fit:
+    """Tokens of largest penalised likelihood of (store, positions [I, V', K, 2]), by L-BFGS; tick is called after every
+    evaluation."""
     aims, whole = _aims(pairs)
     white = (torch.zeros(len(whole), len(spread)) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
@@ -142,6 +168,7 @@ def _fit(pairs: Sequence[tuple[FeatureStore, torch.Tensor]], spread: torch.Tenso
         missed, gradient = _measure(aims, whole, _coloured(white.detach(), spread))
         plain = torch.linalg.solve_triangular(spread, gradient.T, upper=False).T
         white.grad = plain + 2 * PENALTY * white.detach()
+        tick()
         return missed.sum() + PENALTY * white.detach().square().sum()
 
     optimizer.step(closure)

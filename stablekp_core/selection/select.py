@@ -13,6 +13,7 @@ from ..config import TrainConfig
 from ..images import affine
 from ..images.latent_cache import LatentSource
 from ..keypoints.spatial_prior import SpatialPrior
+from ..progress import EXTRACTING, Progress, silent
 from ..randomness import generator_for
 from . import ranking
 from .features import FeatureExtractor
@@ -65,7 +66,7 @@ def choose_tokens(
     source: LatentSource,
     config: TrainConfig,
     at_once: int = 8,
-    on_image: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Choice:
     """Choose K of tokens [N, D] on up to `selection_images` images of the training set, and refine them on up to
     `refine_images`, whose features are extracted once more under shapes (`occluded_views`).
@@ -73,20 +74,20 @@ def choose_tokens(
     Selection "votes": the K tokens most often chosen by the training's own rule on single views (Eq. 10). "prediction":
     those from whose positions over the images the positions of all tokens can be told best; where tokens are refined,
     the best `CANDIDATES` are refined roughly first and chosen by where they are then. at_once: views or images per
-    pass. on_image is called with the feature extractions done, of how many, and may raise to stop.
+    pass. on_progress may raise to stop.
     """
     extractor, stores = FeatureExtractor(backbone, tokens, source, config, at_once), _stores(config, backbone.device)
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
     images, extra = order[: config.selection_images], order[config.selection_images : config.refine_images]
     under = min(config.refine_images, len(order)) if config.occluded_views else 0
     total, done = len(images) + len(extra) + under, 0
+    on_progress = on_progress or silent
 
     def count(some: int) -> None:
         nonlocal done
         for _ in range(some):
             done += 1
-            if on_image is not None:
-                on_image(done, total)
+            on_progress(EXTRACTING, done, total)
 
     position, score, choices = _extract_views(extractor, stores, images, count)  # [I, V, N, 2], [I, N]
     _extract_more(extractor, stores, extra, count)
@@ -95,17 +96,17 @@ def choose_tokens(
     if config.selection == "votes":
         chosen, votes = ranking.most_voted(choices, len(tokens), config.keypoints)
     elif len(stores.views):
-        chosen, position = _choose_refined(position, score, stores.views, config.keypoints)
+        chosen, position = _choose_refined(position, score, stores.views, config.keypoints, on_progress)
     else:
-        chosen = most_predictive(position, score, config.keypoints)
+        chosen = most_predictive(position, score, config.keypoints, on_progress)
     reference = tuple(score[:, chosen].median(0).values.tolist())
     where, refined, occlusion = position[:, :, chosen].mean(1), None, None  # [I, K, 2]
     if len(stores.views):
-        refined, where = _refined(position[: len(stores.views), :, chosen], stores)
+        refined, where = _refined(position[: len(stores.views), :, chosen], stores, on_progress)
         refined = refined.unflatten(-1, (-1, tokens.shape[1]))  # [K, L, D]
     if len(stores.occluded):
         random = generator_for(config.seed, "occluder net")
-        occlusion = learn_occlusion(stores.occluded.features, stores.covered, random, backbone.device)
+        occlusion = learn_occlusion(stores.occluded.features, stores.covered, random, backbone.device, on_progress)
     return Choice(chosen, votes[chosen], reference, SpatialPrior.of(where), refined, occlusion)
 
 
@@ -172,12 +173,12 @@ def _extract_under_shapes(
 
 
 def _choose_refined(
-    position: torch.Tensor, score: torch.Tensor, store: FeatureStore, keypoints: int
+    position: torch.Tensor, score: torch.Tensor, store: FeatureStore, keypoints: int, on_progress: Progress
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The K of the tokens at positions [I, V, N, 2] with peak scores [I, N] that tell most of each other once they are
     refined roughly: their numbers int64 [K], and positions as given but for them, where they are then."""
     best = informativeness(position, score).argsort(descending=True, stable=True)[: max(CANDIDATES, keypoints)]
-    where, missed = refine_candidates(position[: len(store), :, best], store)
+    where, missed = refine_candidates(position[: len(store), :, best], store, on_progress)
     sharp = torch.exp(SHARPNESS * (missed.min() - missed)).expand(len(where), -1)  # [I, C]
     chosen = most_predictive(where, sharp, keypoints)
     position = position[: len(store)].clone()
@@ -191,10 +192,10 @@ def _vote(maps: torch.Tensor, peak: torch.Tensor, config: TrainConfig) -> torch.
     return ranking.spread_choice(maps, peak, c.keypoints, c.candidates, c.sigma, c.closeness, c.border)[0].cpu()
 
 
-def _refined(position: torch.Tensor, stores: _Stores) -> tuple[torch.Tensor, torch.Tensor]:
+def _refined(position: torch.Tensor, stores: _Stores, on_progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
     """Refined tokens [K, L*D], and where they lie on all images [I, K, 2]; position [I, V, K, 2]: where views found
     them."""
-    refined = refine(position, stores.views, stores.more, occluded=stores.occluded)
+    refined = refine(position, stores.views, stores.more, occluded=stores.occluded, on_progress=on_progress)
     where = stores.views.locate(refined)[1]
     if len(stores.more):
         where = torch.cat([where, stores.more.locate(refined)[1]])

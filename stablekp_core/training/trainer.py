@@ -25,6 +25,7 @@ from ..images.image_set import ImageSet
 from ..images.latent_cache import LatentSource
 from ..images.masks import Masks
 from ..keypoints.tokens import KeypointTokens
+from ..progress import TRAINING, Progress, silent
 from ..randomness import generator_for, image_order
 from ..selection import ranking
 from ..selection.select import Choice, choose_tokens
@@ -255,13 +256,13 @@ def train(
     resume: bool = False,
     notice: Callable[[str], None] = _log.warning,
     masks: Masks | None = None,
-    on_choosing: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> TrainResult:
     """Learn tokens on an image set and pick K of them (section 3 of the paper).
 
     start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
-    was learned until then is in `StepInfo.snapshot()`; on_choosing likewise after every image (done, of how many)
-    that is looked at to choose the keypoints. checkpoint: file for the run's state, written atomically every
+    was learned until then is in `StepInfo.snapshot()`; on_progress likewise, in all of `progress.TRAINING_PHASES`.
+    checkpoint: file for the run's state, written atomically every
     `checkpoint_every` steps and when the run is interrupted; with `resume` an existing one is continued, bit for bit on
     a CPU. masks: where the object is on each image, by its name; attention outside does not count. Raises
     KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
@@ -271,7 +272,7 @@ def train(
     if resume and path is not None and path.exists():
         load_state(path, trainer)
     with tiled.restored_tiles():
-        return _run(trainer, path, checkpoint_every, on_step, on_choosing)
+        return _run(trainer, path, checkpoint_every, on_step, on_progress or silent)
 
 
 def _run(
@@ -279,7 +280,7 @@ def _run(
     path: Path | None,
     checkpoint_every: int,
     on_step: Callable[[StepInfo], None] | None,
-    on_choosing: Callable[[int, int], None] | None,
+    on_progress: Progress,
 ) -> TrainResult:
     """The steps that are left, then the choice; see `train`."""
     backbone, config = trainer.backbone, trainer.config
@@ -294,8 +295,9 @@ def _run(
                 save_state(path, trainer)
             if on_step is not None:
                 on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
+            on_progress(TRAINING, trainer.step, config.steps)
         choice = choose_tokens(
-            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_choosing
+            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_progress
         )
     except TrainingDiverged:
         raise  # the optimiser is spoilt; the last checkpoint is not

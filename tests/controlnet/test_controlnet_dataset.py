@@ -112,9 +112,9 @@ def test_resumes_after_an_interruption(tmp_path):
         export_controlnet_dataset(interrupted(5), kp, folder, SMALL)
     (folder / "train" / "hints" / "notes.txt").write_text("mine")
     seen = []
-    done = export_controlnet_dataset(images, kp, folder, SMALL, on_progress=lambda n, name: seen.append((n, name)))
+    done = export_controlnet_dataset(images, kp, folder, SMALL, on_progress=lambda *a: seen.append(a))
     assert (done.written, done.kept) == (7, 5)
-    assert seen == [(i + 1, name) for i, (name, _) in enumerate(images)]
+    assert seen == [("exporting", i + 1, len(images)) for i in range(len(images))]
     (folder / "train" / "hints" / "notes.txt").unlink()
     export_controlnet_dataset(images, kp, tmp_path / "at once", SMALL)
     assert files(folder) == files(tmp_path / "at once")

@@ -252,19 +252,21 @@ def test_images_do_not_depend_on_their_company(backbone):
 def test_what_a_detection_holds(backbone):
     images, done = make_images(3), []
     images[1] = ("tall", np.zeros((50, 16, 3), dtype=np.uint8))
-    found = detect(backbone, make_tokens(), images, DetectConfig(views=1), keep_maps=True, on_progress=done.append)
+    look = DetectConfig(views=1)
+    found = detect(backbone, make_tokens(), images, look, keep_maps=True, on_progress=lambda *a: done.append(a))
     points = found.keypoints
     assert points.xy.shape == (3, 3, 2) and points.confidence.shape == found.spread.shape == (3, 3)
     assert (points.confidence >= 0).all() and (points.confidence <= 1).all() and (found.spread > 0).any()
     assert points.images == ("p0", "tall", "p2") and points.sizes.tolist() == [[30, 20], [16, 50], [30, 20]]
     assert points.names == ("a", "b", "c") and points.skeleton == ((0, 2),)
     assert (points.xy >= 0).all() and (points.xy <= points.sizes[:, None]).all()
-    assert found.maps.shape == (3, 3, SIZE, SIZE) and done == [1, 2, 3]
-    assert detect(backbone, make_tokens(), images, DetectConfig(views=1)).maps is None
+    assert found.maps.shape == (3, 3, SIZE, SIZE) and done == [("detecting", i, 3) for i in (1, 2, 3)]
+    assert detect(backbone, make_tokens(), iter(images), look, on_progress=lambda *a: done.append(a)).maps is None
+    assert done[-1] == ("detecting", 3, 0)  # an iterator does not say how many there are
 
 
 def test_stopping(backbone):
-    def stop(done):
+    def stop(phase, done, total):
         if done == 2:
             raise KeyboardInterrupt
 

@@ -36,8 +36,8 @@ class Fakes:
         self.trained.append((len(images), config))
         tokens = KeypointTokens(torch.full((4, 3), float(len(self.trained))), (0, 1), config=config.to_dict())
         list(images)
-        if options.get("on_step"):
-            options["on_step"](SimpleNamespace(step=config.steps, steps=config.steps))
+        if options.get("on_progress"):
+            options["on_progress"]("training", config.steps, config.steps)
         return SimpleNamespace(tokens=tokens, losses=[], skipped=images.skipped)
 
     def detect(self, backbone, tokens, pairs, config):
@@ -315,7 +315,7 @@ def test_shards_survive_as_files_without_pickles():
 def test_training_that_was_stopped_is_resumed(tmp_path, monkeypatch, fakes):
     seen = []
 
-    def stopped(backbone, images, config, *, checkpoint, resume, on_step):
+    def stopped(backbone, images, config, *, checkpoint, resume, on_progress):
         seen.append((checkpoint.exists(), resume))
         checkpoint.write_text("state")
         if len(seen) == 1:

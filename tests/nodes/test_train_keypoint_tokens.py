@@ -138,7 +138,16 @@ def test_the_status_text_tells_step_loss_and_time_and_the_bar_reaches_the_end(pa
     train(Handle())
     texts = [text for _, text in fake_comfy.page().texts]
     assert any(re.match(r"step 3 of 6, loss \d+(\.\d+)?, \d+ s of training left", text) for text in texts)
-    phases = ["reading the images", "step 1", "step 6", "choosing", "drawing the contact sheet"]
+    phases = [
+        "reading the images",
+        "step 1",
+        "step 6",
+        "extracting",
+        "choosing",
+        "refining",
+        "learning",
+        "drawing",
+    ]
     places = [next(i for i, text in enumerate(texts) if text.startswith(phase)) for phase in phases]
     assert places == sorted(places)
     values = [value for value, _, _ in fake_comfy.ProgressBar.calls]

@@ -496,7 +496,7 @@ def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, t
     (tmp_path / "4.png").write_bytes(whole[: len(whole) // 2])  # its header is fine
     expected = detect(backbone, tokens, load_folder(tmp_path), LOOK)
     images, counts = load_folder(tmp_path), []
-    found = detect_parallel(backbone, tokens, images, LOOK, 2, on_progress=counts.append)
+    found = detect_parallel(backbone, tokens, images, LOOK, 2, on_progress=lambda *a: counts.append(a))
     assert found.keypoints.images == expected.keypoints.images and len(found.keypoints) == 8
     np.testing.assert_allclose(found.keypoints.xy, expected.keypoints.xy, atol=1e-2)
     np.testing.assert_allclose(found.keypoints.confidence, expected.keypoints.confidence, atol=1e-4)
@@ -504,7 +504,7 @@ def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, t
     assert np.array_equal(found.keypoints.sizes, expected.keypoints.sizes)
     assert found.keypoints.names == tokens.names and found.keypoints.skeleton == tokens.skeleton
     assert [name for name, _ in images.skipped] == ["4.png"]
-    assert counts[-1] == 9 and counts == sorted(counts)
+    assert counts[-1] == ("detecting", 9, 9) and counts == sorted(counts)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.images import affine
 from stablekp_core.images.affine import random_affine
 from stablekp_core.images.image_set import load_folder
+from stablekp_core.progress import CHOOSING, EXTRACTING, TRAINING, TRAINING_PHASES
 from stablekp_core.randomness import generator_for, image_order
 from stablekp_core.selection import ranking, select
 from stablekp_core.selection.occlusion import load_occlusion_network
@@ -514,9 +515,9 @@ def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
 def test_prediction_sees_the_image_and_its_views(model, folder, monkeypatch):
     calls, chooser = [], select.most_predictive
 
-    def record(position, height, keypoints):
+    def record(position, height, *rest):
         calls.append((position, height))
-        return chooser(position, height, keypoints)
+        return chooser(position, height, *rest)
 
     monkeypatch.setattr(select, "most_predictive", record)
     result = train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=0))
@@ -550,8 +551,9 @@ def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
     kept.clear()
     monkeypatch.setattr(select, "FEATURE_BYTES", 1)
     seen = []
-    tokens = train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a)).tokens
-    assert seen == [(i + 1, 10) for i in range(10)]
+    config = CONFIG.replace(steps=0)
+    tokens = train(model, load_folder(folder), config, on_progress=lambda *a: seen.append(a)).tokens
+    assert seen[:10] == [(EXTRACTING, i + 1, 10) for i in range(10)] and seen[10][0] == CHOOSING
     assert kept == [3] and tokens.refined.isfinite().all() and tokens.spatial_prior.images == 1
 
 
@@ -568,19 +570,40 @@ def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
         assert area[0, 0, :, : middle - 1].max() == 0 and area[0, 0, :, middle + 1 :].min() == 1
 
 
-def test_choosing_can_be_watched_and_stopped(model, folder):
-    seen = []
-    train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=lambda *a: seen.append(a))
-    assert seen == [(i + 1, 10) for i in range(10)]  # to choose on 3 images, to refine on all, and under shapes
-    seen.clear()
-    train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=2), on_choosing=lambda *a: seen.append(a))
-    assert seen == [(i + 1, 5) for i in range(5)]
+def watched(model, folder, **changes) -> dict[str, list[tuple[int, int]]]:
+    """(done, total) as they were told, by phase in the order in which the phases began."""
+    seen: dict[str, list[tuple[int, int]]] = {}
+    train(
+        model,
+        load_folder(folder),
+        CONFIG.replace(**changes),
+        on_progress=lambda phase, done, total: seen.setdefault(phase, []).append((done, total)),
+    )
+    return seen
 
-    def stop(done, of):
-        raise KeyboardInterrupt
+
+def test_every_phase_of_training_can_be_watched(model, folder):
+    seen = watched(model, folder)
+    assert tuple(seen) == TRAINING_PHASES
+    for phase, reports in seen.items():
+        done, totals = zip(*reports, strict=True)
+        assert list(done) == sorted(done) and len(set(totals)) == 1 and done[-1] == totals[0] > 1, phase
+    steps = CONFIG.steps
+    assert seen[TRAINING] == [(i + 1, steps) for i in range(steps)]
+    assert seen[EXTRACTING] == [(i + 1, 10) for i in range(10)]  # to choose on 3 images, to refine all, under shapes
+    assert watched(model, folder, steps=0, refine_images=2)[EXTRACTING] == [(i + 1, 5) for i in range(5)]
+    assert tuple(watched(model, folder, steps=0, refine_images=0)) == (EXTRACTING, CHOOSING)
+    assert tuple(watched(model, folder, selection="votes", refine_images=0)) == (TRAINING, EXTRACTING)
+
+
+@pytest.mark.parametrize("phase", TRAINING_PHASES)
+def test_every_phase_of_training_can_be_stopped(model, folder, phase):
+    def stop(now, done, total):
+        if now == phase:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(model, load_folder(folder), CONFIG.replace(steps=0), on_choosing=stop)
+        train(model, load_folder(folder), CONFIG, on_progress=stop)
 
 
 def test_what_is_chosen_from_does_not_depend_on_the_size_of_passes(model, folder):

@@ -1,0 +1,52 @@
+"""Progress on the terminal: the core's callback as bars of tqdm, which is known here only."""
+
+from __future__ import annotations
+
+from tqdm import tqdm
+
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+_OPEN_END = "{desc}: {n_fmt} [{elapsed}{postfix}]"
+
+
+class Bars:
+    """A progress callback (progress.py) with one bar at a time on stderr: what is being done, how far, time left. A new
+    phase closes the last one's bar. Use it as a context manager, so that the last bar is closed too."""
+
+    def __init__(self, show: bool = True, prefix: str = ""):
+        self._show, self._prefix = show, prefix
+        self._bar, self._phase = None, None
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase != self._phase:
+            self.close()
+            self._phase = phase
+            shape = _FORMAT if total else _OPEN_END
+            # A run that goes on from a checkpoint did not do the first steps now.
+            first = max(done - 1, 0)
+            self._bar = tqdm(
+                total=total or None,
+                initial=first,
+                desc=self._prefix + phase,
+                bar_format=shape,
+                disable=not self._show,
+                dynamic_ncols=True,
+                file=None,
+            )
+        self._bar.update(done - self._bar.n)
+
+    def note(self, **values: str) -> None:
+        """Show some values behind the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix(values, refresh=False)
+
+    def close(self) -> None:
+        """Finish the bar that is shown, if any."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._phase = None, None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

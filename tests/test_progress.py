@@ -1,0 +1,54 @@
+"""The one progress callback, and the bars that show it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stablekp_core.cli.bars import Bars
+from stablekp_core.progress import Rounds, counted
+
+
+def test_an_item_counts_once_the_work_on_it_is_done():
+    seen, events = [], []
+    for item in counted("abc", "x", lambda *a: events.append(a)):
+        seen.append((item, len(events)))
+    assert seen == [("a", 0), ("b", 1), ("c", 2)] and events == [("x", i, 3) for i in (1, 2, 3)]
+    list(counted(iter("ab"), "x", lambda *a: events.append(a)))
+    assert events[-1] == ("x", 2, 0)
+    assert list(counted("ab", "x", None)) == ["a", "b"]
+
+
+def test_rounds_of_unknown_length_end_whole_and_never_go_back():
+    events = []
+    rounds = Rounds(lambda *a: events.append(a[1:]), "x", [3, 2], [1, 10])
+    for ticks in (1, 5):  # fewer than planned, and more
+        with rounds.next() as tick:
+            for _ in range(ticks):
+                tick()
+    assert events == [(1, 23), (3, 23), (13, 23), (13, 23), (13, 23), (13, 23), (13, 23), (23, 23)]
+
+
+def test_bars_say_what_how_far_and_how_long(capsys):
+    with Bars(prefix="dolls: ") as bars:
+        bars("training", 3, 4)  # as a run that goes on from a checkpoint
+        bars.note(loss="0.1")
+        bars("training", 4, 4)
+        bars("detecting", 1, 0)
+        bars("detecting", 2, 0)
+    text = capsys.readouterr().err
+    assert "dolls: training: 100%" in text and "4/4 [00:0" in text and "loss=0.1" in text
+    assert "dolls: detecting: 2 [" in text and "None" not in text
+    with Bars(show=False) as bars:
+        bars("training", 1, 4)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_callback_that_raises_stops_the_work():
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        for item in counted("abc", "x", stop):
+            done.append(item)
+    assert done == ["a"]
