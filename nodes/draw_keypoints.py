@@ -11,8 +11,9 @@ from comfy_api.latest import io
 from stablekp_core.drawing.overlay import CANVASES
 from stablekp_core.errors import KeypointError
 
+from .canvas_inputs import canvas_inputs
 from .comfy import sockets
-from .comfy.batches import image_batches, single_images
+from .comfy.batches import image_batches, single_images, size_like
 
 _FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL = "points", "scribble", "openpose", "animal openpose"
 _STYLES = (_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL)
@@ -60,12 +61,15 @@ class DrawKeypoints(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, keypoints, images=None, **settings) -> io.NodeOutput:
+    def execute(cls, keypoints, images=None, size_from=None, fit=None, **settings) -> io.NodeOutput:
         from stablekp_core.keypoints.keypoints import Keypoints
 
         points = Keypoints.concat(keypoints)
         options = {name: value[0] for name, value in settings.items()}
         arrays = _arrays(images, points) if images else None
+        size = options.pop("out_width"), options.pop("out_height")
+        options["size"] = size_like(size_from[0]) if size_from else size
+        options["fit"] = fit[0] if fit else "contain"
         return io.NodeOutput(image_batches(_draw_all(points, arrays, options)))
 
 
@@ -120,9 +124,8 @@ def _inputs() -> list:
             min=0,
             max=16384,
             step=8,
-            tooltip="Width of the result in pixels; set it to the size that is generated, because line "
-            "widths "
-            "are fixed pixels. 0: as the image.",
+            tooltip="Width of the result in pixels; set it to the size that is generated, because line widths are "
+            "fixed pixels. 0: follows the height, or as the image.",
         ),
         io.Int.Input(
             "out_height",
@@ -130,13 +133,14 @@ def _inputs() -> list:
             min=0,
             max=16384,
             step=8,
-            tooltip="Height of the result in pixels. 0: as the image.",
+            tooltip="Height of the result in pixels. 0: follows the width, or as the image.",
         ),
         io.Image.Input(
             "images",
             optional=True,
             tooltip="The images the keypoints were detected on (or copies of another size).",
         ),
+        *canvas_inputs("contain"),
     ]
 
 
@@ -170,21 +174,19 @@ def _draw_all(points, arrays: list[np.ndarray] | None, options: dict) -> list[np
 def _draw_one(rows, array: np.ndarray | None, which: list[int] | None, options: dict) -> np.ndarray:
     """One drawing with all instances in it; `rows` are the Keypoints of that image."""
     from stablekp_core.drawing import hints, overlay
+    from stablekp_core.drawing.canvas_fit import CanvasFit
 
     if options["style"] in (_OPENPOSE, _ANIMAL):
         rows, which = _as_pose(rows, which, "openpose" if options["style"] == _OPENPOSE else "ap10k")
     own = rows.sizes[0] if len(rows) else np.array(array.shape[1::-1])
     base = np.array(array.shape[1::-1]) if array is not None else own
-    size = (int(options["out_width"] or base[0]), int(options["out_height"] or base[1]))
-    confidence = rows.confidence  # [P, K]
+    lay, confidence = CanvasFit.of(base, options["size"], options["fit"]), rows.confidence  # [P, K]
+    # The image may be a resized copy of the one the points were found on.
+    xy = lay.points(rows.xy * (base / own))
     if options["style"] == _FREE:
-        width = options["line_width"] or None
-        # Points follow the image they are drawn on, which may be a resized copy of the one they were found
-        # on.
-        target = base if array is not None else np.array(size)
         return overlay.draw_keypoints(
-            array,
-            rows.xy * (target / own),
+            None if array is None else lay.image(array),
+            xy,
             confidence,
             canvas=options["canvas"],
             occluded=rows.is_occluded if options["canvas"] == "image" else None,
@@ -192,26 +194,25 @@ def _draw_one(rows, array: np.ndarray | None, which: list[int] | None, options: 
             numbers=options["numbers"],
             lines=options["lines"],
             skeleton=rows.skeleton,
-            width=width,
+            width=options["line_width"] or None,
             threshold=options["threshold"],
             which=which,
             colors=rows.colors,
-            size=size,
+            size=lay.size,
         )
     shown = (confidence >= options["threshold"]) & (confidence > 0)  # [P, K]
     if which is not None:
         shown &= np.isin(np.arange(shown.shape[1]), which)
-    xy = rows.xy * (np.array(size) / own)
     if options["style"] == _SCRIBBLE:
         return hints.draw_scribble(
             xy,
             rows.skeleton,
-            *size,
+            *lay.size,
             max(1, round(options["line_width"] or 3)),
             confidence=shown.astype(np.float32),
         )
     pose = np.concatenate([xy, shown[..., None]], axis=-1)  # [P, K, 3]
-    return (hints.draw_openpose if options["style"] == _OPENPOSE else hints.draw_ap10k)(pose, *size)
+    return (hints.draw_openpose if options["style"] == _OPENPOSE else hints.draw_ap10k)(pose, *lay.size)
 
 
 def _as_pose(rows, which: list[int] | None, target: str):

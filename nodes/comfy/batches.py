@@ -37,6 +37,14 @@ def single_images(batches: Sequence[torch.Tensor] | torch.Tensor, where: str) ->
     return arrays
 
 
+def size_like(value) -> tuple[int, int]:
+    """(width, height) in pixels of an IMAGE, or of the image that a LATENT stands for."""
+    if isinstance(value, dict):
+        samples, factor = value["samples"], int(value.get("downscale_ratio_spacial") or 8)
+        return samples.shape[-1] * factor, samples.shape[-2] * factor
+    return value.shape[-2], value.shape[-3]
+
+
 def image_batches(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
     """uint8 [H, W, 3] images as IMAGE tensors in [0, 1]: one batch if all have one size, else one
     batch each.

@@ -28,6 +28,9 @@ Pose = io.Custom("POSE_KEYPOINT")
 #: ComfyUI's own boxes, dicts of x, y, width and height; its class for them came after 0.8.0.
 Boxes = io.Custom("BOUNDING_BOX")
 
+#: Whatever has a size: ComfyUI lets an input take several types.
+ImageOrLatent = io.Custom("IMAGE,LATENT")
+
 #: For inputs most people never touch. Given as extra option because the schema field for it came after 0.8.0.
 ADVANCED = {"advanced": True}
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+#: A choice that brings inputs of its own, whose names in a prompt are `choice.input`.
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 #: Nodes that only exist in the browser.
 FRONTEND_ONLY = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 #: The browser adds a widget behind these, for what happens to the number after a run.
@@ -19,7 +21,7 @@ def is_widget(spec: list) -> bool:
     socket.
     """
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-    return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
+    return (isinstance(kind, list) or kind in (*WIDGETS, DYNAMIC)) and not options.get("forceInput")
 
 
 def inputs_of(info: dict[str, Any]) -> dict[str, list]:
@@ -30,17 +32,24 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list]:
 def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """Widget name -> value, from the positional `widgets_values` of a workflow file."""
     values, result = list(node.get("widgets_values") or []), {}
-    for name, spec in inputs_of(info).items():
+    waiting = list(inputs_of(info).items())
+    while waiting:
+        name, spec = waiting.pop(0)
         if not is_widget(spec):
             continue
         options = spec[1] if len(spec) > 1 else {}
         if not values:
             # A widget that a newer version of ComfyUI has added to a node of its own: the browser takes
             # the default.
-            if node["type"].startswith("StableKP") or "default" not in options:
+            if node["type"].startswith("StableKP") or not {"default", "options"} & set(options):
                 raise ValueError(f"{node['type']} {node['id']} has no value for {name}")
+            if spec[0] == DYNAMIC:
+                result[name] = options["options"][0]["key"]
+                waiting[:0] = _inner(name, result[name], options)
             continue
         result[name] = values.pop(0)
+        if spec[0] == DYNAMIC:
+            waiting[:0] = _inner(name, result[name], options)
         if options.get("control_after_generate", name in _SEED_NAMES) and values and values[0] in _AFTER_RUN:
             values.pop(0)
         if any(options.get(key) for key in ("image_upload", "video_upload")) and values:
@@ -48,6 +57,12 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     if values:
         raise ValueError(f"{node['type']} {node['id']} has {len(values)} values too many: {values}")
     return result
+
+
+def _inner(name: str, choice: str, options: dict[str, Any]) -> list[tuple[str, list]]:
+    """Inputs that a choice of a dynamic list brings."""
+    chosen = next(option for option in options["options"] if option["key"] == choice)
+    return [(f"{name}.{key}", spec) for key, spec in inputs_of({"input": chosen["inputs"]}).items()]
 
 
 def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
