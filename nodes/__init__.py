@@ -15,6 +15,7 @@ from .export_controlnet_dataset import ExportControlNetDataset
 from .fit_landmark_map import FitLandmarkMap
 from .keypoint_backbone_from_model import KeypointBackboneFromModel
 from .keypoint_report import KeypointReport
+from .keypoints_to_boxes import KeypointsToBoxes
 from .keypoints_to_json import KeypointsToJSON
 from .keypoints_to_masks import KeypointsToMasks
 from .keypoints_to_pose import KeypointsToPose
@@ -39,6 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     DetectKeypoints,
     DrawKeypoints,
     KeypointsToMasks,
+    KeypointsToBoxes,
     KeypointsToTracks,
     KeypointsToJSON,
     FitLandmarkMap,

@@ -13,8 +13,9 @@ class ApplyLandmarkMap(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPApplyLandmarks",
             display_name="Apply Landmark Map",
+            category="pose",
             description="Turns unnamed keypoints into the named joints that a landmark map was fitted to.",
-            search_aliases=["name keypoints", "pose", "stable keypoints"],
+            search_aliases=["name keypoints", "pose", "landmarks", "openpose", "stable keypoints"],
             inputs=[
                 sockets.Points.Input("keypoints", tooltip="Detected with the tokens that the map was fitted with."),
                 sockets.Landmarks.Input("landmark_map", tooltip="From Fit Landmark Map or Load Landmark Map."),

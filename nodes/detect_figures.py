@@ -6,7 +6,7 @@ import numpy as np
 from comfy_api.latest import io
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.images.crops import ISOLATE, crop_instances
+from stablekp_core.images.crops import ISOLATE, crop_instances, read_boxes
 
 from .comfy import sockets
 
@@ -15,12 +15,12 @@ def figure_inputs() -> list:
     """Inputs that came after the others: saved workflows keep their widgets' order."""
     d, more = sockets.defaults_of(crop_instances), {"optional": True, "extra_dict": sockets.ADVANCED}
     return [
-        sockets.Boxes.Input(
+        sockets.AnyBoxes.Input(
             "boxes",
             optional=True,
             extra_dict={"forceInput": True},  # else newer pages make it a widget, whose box is always there
-            tooltip="Boxes around the figures, for images with several: one list for each image, or the boxes "
-            "of the only image. Each figure is cut out and looked at on its own.",
+            tooltip="Boxes around the figures, for images with several: one list for each image, or one "
+            "list for all of them. Each figure is cut out and looked at on its own.",
         ),
         io.Mask.Input(
             "masks",
@@ -60,9 +60,14 @@ class Figures:
         if self.boxes and self.masks:
             raise KeypointError("Detect Keypoints got boxes and masks; connect only one of them.")
 
+    @property
+    def given(self) -> bool:
+        """Whether boxes or masks are connected."""
+        return bool(self.boxes or self.masks)
+
     def cut(self, arrays):
         """(an ImageSet of the cut-outs, where they lie); the images themselves when nothing is connected."""
-        if not self.boxes and not self.masks:
+        if not self.given:
             return arrays, None
         from stablekp_core.images.image_set import ImageSet
 
@@ -87,10 +92,18 @@ class Figures:
 
 
 def boxes_per_image(boxes: list, images: int) -> list:
-    """Boxes of each image, from a list of what the wire carried: one value for all images, or one for each."""
-    from stablekp_core.images.crops import read_boxes
+    """Boxes of each image, from a list of what the wire carried: one value for all images, or one for each.
 
-    return read_boxes(boxes[0] if len(boxes) == 1 else boxes, images)
+    As in ComfyUI's own nodes, one value is a box or a list of boxes, which count for every image, or a list of such
+    lists, one for each image (a single one again for all).
+    """
+    value = boxes[0] if len(boxes) == 1 else boxes
+    if len(boxes) == 1 and images > 1:
+        if isinstance(value, dict) or value and all(isinstance(box, dict) for box in value):
+            value = [[value] if isinstance(value, dict) else value] * images
+        elif len(value) == 1:
+            value = list(value) * images
+    return read_boxes(value, images)
 
 
 def masks_per_image(masks: list, images: int) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from .comfy import sockets
 from .comfy.batches import mask_batches, single_images
 from .comfy.messages import show_text
 from .comfy.runtime import Progress, plain_tensors
+from .comfy.videos import VideoFrames
 from .detect_figures import Figures, figure_inputs
 
 _MAPS_SMALL, _MAPS_IMAGE, _MAPS_OFF = "as computed", "image size", "off"
@@ -25,8 +26,9 @@ class DetectKeypoints(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPDetect",
             display_name="Detect Keypoints",
+            category="detect",
             description="Finds the learned keypoints on images, in pixels of the images as they are.",
-            search_aliases=["find keypoints", "stable keypoints"],
+            search_aliases=["find keypoints", "pose", "pose estimation", "landmarks", "stable keypoints"],
             is_input_list=True,
             inputs=_inputs(),
             outputs=[
@@ -43,12 +45,21 @@ class DetectKeypoints(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, backbone, tokens, images, names=None, boxes=None, masks=None, **settings) -> io.NodeOutput:
+    def execute(
+        cls, backbone, tokens, images=None, names=None, boxes=None, masks=None, video=None, **settings
+    ) -> io.NodeOutput:
         options = {name: value[0] for name, value in settings.items()}
         figures = Figures(boxes, masks, options.pop("crop_margin", 0.15), options.pop("isolate", "none"))
         heat, config = options.pop("heat_maps", _MAPS_SMALL), detect_config(options)
-        arrays = image_set(single_images(images, "Detect Keypoints (images)"), names)
-        arrays, crops = figures.cut(arrays)
+        if video:
+            if images or figures.given:
+                raise KeypointError(
+                    "Detect Keypoints got a video and also images, boxes or masks; connect the video alone, or take "
+                    "its frames as images with Get Video Components."
+                )
+            arrays, crops, heat = VideoFrames(video[0]), None, _MAPS_OFF
+        else:
+            arrays, crops = figures.cut(image_set(single_images(images, "Detect Keypoints (images)"), names))
         progress = Progress(len(arrays))
         with plain_tensors(), backbone[0].open(config.batch_size) as model:
             found, heat_maps = _detect(model, tokens[0], arrays, config, heat, progress)
@@ -64,7 +75,9 @@ def _inputs() -> list:
     return [
         sockets.Backbone.Input("backbone", tooltip="The model the tokens were trained with, or a fine-tune of it."),
         sockets.Tokens.Input("tokens", tooltip="From Train Keypoint Tokens or Load Keypoint Tokens."),
-        io.Image.Input("images", tooltip="A batch, or a list of images of different sizes."),
+        io.Image.Input(
+            "images", optional=True, tooltip="A batch, or a list of images of different sizes. Or connect a video."
+        ),
         io.Int.Input(
             "views",
             default=d.views,
@@ -117,6 +130,12 @@ def _inputs() -> list:
             tooltip="Decides the random views and the noise; the same for every image.",
         ),
         *figure_inputs(),
+        io.Video.Input(
+            "video",
+            optional=True,
+            tooltip="In place of images: a video, whose frames are read one at a time, so that its length does not "
+            "matter. There are no heat maps of it, and no boxes or masks.",
+        ),
     ]
 
 
@@ -181,7 +200,9 @@ def _blocked():
     """In place of maps that were not asked for: whatever they are wired to does not run, and says why."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
-    return ExecutionBlocker("heat maps are off; set heat_maps on Detect Keypoints to get them.")
+    return ExecutionBlocker(
+        "heat maps are off; set heat_maps on Detect Keypoints to get them (of images, not of a video)."
+    )
 
 
 def confidence_text(points, other_model: str = "") -> str:

@@ -19,9 +19,10 @@ class DiscoverSkeleton(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPSkeleton",
             display_name="Discover Skeleton",
+            category="pose",
             description="Joins keypoints that move together, over many images, with lines, and writes them into "
             "the tokens.",
-            search_aliases=["bones", "edges", "stable keypoints"],
+            search_aliases=["bones", "edges", "skeleton", "scribble", "stable keypoints"],
             inputs=[
                 sockets.Points.Input("keypoints", tooltip="Of 30 or more images in different poses; 5 are the least."),
                 sockets.Tokens.Input("tokens", tooltip="The tokens the keypoints were detected with."),

@@ -47,8 +47,9 @@ class DrawKeypoints(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPDraw",
             display_name="Draw Keypoints",
+            category="detect",
             description="Draws keypoints over the images, or on an empty canvas as a hint image for ControlNet.",
-            search_aliases=["keypoint overlay", "pose image", "stable keypoints"],
+            search_aliases=["keypoint overlay", "openpose", "pose image", "scribble", "hint", "stable keypoints"],
             is_input_list=True,
             inputs=_inputs(),
             outputs=[

@@ -14,6 +14,7 @@ class EditKeypointTokens(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPEditTokens",
             display_name="Edit Keypoint Tokens",
+            category="train",
             description="Drops, reorders, renames and recolours the keypoints of tokens. Save them to keep it.",
             search_aliases=["rename keypoints", "drop keypoints", "stable keypoints"],
             inputs=[

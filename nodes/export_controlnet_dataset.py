@@ -31,9 +31,10 @@ class ExportControlNetDataset(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPExportControlNet",
             display_name="Export ControlNet Dataset",
+            category="files",
             description="Writes pairs of image and drawn keypoints to train one's own ControlNet with, in the "
             "layout that diffusers' training example reads.",
-            search_aliases=["training data", "image folder", "stable keypoints"],
+            search_aliases=["training data", "image folder", "controlnet training", "stable keypoints"],
             is_input_list=True,
             is_output_node=True,
             inputs=_inputs(),

@@ -20,8 +20,9 @@ class FitLandmarkMap(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPFitLandmarks",
             display_name="Fit Landmark Map",
+            category="pose",
             description="Learns from a few labelled images where named joints are, given the unnamed keypoints.",
-            search_aliases=["name keypoints", "pose regression", "stable keypoints"],
+            search_aliases=["name keypoints", "pose regression", "landmarks", "openpose", "pose", "stable keypoints"],
             inputs=_fit_inputs(),
             outputs=[
                 sockets.Landmarks.Output(

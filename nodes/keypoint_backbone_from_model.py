@@ -14,6 +14,7 @@ class KeypointBackboneFromModel(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPBackboneFromModel",
             display_name="Keypoint Backbone from MODEL",
+            category="train",
             description="Uses the MODEL and VAE of the graph, LoRAs included, without changing them. Their weights are "
             "shared; only with dynamic VRAM, ComfyUI reads them once more (1.9 GB in fp16). Patches that other nodes "
             "put into the attention are not applied.",

@@ -19,6 +19,7 @@ class KeypointReport(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPReport",
             display_name="Keypoint Report",
+            category="train",
             description="What each keypoint is worth over a batch of images, and which ones to drop.",
             search_aliases=["inspect keypoints", "consistency", "stable keypoints"],
             is_input_list=True,

@@ -29,6 +29,7 @@ class KeypointsToMasks(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPToMasks",
             display_name="Keypoints to Masks",
+            category="detect",
             description="A filled disc around each keypoint, as masks of the images' own size.",
             search_aliases=["keypoint mask", "stable keypoints"],
             inputs=[

@@ -20,8 +20,9 @@ class KeypointsToPose(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPToPose",
             display_name="Keypoints to Pose",
+            category="pose",
             description="Named joints as POSE_KEYPOINT, for the pose nodes of ComfyUI and of other packs.",
-            search_aliases=["POSE_KEYPOINT", "openpose json", "stable keypoints"],
+            search_aliases=["POSE_KEYPOINT", "openpose json", "openpose", "pose", "stable keypoints"],
             inputs=[
                 sockets.Points.Input(
                     "landmarks",

@@ -18,10 +18,11 @@ class KeypointsToTracks(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPToTracks",
             display_name="Keypoints to TRACKS",
+            category="video",
             description="Keypoints of video frames as ComfyUI's TRACKS: one track for each keypoint, "
             "one entry for "
             "each frame.",
-            search_aliases=["tracks", "stable keypoints"],
+            search_aliases=["tracks", "point tracks", "wanmove", "stable keypoints"],
             inputs=[
                 sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
                 io.Float.Input(

@@ -34,6 +34,7 @@ class LoadImageSet(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPLoadImageSet",
             display_name="Load Image Set",
+            category="files",
             description="All images of a sub-folder of ComfyUI's input folder, as a list (sizes may "
             "differ). Files "
             "that cannot be read are skipped and named in the log.",

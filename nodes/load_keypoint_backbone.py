@@ -44,10 +44,11 @@ class LoadKeypointBackbone(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPLoadBackbone",
             display_name="Load Keypoint Backbone",
+            category="train",
             description="The frozen diffusion model whose attention finds the keypoints: a Stable "
             "Diffusion 1.4/1.5 "
             "checkpoint, a diffusers folder, or the small demo model that comes with the pack.",
-            search_aliases=["stable keypoints", "load keypoint model"],
+            search_aliases=["load keypoint model", "stable diffusion keypoints", "stable keypoints"],
             inputs=[
                 io.Combo.Input(
                     "model",

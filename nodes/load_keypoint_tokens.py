@@ -14,6 +14,7 @@ class LoadKeypointTokens(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPLoadTokens",
             display_name="Load Keypoint Tokens",
+            category="files",
             description="Tokens saved earlier, in models/keypoint_tokens or rescued from a cancelled training in "
             "output/keypoint_tokens.",
             search_aliases=["stable keypoints", "load keypoints"],

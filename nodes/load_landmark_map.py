@@ -13,6 +13,7 @@ class LoadLandmarkMap(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPLoadLandmarks",
             display_name="Load Landmark Map",
+            category="files",
             description="A landmark map saved earlier in models/keypoint_landmarks.",
             search_aliases=["stable keypoints", "load pose map"],
             inputs=[

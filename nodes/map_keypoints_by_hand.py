@@ -16,8 +16,9 @@ class MapKeypointsByHand(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPMapByHand",
             display_name="Map Keypoints by Hand",
+            category="pose",
             description="Says which keypoint is which joint, for keypoints that already sit on joints.",
-            search_aliases=["name keypoints", "pose mapping", "stable keypoints"],
+            search_aliases=["name keypoints", "pose mapping", "openpose", "landmarks", "stable keypoints"],
             inputs=[
                 sockets.Points.Input("keypoints", tooltip="From Detect Keypoints."),
                 io.Combo.Input(

@@ -14,6 +14,7 @@ class SaveKeypointTokens(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPSaveTokens",
             display_name="Save Keypoint Tokens",
+            category="files",
             description="Writes learned tokens to models/keypoint_tokens as one small .safetensors file.",
             search_aliases=["stable keypoints", "save keypoints"],
             is_output_node=True,

@@ -14,6 +14,7 @@ class SaveLandmarkMap(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPSaveLandmarks",
             display_name="Save Landmark Map",
+            category="files",
             description="Writes a landmark map to models/keypoint_landmarks as one small .safetensors file.",
             search_aliases=["stable keypoints", "save pose map"],
             is_output_node=True,

@@ -16,6 +16,7 @@ class SmoothKeypoints(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPSmooth",
             display_name="Smooth Keypoints",
+            category="video",
             description="Takes the jitter out of the keypoints of a video, fills short gaps and keeps left and "
             "right apart.",
             search_aliases=["jitter", "one euro", "temporal", "stable keypoints"],

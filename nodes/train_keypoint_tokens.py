@@ -22,10 +22,11 @@ class TrainKeypointTokens(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPTrain",
             display_name="Train Keypoint Tokens",
+            category="train",
             description="Learns tokens whose attention marks the same places on every image. The "
             "images need no "
             "labels. Cancel keeps what was learned so far; run again to go on.",
-            search_aliases=["stable keypoints", "learn keypoints", "train"],
+            search_aliases=["learn keypoints", "train", "landmarks", "unsupervised keypoints", "stable keypoints"],
             is_input_list=True,
             inputs=[
                 sockets.Backbone.Input(

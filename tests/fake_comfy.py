@@ -166,6 +166,7 @@ def install(base: Path) -> types.ModuleType:
             ("Int", "INT"),
             ("Float", "FLOAT"),
             ("Combo", "COMBO"),
+            ("Video", "VIDEO"),
         )
     }
     io = types.SimpleNamespace(

@@ -12,6 +12,8 @@ from comfy_api.latest import io
 from stablekp_core.errors import KeypointError
 
 CATEGORY = "keypoints"
+#: Groups of the menu below it, in the order of the work.
+GROUPS = ("train", "detect", "pose", "video", "files")
 
 #: What travels on each: a `backbones.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core`
 #: Keypoints.
@@ -27,6 +29,8 @@ Landmarks = io.Custom("LANDMARK_MAP")
 Pose = io.Custom("POSE_KEYPOINT")
 #: ComfyUI's own boxes, dicts of x, y, width and height; its class for them came after 0.8.0.
 Boxes = io.Custom("BOUNDING_BOX")
+#: The same from the canvas widget of newer versions.
+AnyBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES")
 
 #: Whatever has a size: ComfyUI lets an input take several types.
 ImageOrLatent = io.Custom("IMAGE,LATENT")
@@ -37,13 +41,13 @@ ADVANCED = {"advanced": True}
 _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 
 
-def make_schema(**fields) -> io.Schema:
-    """`io.Schema` in the pack's category, without the fields that this version of ComfyUI does not know yet.
+def make_schema(*, category: str = "detect", **fields) -> io.Schema:
+    """`io.Schema` in one of the pack's `GROUPS`, without the fields that this version of ComfyUI does not know yet.
 
     An unknown field would raise and take the whole pack with it.
     """
     known = {name: value for name, value in fields.items() if name in _SCHEMA_FIELDS}
-    return io.Schema(category=CATEGORY, **known)
+    return io.Schema(category=f"{CATEGORY}/{category}", **known)
 
 
 def defaults_of(function: Callable) -> types.SimpleNamespace:

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
 
+Box = tuple[float, float, float, float]
 ISOLATE = ("none", "others", "background")
 MIN_CROP = 16  # pixels; the smallest image the rest of the program takes
 
@@ -67,6 +68,23 @@ def boxes_from_masks(masks: np.ndarray, threshold: float = 0.5) -> list[tuple[fl
                 float(rows[-1] - rows[0] + 1),
             )
         )
+    return boxes
+
+
+def boxes_from_keypoints(keypoints: Keypoints, threshold: float = 0.5, margin: float = 0.15) -> list[list[Box]]:
+    """The box around each row's points of confidence `threshold` or more, for each image in order; whole pixels, inside
+    the image. margin: room around the points, share of the box's longer side. A row without such points has no box.
+    """
+    boxes: list[list[Box]] = [[] for _ in range(int(keypoints.image_index.max(initial=-1)) + 1)]
+    for row, image in enumerate(keypoints.image_index.tolist()):
+        points = keypoints.xy[row][keypoints.confidence[row] >= max(threshold, 1e-9)]  # [k, 2]
+        if not len(points):
+            continue
+        low, high, size = points.min(0), points.max(0), keypoints.sizes[row]
+        room = margin * (high - low).max()
+        low, high = np.floor(np.maximum(low - room, 0)), np.ceil(np.minimum(high + room, size))
+        if (high > low).all():
+            boxes[image].append((float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])))
     return boxes
 
 

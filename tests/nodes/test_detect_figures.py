@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -27,9 +29,10 @@ def detect(pack, monkeypatch, images, **more):
     module, sizes = part("detect_keypoints"), []
 
     def found(model, tokens, images, config, heat, progress):
-        sizes.extend(image.shape[1::-1] for _, image in images)
+        pairs = list(images)
+        sizes.extend(image.shape[1::-1] for _, image in pairs)
         corner_and_centre = np.array([[[0, 0], [w / 2, h / 2]] for w, h in sizes])
-        names = images.names
+        names = tuple(name for name, _ in pairs)
         return Keypoints(corner_and_centre, np.ones((len(sizes), 2)), np.array(sizes), images=names), []
 
     monkeypatch.setattr(module, "_detect", found)
@@ -58,7 +61,32 @@ def test_boxes_of_several_images_and_one_without_any(pack, monkeypatch):
     (found, _, _), _ = detect(pack, monkeypatch, images, boxes=[[[BOX], [], [BOX, OTHER]]])
     assert found.image_index.tolist() == [0, 2, 2]
     with pytest.raises(KeypointError, match="boxes of 2 images were given for 3"):
-        detect(pack, monkeypatch, images, boxes=[[BOX], [BOX]])
+        detect(pack, monkeypatch, images, boxes=[[[BOX], [BOX]]])
+
+
+@pytest.mark.parametrize("boxes, rows", [(BOX, 1), ([BOX, OTHER], 2), ([[BOX, OTHER]], 2), ([BOX, OTHER, BOX], 3)])
+def test_one_list_of_boxes_counts_for_all_images(pack, monkeypatch, boxes, rows):
+    """As in ComfyUI's own nodes, also where there happen to be as many boxes as images."""
+    (found, _, _), _ = detect(pack, monkeypatch, [torch.rand(3, 64, 96, 3)], boxes=[boxes])
+    assert found.image_index.tolist() == sorted([0, 1, 2] * rows)
+
+
+def test_boxes_of_the_canvas_widget_are_taken_too(pack, monkeypatch):
+    assert part("comfy.sockets").AnyBoxes.io_type.split(",") == ["BOUNDING_BOX", "BOUNDING_BOXES"]
+    drawn = [{**BOX, "metadata": {"label": "cat"}}, OTHER]
+    (found, _, _), _ = detect(pack, monkeypatch, [torch.rand(1, 64, 96, 3)], boxes=[drawn])
+    assert len(found) == 2
+
+
+def test_boxes_or_images_beside_a_video_are_refused(pack, monkeypatch):
+    video = [SimpleNamespace(get_components=lambda: SimpleNamespace(images=torch.rand(3, 20, 30, 3)))]
+    (found, maps, _), sizes = detect(pack, monkeypatch, None, video=video)
+    assert sizes == [(30, 20)] * 3 and found.images == ("frame_000000", "frame_000001", "frame_000002")
+    for more in ({"boxes": [BOX]}, {"images": [torch.rand(1, 20, 30, 3)]}):
+        with pytest.raises(KeypointError, match="connect the video alone"):
+            detect(pack, monkeypatch, more.pop("images", None), video=video, **more)
+    with pytest.raises(KeypointError, match="no images; connect at least one"):
+        detect(pack, monkeypatch, None)
 
 
 def test_masks_are_a_figure_each(pack, monkeypatch):

@@ -129,3 +129,30 @@ def test_named_joints_in_any_order_are_drawn_as_the_pose(pack, style, target, dr
     settings["which"] = "neck, left shoulder, right shoulder"
     fewer = node.execute([named(1)], **{name: [value] for name, value in settings.items()}).args[0]
     assert 0 < (fewer[0] > 0).sum() < (drawn[0] > 0).sum()
+
+
+@pytest.mark.parametrize("style", ["points", "scribble"])
+@pytest.mark.parametrize("canvas, with_image", [("black", False), ("black", True), ("image", True)])
+def test_hints_are_fitted_and_never_stretched(pack, style, canvas, with_image):
+    """Two points 40 apart along x and two 40 apart along y on a wide image stay equally far apart on a square hint."""
+    xy = np.array([[[80.0, 50.0], [120.0, 50.0], [100.0, 30.0], [100.0, 70.0]]])
+    keypoints = Keypoints(xy=xy, confidence=np.ones((1, 4)), sizes=np.array([[200, 100]]), skeleton=((0, 1), (2, 3)))
+    images = [torch.zeros(1, 100, 200, 3)] if with_image else None
+    settings = dict(style=style, canvas=canvas, lines=True, dots=False, line_width=4.0, out_width=100, out_height=100)
+    for fit, across, down in (("contain", 20, 20), ("crop", 40, 40), ("stretch", 20, 40)):
+        (batch,) = drawn(pack, keypoints, images, fit=fit, **settings)
+        assert batch.shape == (1, 100, 100, 3)
+        rows, columns = np.nonzero(batch[0].numpy().max(-1) > 0.3)
+        assert abs(np.ptp(columns) - across - 4) <= 4 and abs(np.ptp(rows) - down - 4) <= 4, fit
+        assert abs(columns.mean() + 0.5 - 50) < 1.5 and abs(rows.mean() + 0.5 - 50) < 1.5
+
+
+def test_the_size_comes_from_what_is_generated(pack):
+    keypoints = Keypoints(xy=np.array([[[20.0, 10.0]]]), confidence=np.ones((1, 1)), sizes=np.array([[80, 40]]))
+    latent = {"samples": torch.zeros(1, 4, 16, 24)}
+    video = {"samples": torch.zeros(1, 16, 21, 16, 24), "downscale_ratio_spacial": 16}
+    for value, shape in ((torch.zeros(1, 50, 70, 3), (50, 70)), (latent, (128, 192)), (video, (256, 384))):
+        (batch,) = drawn(pack, keypoints, size_from=value, out_width=8, out_height=8)
+        assert batch.shape == (1, *shape, 3)
+    (batch,) = drawn(pack, keypoints, out_width=40)
+    assert batch.shape == (1, 20, 40, 3)  # the height follows

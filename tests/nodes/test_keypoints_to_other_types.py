@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,3 +73,28 @@ def test_poses_come_out_as_data_and_as_text(pack):
     assert len(animals) == COUNT and len(animals[0]["animals"][0]) == 17
     with pytest.raises(KeypointError, match="map them by hand"):
         node.execute(dolls(), "openpose (people)", 0.3)
+
+
+def test_boxes_lie_around_the_sure_points_of_each_figure(pack):
+    keypoints = Keypoints(
+        xy=np.array([[[10.0, 10.0], [30.0, 20.0], [63.0, 47.0]], [[2.0, 2.0], [20.0, 40.0], [5.0, 5.0]]] * 2),
+        confidence=np.array([[1.0, 0.8, 0.2], [1.0, 0.6, 0.5], [0.1, 0.1, 0.1], [0.9, 0.0, 0.9]]),
+        sizes=np.array([[64, 48]] * 4),
+        image_index=np.array([0, 0, 1, 2]),
+    )
+    boxes, each = part("keypoints_to_boxes").KeypointsToBoxes.execute(keypoints, 0.1, 0.5).args
+    first, second = boxes[0]
+    assert first == {"x": 8, "y": 8, "width": 24, "height": 14} and boxes[1] == []
+    assert second == {"x": 0, "y": 0, "width": 24, "height": 44}
+    assert each == [first, second, boxes[2][0]]
+
+
+def test_points_of_a_chosen_image_are_the_visible_ones_of_all_its_figures(pack):
+    node, keypoints = part("keypoints_to_json").KeypointsToJSON, points(((64, 48), (64, 48), (64, 48)))
+    keypoints = replace(keypoints, image_index=np.array([0, 4, 4]))
+    text = node.execute(keypoints, "points of a chosen image", threshold=0.65, image=4)[0]
+    assert [(p["x"], p["y"]) for p in json.loads(text)] == [
+        tuple(map(float, p)) for p in keypoints.xy[[1, 2, 2, 2], [2, 0, 1, 2]]
+    ]
+    with pytest.raises(KeypointError, match="asked for image 3"):
+        node.execute(keypoints, "points of a chosen image", image=3)
