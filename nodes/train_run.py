@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stablekp_core.config import DetectConfig, TrainConfig
-from stablekp_core.progress import CHOOSING, EXTRACTING, OCCLUSION, REFINING
+from stablekp_core.progress import CHOOSING, DETECTING, EXTRACTING, OCCLUSION, REFINING
 
 from .comfy import folders
 from .comfy.kept import KeptTraining
@@ -22,7 +22,7 @@ _PREVIEW = DetectConfig(views=0)
 _SHEET = DetectConfig(views=4)
 #: The bar's parts in percent: training takes most of the time, then the tokens are chosen and refined.
 _TRAINED = 75
-_PARTS = {EXTRACTING: (75, 85), CHOOSING: (85, 88), REFINING: (88, 94), OCCLUSION: (94, 95)}
+_PARTS = {EXTRACTING: (75, 85), CHOOSING: (85, 88), REFINING: (88, 94), OCCLUSION: (94, 95), DETECTING: (95, 100)}
 
 
 class TrainingRun:
@@ -55,7 +55,9 @@ class TrainingRun:
                 resume=True,
             )
             self.status.show("drawing the contact sheet", now=True)
-            sheet = keypoint_sheet(self.model, result.tokens, self.images, _SHEET_IMAGES, _SHEET)
+            sheet = keypoint_sheet(
+                self.model, result.tokens, self.images, _SHEET_IMAGES, _SHEET, on_progress=self._on_progress
+            )
         except TrainingDiverged as error:
             self.kept.forget_state()
             if error.tokens is not None:
@@ -79,7 +81,8 @@ class TrainingRun:
     def _on_progress(self, phase: str, done: int, total: int) -> None:
         if phase not in _PARTS:  # the steps tell more by themselves
             return
-        self.status.show(f"{phase}: {100 * done // max(total, 1)} %{self._skipped()}")
+        what = "drawing the contact sheet" if phase == DETECTING else phase
+        self.status.show(f"{what}: {100 * done // max(total, 1)} %{self._skipped()}")
         first, last = _PARTS[phase]
         self.progress.step(first + (last - first) * done / max(total, 1))
 
@@ -128,7 +131,7 @@ def _rescue(tokens) -> Path:
     return tokens.save(path)
 
 
-def keypoint_sheet(model, tokens, images, count: int, config: DetectConfig) -> np.ndarray:
+def keypoint_sheet(model, tokens, images, count: int, config: DetectConfig, on_progress=None) -> np.ndarray:
     """Contact sheet, uint8 RGB [H, W, 3], of the keypoints on up to `count` images spread over the set."""
     from stablekp_core.detection.detector import detect
     from stablekp_core.drawing.sheets import contact_sheet
@@ -136,7 +139,7 @@ def keypoint_sheet(model, tokens, images, count: int, config: DetectConfig) -> n
 
     chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
     arrays = [images[int(i)] for i in chosen]
-    points = detect(model, tokens, ImageSet.from_arrays(arrays), config).keypoints
+    points = detect(model, tokens, ImageSet.from_arrays(arrays), config, on_progress=on_progress).keypoints
     return contact_sheet(
         arrays, list(points.xy), list(points.confidence), skeleton=tokens.skeleton, colors=tokens.colors
     )
