@@ -35,7 +35,7 @@ from stablekp_core.synthetic import (
     figures,
     generator,
 )
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 
 SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 30)}
 TEST = 200

@@ -36,7 +36,7 @@ from stablekp_core.synthetic import (
     figures,
     generator,
 )
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 from stablekp_core.video.smoothing import smooth_keypoints
 
 SIDE, KIND, VARIANT = 128, "dolls", "standard"

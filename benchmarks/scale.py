@@ -34,7 +34,9 @@ from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import Detector
 from stablekp_core.images import affine
-from stablekp_core.images.image_set import load_folder, load_image, to_model_input
+from stablekp_core.images.files import load_image
+from stablekp_core.images.image_set import load_folder
+from stablekp_core.images.preprocessing import to_model_input
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.scale.cluster import Pool, cluster
 from stablekp_core.scale.dataset import Report, detect_dataset

@@ -106,7 +106,7 @@ class LoadImageSet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder, max_images, order, shuffle_seed=0, other_path="", max_side=0) -> str:
-        from stablekp_core.images.image_set import fingerprint
+        from stablekp_core.images.files import fingerprint
 
         return fingerprint(_source(folder, other_path))
 

@@ -38,7 +38,8 @@ class TrainingRun:
 
     def run(self, start=None):
         """(tokens, contact sheet uint8 [H, W, 3]). Goes on from a state of the same training where there is one."""
-        from stablekp_core.training.trainer import TrainingDiverged, train
+        from stablekp_core.training.train import train
+        from stablekp_core.training.trainer import TrainingDiverged
 
         self.status.show("reading the images", now=True)
         self.kept.state.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """Stable Keypoints: keypoints of any kind of object, learned without labels from a frozen Stable Diffusion 1.5.
 
-    from stablekp_core import load_backbone, load_folder, train, detect, TrainConfig, DetectConfig
+    from stablekp_core import KeypointDetector, load_backbone, train
 
-    backbone = load_backbone("v1-5-pruned-emaonly.safetensors")
-    result = train(backbone, load_folder("images"), TrainConfig(keypoints=10, steps=500))
-    found = detect(backbone, result.tokens, load_folder("more_images"))
-    found.keypoints.xy                       # [B, K, 2] pixels of each image, x right, y down
+    result = train(load_backbone("v1-5-pruned-emaonly.safetensors"), "birds")
+    result.tokens.save("bird.safetensors")
+    detector = KeypointDetector.from_pretrained("bird.safetensors", model="v1-5-pruned-emaonly.safetensors")
+    detector("one.jpg").keypoints.xy         # float32 [1, K, 2], pixels of the image, x right, y down
 
 Coordinates: pixel (0, 0) covers [0, 1) x [0, 1), its centre is (0.5, 0.5). Importing this package loads no torch; the
 names below load their modules when they are first used.
@@ -14,30 +14,75 @@ names below load their modules when they are first used.
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backbone.backbone import Backbone
+    from .backbone.loading import load_backbone
+    from .config import DetectConfig, TrainConfig
+    from .detection.detector import Detection, Detector, detect
+    from .detection.keypoint_detector import KeypointDetector
+    from .errors import KeypointError
+    from .images.files import load_image
+    from .images.image_set import ImageSet, as_image_set, load_files, load_folder
+    from .keypoints.keypoints import Keypoints
+    from .keypoints.tokens import KeypointTokens
+    from .training.step import training_step
+    from .training.train import TrainResult, train
 
 __version__ = "0.1.0"
 
+#: public name -> the module it lives in
 _HOME = {
-    "KeypointError": "errors",
-    "TrainConfig": "config",
-    "DetectConfig": "config",
     "Backbone": "backbone.backbone",
-    "load_backbone": "backbone.loading",
-    "train": "training.trainer",
-    "training_step": "training.step",
+    "DetectConfig": "config",
+    "Detection": "detection.detector",
     "Detector": "detection.detector",
-    "detect": "detection.detector",
+    "ImageSet": "images.image_set",
+    "KeypointDetector": "detection.keypoint_detector",
+    "KeypointError": "errors",
     "KeypointTokens": "keypoints.tokens",
     "Keypoints": "keypoints.keypoints",
-    "load_folder": "images.image_set",
+    "TrainConfig": "config",
+    "TrainResult": "training.train",
+    "as_image_set": "images.image_set",
+    "detect": "detection.detector",
+    "load_backbone": "backbone.loading",
     "load_files": "images.image_set",
-    "load_image": "images.image_set",
-    "ImageSet": "images.image_set",
+    "load_folder": "images.image_set",
+    "load_image": "images.files",
+    "train": "training.train",
+    "training_step": "training.step",
 }
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "Backbone",
+    "DetectConfig",
+    "Detection",
+    "Detector",
+    "ImageSet",
+    "KeypointDetector",
+    "KeypointError",
+    "KeypointTokens",
+    "Keypoints",
+    "TrainConfig",
+    "TrainResult",
+    "__version__",
+    "as_image_set",
+    "detect",
+    "load_backbone",
+    "load_files",
+    "load_folder",
+    "load_image",
+    "train",
+    "training_step",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -27,18 +27,18 @@ from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.controlnet.dataset import ExportSettings, draw_hint
 from stablekp_core.detection.detector import detect
 from stablekp_core.drawing.overlay import draw_keypoints
+from stablekp_core.drawing.palette import palette
 from stablekp_core.drawing.sheets import (
     contact_sheet,
     heat_overlay,
 )
 from stablekp_core.images.image_set import ImageSet, load_folder
 from stablekp_core.keypoints.keypoints import Keypoints
-from stablekp_core.keypoints.palette import palette
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.pose.fitting import apply_landmark_map, fit_landmark_map
 from stablekp_core.pose.skeleton import discover_skeleton
 from stablekp_core.pose.writing import map_by_hand, to_pose
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 from stablekp_core.video.smoothing import smooth_keypoints
 
 DOLLS = ROOT / "stablekp_core" / "assets" / "pictures" / "dolls"

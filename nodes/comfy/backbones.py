@@ -119,12 +119,12 @@ def check_graph_models(model, vae) -> str:
 
     Looks at the model's kind and tensor shapes only, so a wrong wire is reported before anything is loaded.
     """
-    from stablekp_core.backbone.checkpoint import ldm
+    from stablekp_core.backbone.recognition import unsupported_unet
 
     network = getattr(model.model, "diffusion_model", None)
     kind = type(getattr(model.model, "model_config", model.model)).__name__
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()} if network is not None else {}
-    problem = ldm.unsupported_unet(shapes)
+    problem = unsupported_unet(shapes)
     if problem:
         raise KeypointError(
             f"the MODEL is {problem} (ComfyUI calls it {kind}), but keypoints are found with Stable "

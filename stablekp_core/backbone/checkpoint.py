@@ -20,6 +20,7 @@ import torch
 from ..errors import KeypointError
 from . import ldm_conversion
 from .ldm_conversion import unet_from_ldm, vae_from_ldm
+from .recognition import UNET_PREFIX, VAE_PREFIX, unsupported_config, unsupported_file, without_prefix
 
 __all__ = ["DEMO_FOLDER", "LoadedModel", "load_model", "unet_from_ldm", "vae_from_ldm", "weights_hash"]
 
@@ -101,16 +102,16 @@ def _load_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
 
     with _open(path) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-        problem = _unsupported_file(shapes)
+        problem = unsupported_file(shapes)
         if problem:
             raise KeypointError(f"{path.name} is {problem}; {_USE}.")
         try:
             parts = []
             for model_class, prefix, layout in (
-                (UNet2DConditionModel, ldm_conversion.UNET_PREFIX, ldm_conversion.unet_layout),
-                (AutoencoderKL, ldm_conversion.VAE_PREFIX, ldm_conversion.vae_layout),
+                (UNet2DConditionModel, UNET_PREFIX, ldm_conversion.unet_layout),
+                (AutoencoderKL, VAE_PREFIX, ldm_conversion.vae_layout),
             ):
-                config, names = layout(ldm_conversion.without_prefix(shapes, prefix))
+                config, names = layout(without_prefix(shapes, prefix))
                 tensors = {new: file.get_tensor(prefix + old) for old, new in names.items()}
                 parts.append((model_class, config, tensors))
             return _assemble(*parts, path.stem, dtype)
@@ -133,7 +134,7 @@ def _load_folder(folder: Path, name: str, dtype: torch.dtype | None) -> LoadedMo
     for part, model_class in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
         config = _read_config(folder / part, model_class.__name__)
         if part == "unet":
-            problem = _unsupported_config(config)
+            problem = unsupported_config(config)
             if problem:
                 raise KeypointError(f"The folder {folder} holds {problem}; {_USE}.")
         parts.append((model_class, config, ldm_conversion.modern_vae_names(_read_weights(folder / part))))
@@ -176,37 +177,6 @@ def _open(path: Path):
             f"{path.name} is not a complete safetensors file ({error}): it may be cut short "
             f"or of another type; download it again, or {_USE}."
         ) from None
-
-
-def _unsupported_file(shapes: ldm_conversion.Shapes) -> str | None:
-    """What a safetensors file holds, by its names and shapes, if not an SD 1.x checkpoint; else None."""
-
-    def has(*starts: str) -> bool:
-        return any(key.startswith(starts) for key in shapes)
-
-    if any(re.search(r"lora_|\.lora\.|\.(hada|lokr)_", key) for key in shapes):
-        return "a LoRA, which only changes a model"
-    if has("control_model.", "input_hint_block.", "controlnet_", "zero_convs."):
-        return "a ControlNet"
-    if has(ldm_conversion.UNET_PREFIX):
-        problem = ldm_conversion.unsupported_unet(ldm_conversion.without_prefix(shapes, ldm_conversion.UNET_PREFIX))
-        missing = "" if has(ldm_conversion.VAE_PREFIX + "encoder.") else "a checkpoint without a VAE"
-        return problem or missing or None
-    if has("down_blocks.", "up_blocks."):
-        return "the UNet of a diffusers folder, without its config and VAE"
-    if has("double_blocks.", "joint_blocks.", "transformer_blocks.", "input_blocks."):
-        return f"{ldm_conversion.unsupported_unet(shapes) or 'a UNet alone'}, without a VAE"
-    if has("encoder.conv_in.", "decoder.conv_in.", ldm_conversion.VAE_PREFIX):
-        return "a VAE alone"
-    return "not a Stable Diffusion checkpoint (none of its tensors belongs to a UNet)"
-
-
-def _unsupported_config(config: dict) -> str | None:
-    """What model a diffusers UNet config describes, when it is not Stable Diffusion 1.x; else None."""
-    widths = config.get("cross_attention_dim") or 1280  # diffusers' default
-    context = max(widths) if isinstance(widths, list) else widths
-    extra_condition = bool(config.get("addition_embed_type"))
-    return ldm_conversion.unsupported_sizes(config.get("in_channels", 4), context, extra_condition)
 
 
 def _read_config(folder: Path, wanted: str) -> dict:

@@ -14,10 +14,15 @@ from collections.abc import Mapping
 import torch
 
 from ..errors import KeypointError
-
-UNET_PREFIX = "model.diffusion_model."
-VAE_PREFIX = "first_stage_model."
-WANTED = "a Stable Diffusion 1.4 or 1.5 model is needed"
+from .recognition import (
+    UNET_PREFIX,
+    VAE_PREFIX,
+    WANTED,
+    Shapes,
+    context_width,
+    unsupported_unet,
+    without_prefix,
+)
 
 # Names inside a residual block (and the downsampler's convolution), LDM to diffusers.
 _UNET_LEAVES = {
@@ -52,54 +57,6 @@ _VAE_ATTENTION = {
     "proj_attn": "to_out.0",
 }
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def without_prefix(state: Mapping, prefix: str) -> dict:
-    """The entries under `prefix`, with it removed; all entries when none has it (already bare names)."""
-    inner = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    return inner or dict(state)
-
-
-def unsupported_unet(shapes: Shapes) -> str | None:
-    """What model a UNet's bare LDM tensor shapes belong to, if not Stable Diffusion 1.x; else None."""
-    if any(key.startswith("joint_blocks.") for key in shapes):
-        return "a Stable Diffusion 3 model"
-    if any(key.startswith("double_blocks.") for key in shapes):
-        return "a Flux-like model"
-    if any(key.startswith(("transformer_blocks.", "blocks.", "layers.")) for key in shapes):
-        return "a diffusion transformer, which has no UNet"
-    if "input_blocks.0.0.weight" not in shapes:
-        return "not a Stable Diffusion UNet"
-    return unsupported_sizes(
-        shapes["input_blocks.0.0.weight"][1],
-        _context_width(shapes),
-        any(key.startswith("label_emb.") for key in shapes),
-    )
-
-
-def unsupported_sizes(in_channels: int, context: int, extra_condition: bool) -> str | None:
-    """The same question answered by the numbers that a file or a config gives.
-
-    `in_channels` of the first convolution, `context` the width of the text embedding (0: no cross-attention),
-    `extra_condition` whether size or class embeddings are added to the time step.
-    """
-    if context == 1280 and extra_condition:
-        return "an SDXL refiner model"
-    if extra_condition or context == 2048:
-        return "an SDXL model"
-    if context == 1024:
-        return "a Stable Diffusion 2 model"
-    if in_channels == 9:
-        return "an inpainting model (9 input channels)"
-    if in_channels == 8:
-        return "an InstructPix2Pix model (8 input channels)"
-    if in_channels != 4:
-        return f"a UNet with {in_channels} input channels"
-    if context == 0:
-        return "a UNet without text cross-attention"
-    return None
-
 
 def unet_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
     """The diffusers config of a UNet and the new name of each of its tensors.
@@ -127,7 +84,7 @@ def unet_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
         "layers_per_block": depths[0] if len(set(depths)) == 1 else tuple(depths),
         "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention),
         "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in up_attention),
-        "cross_attention_dim": _context_width(shapes),
+        "cross_attention_dim": context_width(shapes),
         "attention_head_dim": 8,  # diffusers' name; for Stable Diffusion 1.x it is the number of heads
         "use_linear_projection": len(projection) == 2,
     }
@@ -254,11 +211,6 @@ def _count(shapes: Shapes, stem: str) -> int:
     """How many numbered children `stem.0`, `stem.1`, … there are."""
     found = [int(m[1]) for m in (re.match(re.escape(stem) + r"\.(\d+)\.", key) for key in shapes) if m]
     return max(found) + 1 if found else 0
-
-
-def _context_width(shapes: Shapes) -> int:
-    widths = [shape[1] for key, shape in shapes.items() if key.endswith(".attn2.to_k.weight")]
-    return widths[0] if widths else 0
 
 
 def _down_path(shapes: Shapes) -> tuple[dict[str, str], list[int], list[int], list[bool]]:

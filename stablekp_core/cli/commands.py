@@ -19,14 +19,16 @@ from ..detection.detector import detect as detect_keypoints
 from ..drawing import overlay, plots, sheets
 from ..errors import KeypointError
 from ..files import write_atomically
-from ..images.image_set import BrokenImage, ImageSet, list_images, load_files, load_folder, load_image
+from ..images.files import BrokenImage, list_images, load_image
+from ..images.image_set import ImageSet, load_files, load_folder
 from ..images.masks import Masks, folder_masks
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.tokens import KeypointTokens
 from ..progress import DRAWING, Progress, counted
 from ..training.distributed import Ranks, process_group
-from ..training.trainer import StepInfo, TrainingDiverged
-from ..training.trainer import train as train_tokens
+from ..training.train import StepInfo
+from ..training.train import train as train_tokens
+from ..training.trainer import TrainingDiverged
 from .bars import Bars
 from .main import config_from
 

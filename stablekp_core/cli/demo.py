@@ -21,7 +21,7 @@ from ..evaluation.metrics import mean_l2_percent
 from ..evaluation.regression import fit_regression
 from ..images.image_set import ImageSet, load_folder
 from ..keypoints.keypoints import Keypoints
-from ..training.trainer import train
+from ..training.train import train
 from .commands import save_image, sheet
 
 IMAGES = Path(__file__).parents[1] / "assets" / "pictures"

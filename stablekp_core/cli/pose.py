@@ -172,7 +172,7 @@ def export(args: argparse.Namespace) -> None:
 
 def _images(folder: Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The named images of a folder one after the other; those that cannot be read are named and left out."""
-    from ..images.image_set import BrokenImage, load_image
+    from ..images.files import BrokenImage, load_image
 
     missing = [name for name in names if not name or not (folder / name).is_file()]
     if missing:

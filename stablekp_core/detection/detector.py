@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from ..config import DetectConfig
 from ..errors import KeypointError
 from ..images import affine
 from ..images.ensembling import average_views
-from ..images.image_set import ImageSet, to_model_input
+from ..images.image_set import as_image_set
 from ..images.masks import Masks
-from ..images.preprocessing import InputTransform, input_mask
+from ..images.preprocessing import InputTransform, input_mask, to_model_input
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.read_settings import LEARNED_PROMPT
 from ..keypoints.tokens import KeypointTokens
@@ -235,23 +236,31 @@ class Detector:
 def detect(
     backbone: Backbone,
     tokens: KeypointTokens,
-    images: ImageSet | Iterable[tuple[str, np.ndarray]],
+    images: Any,
     config: DetectConfig | None = None,
     *,
     keep_maps: bool = False,
     on_progress: Progress | None = None,
     masks: Masks | None = None,
 ) -> Detection:
-    """Find the keypoints of `tokens` on images ((name, uint8 RGB) pairs, or an ImageSet).
+    """Find the keypoints of `tokens` on images: whatever `as_image_set` takes, or an iterator of (name, uint8 RGB)
+    pairs.
 
     on_progress: see progress.py; its total is 0 for images that come from an iterator. Maps are kept only when asked
     for: they grow with the number of images. masks: where the object is on each image, by its name; attention outside
     does not count, and under a mask that is black all over confidence is 0. Raises KeypointError for tokens of another
     width and when no image can be read.
     """
+    images = images if isinstance(images, Iterator) else as_image_set(images)
+    stream = Detector(backbone, tokens, config).stream(images, keep_maps, masks)
+    return collect(stream, keep_maps, known_total(images), on_progress)
+
+
+def collect(stream: Iterable[Detection], keep_maps: bool, total: int, on_progress: Progress | None = None) -> Detection:
+    """The detections of single images, `total` of them or 0 where that is not known, as one."""
     parts: list[Detection] = []
-    total, on_progress = known_total(images), on_progress or silent
-    for part in Detector(backbone, tokens, config).stream(images, keep_maps, masks):
+    on_progress = on_progress or silent
+    for part in stream:
         parts.append(part)
         on_progress(DETECTING, len(parts), total)
     return Detection(

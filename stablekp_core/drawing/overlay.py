@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import KeypointError
-from ..keypoints.palette import palette
 from .label_layout import place_labels
+from .palette import palette
 from .strokes import DARK, LIGHT, check_image, disc, line, put_text, resized, text_size
 
 CANVASES = ("image", "black", "white")

@@ -14,7 +14,7 @@ from ..images.files import BrokenImage
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.tokens import KeypointTokens
 from ..progress import Progress
-from ..training.trainer import train
+from ..training.train import train
 from .cache import Points, StageCache, model_key
 from .datasets.common import Split
 

@@ -75,7 +75,7 @@ def decode_image(name: str, data: bytes) -> np.ndarray:
 def _decode(name: str, file) -> np.ndarray:
     try:
         with Image.open(file) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
+            rgb = pil_to_rgb(ImageOps.exif_transpose(opened))
     except _DECODE_ERRORS as error:
         raise BrokenImage(name, reason_of(error)) from error
     if min(rgb.shape[:2]) < MIN_SIDE:
@@ -83,7 +83,8 @@ def _decode(name: str, file) -> np.ndarray:
     return rgb
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def pil_to_rgb(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3] of a PIL image, by the rules of `load_image` but for its EXIF orientation."""
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_grey_to_rgb(np.asarray(image).astype(np.float64), image.mode)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import KeypointError
 from .files import (
@@ -19,29 +20,10 @@ from .files import (
     BrokenImage,
     SmallImage,
     check_header,
-    fingerprint,
-    list_images,
     load_image,
+    pil_to_rgb,
     scan_folder,
 )
-from .preprocessing import RESIZE_MODES, InputTransform, input_transform, to_model_input
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MIN_SIDE",
-    "RESIZE_MODES",
-    "BrokenImage",
-    "ImageSet",
-    "SmallImage",
-    "InputTransform",
-    "fingerprint",
-    "list_images",
-    "load_files",
-    "load_folder",
-    "load_image",
-    "input_transform",
-    "to_model_input",
-]
 
 MAX_FLOAT = 16.0  # a float image that reaches further is not one from 0 to 1 with a little overshoot
 
@@ -185,6 +167,49 @@ def load_files(
         for name, reason in skipped:
             on_skip(name, reason)
     return ImageSet(kept, [path.name for path in kept], minimum=minimum, skipped=skipped, on_skip=on_skip)
+
+
+def as_image_set(images: Any) -> ImageSet:
+    """An ImageSet of whatever images come in.
+
+    images: an ImageSet; the path of a folder or of an image file; one PIL image; one array or tensor [H, W, C] or a
+    batch [B, H, W, C] (uint8 in 0..255 or float in [0, 1], C = 1, 3 or 4); (name, array) pairs; or an iterable of any
+    of these but folders. Files are read when they are needed. Raises KeypointError for anything else.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, (str, Path)):
+        path = Path(images).expanduser()
+        return load_files([path]) if path.is_file() else load_folder(path)
+    if isinstance(images, Image.Image) or getattr(images, "ndim", 0) == 3:
+        images = [images]
+    try:
+        items = list(images)
+    except TypeError:
+        raise KeypointError(
+            f"{type(images).__name__} is not an image; give a path, a PIL image, an array [height, width, 3], a list "
+            "of these, or a folder."
+        ) from None
+    if not items:
+        raise KeypointError("no image was given; give at least one.")
+    sources, names = zip(*(_source(item, number) for number, item in enumerate(items)), strict=True)
+    return ImageSet(sources, names)
+
+
+def _source(item: Any, number: int) -> tuple[Any, str]:
+    """What an ImageSet holds of one image, and its name."""
+    name = f"image_{number:05d}"
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+        name, item = item
+    if isinstance(item, (str, Path)):
+        path = Path(item).expanduser()
+        if not path.is_file():
+            raise KeypointError(f"{path} is not an image file; give the path of one, or of a folder on its own.")
+        return path, path.name
+    if isinstance(item, Image.Image):
+        item = pil_to_rgb(item)
+    _check_array(item, name)
+    return item, name
 
 
 def _check_array(image: Any, name: str) -> None:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from ..backbone.backbone import Backbone
 from . import affine
 from .files import BrokenImage
-from .image_set import ImageSet, to_model_input
+from .image_set import ImageSet
 from .masks import Masks
-from .preprocessing import input_mask
+from .preprocessing import input_mask, to_model_input
 
 CACHE_BYTES = 256 << 20
 

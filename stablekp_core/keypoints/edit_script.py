@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..drawing.palette import palette
 from ..errors import KeypointError
-from .palette import palette
 from .schema import parse_skeleton
 
 if TYPE_CHECKING:

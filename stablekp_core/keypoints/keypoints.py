@@ -156,6 +156,24 @@ class Keypoints:
             image_index=np.concatenate(index),
         )
 
+    # Drawing
+
+    def draw(self, image: np.ndarray | None = None, index: int = 0, **how: Any) -> np.ndarray:
+        """All figures of image number `index` over `image`, or on black; a new uint8 RGB [H, W, 3].
+
+        image: uint8 RGB [H, W, 3], the one the keypoints were found on. how: options of
+        `drawing.overlay.draw_keypoints`. Raises KeypointError when no row belongs to that image.
+        """
+        from ..drawing.overlay import draw_keypoints  # OpenCV is loaded when something is drawn
+
+        rows = self.instances(index)
+        if not len(rows):
+            raise KeypointError(f"there are no keypoints of image {index}; the images are counted from 0.")
+        how = {"skeleton": self.skeleton, "colors": self.colors, "size": tuple(rows.sizes[0].tolist()), **how}
+        if image is None:
+            how = {"canvas": "black", **how}
+        return draw_keypoints(image, rows.xy, rows.confidence, occluded=rows.is_occluded, **how)
+
     # COCO
 
     def to_coco(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, Any]:

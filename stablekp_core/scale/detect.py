@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..backbone.backbone import Backbone
 from ..config import DetectConfig
 from ..detection.detector import Detection, Detector
 from ..errors import KeypointError
-from ..images.image_set import ImageSet
+from ..images.image_set import ImageSet, as_image_set
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.tokens import KeypointTokens
 from ..progress import DETECTING, Progress, silent
@@ -82,9 +81,9 @@ def detect_shards(
     """Find keypoints on `shards`, (start, stop) ranges of a sequence of images; yields each as it is done,
     in any order.
 
-    images: an ImageSet, or what `as_images` takes; it goes to the workers, which read the images
+    images: an ImageSet, or what `as_image_set` takes; it goes to the workers, which read the images
     themselves. Raises KeypointError when a shard cannot be done."""
-    pool, images = pool or Pool(), as_images(images)
+    pool, images = pool or Pool(), as_image_set(images)
     if isinstance(model, Backbone):
         device = model.device.type if device == "auto" else device
     model = model if isinstance(model, Backbone) else everywhere(model)
@@ -118,16 +117,6 @@ def _shard(span: tuple[int, int], payload: bytes, tokens: KeypointTokens, names:
     return Shard(*span, Detection(keypoints, spread), skipped)
 
 
-def as_images(images: Any) -> ImageSet:
-    """An ImageSet of: an ImageSet, files (paths, read when needed), or (name, uint8 [H, W, 3]) pairs."""
-    if isinstance(images, ImageSet):
-        return images
-    images = list(images)
-    if all(isinstance(item, (str, Path)) for item in images):
-        return ImageSet([Path(item) for item in images], [Path(item).name for item in images])
-    return ImageSet.from_arrays([image for _, image in images], [name for name, _ in images])
-
-
 def detect_parallel(
     model: str | Backbone,
     tokens: KeypointTokens,
@@ -142,9 +131,9 @@ def detect_parallel(
 ) -> Detection:
     """What `detect` finds, by several processes: the keypoints of all images that can be read, in order.
 
-    images: see `as_images`; images that are broken are left out and named by the image set. on_progress:
+    images: see `as_image_set`; images that are broken are left out and named by the image set. on_progress:
     see progress.py."""
-    pool, images = pool or Pool(workers), as_images(images)
+    pool, images = pool or Pool(workers), as_image_set(images)
     size = max(1, min(64, -(-len(images) // (4 * max(pool.workers, 1)))))
     spans = [(i, min(i + size, len(images))) for i in range(0, len(images), size)]
     parts, count = {}, 0

@@ -10,8 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -25,49 +23,14 @@ from ..images.image_set import ImageSet
 from ..images.latent_cache import LatentSource
 from ..images.masks import Masks
 from ..keypoints.tokens import KeypointTokens
-from ..progress import TRAINING, Progress, silent
 from ..randomness import generator_for, image_order
 from ..selection import ranking
-from ..selection.select import Choice, choose_tokens
-from .checkpoint import load_state, save_state
+from ..selection.select import Choice
 from .distributed import Ranks
 from .fixed_features import FeatureSource
 from .step import StepOutput, step_losses, training_step
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class StepInfo:
-    """Progress after a step. Reading `loss` waits for the device; `snapshot()` gives usable tokens as of now."""
-
-    step: int
-    steps: int
-    _losses: deque
-    _snapshot: Callable[[], KeypointTokens]
-
-    @property
-    def loss(self) -> float:
-        """Weighted sum of both losses, mean over the batch."""
-        return float(self._losses[-1][0])
-
-    @property
-    def history(self) -> list[float]:
-        """The loss of every step so far."""
-        return [float(x[0]) for x in self._losses]
-
-    def snapshot(self) -> KeypointTokens:
-        return self._snapshot()
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """tokens: the file to keep; losses: per step (total, localization, equivariance), means over the batch; skipped:
-    (name, reason) of the images that could not be read."""
-
-    tokens: KeypointTokens
-    losses: list[tuple[float, float, float]]
-    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 class TrainingDiverged(KeypointError):
@@ -242,68 +205,3 @@ class Trainer:
             occlusion=choice.occlusion,
             losses=tuple(float(x[0]) for x in self.losses),
         )
-
-
-def train(
-    backbone: Backbone,
-    images: ImageSet,
-    config: TrainConfig,
-    *,
-    start: KeypointTokens | None = None,
-    on_step: Callable[[StepInfo], None] | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 100,
-    resume: bool = False,
-    notice: Callable[[str], None] = _log.warning,
-    masks: Masks | None = None,
-    on_progress: Progress | None = None,
-) -> TrainResult:
-    """Learn tokens on an image set and pick K of them (section 3 of the paper).
-
-    start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
-    was learned until then is in `StepInfo.snapshot()`; on_progress likewise, in all of `progress.TRAINING_PHASES`.
-    checkpoint: file for the run's state, written atomically every
-    `checkpoint_every` steps and when the run is interrupted; with `resume` an existing one is continued, bit for bit on
-    a CPU. masks: where the object is on each image, by its name; attention outside does not count. Raises
-    KeypointError for settings that do not fit, TrainingDiverged when the loss is not finite.
-    """
-    trainer = Trainer(backbone, images, config, start, notice, masks)
-    path = Path(checkpoint) if checkpoint else None
-    if resume and path is not None and path.exists():
-        load_state(path, trainer)
-    with tiled.restored_tiles():
-        return _run(trainer, path, checkpoint_every, on_step, on_progress or silent)
-
-
-def _run(
-    trainer: Trainer,
-    path: Path | None,
-    checkpoint_every: int,
-    on_step: Callable[[StepInfo], None] | None,
-    on_progress: Progress,
-) -> TrainResult:
-    """The steps that are left, then the choice; see `train`."""
-    backbone, config = trainer.backbone, trainer.config
-    try:
-        while trainer.step < config.steps:
-            trainer.run_step()
-            saving = path is not None and trainer.step % checkpoint_every == 0
-            # Looking at a number waits for the device, so off the CPU it is done now and then.
-            if saving or backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
-                trainer.check_finite()
-            if saving and trainer.ranks.first:
-                save_state(path, trainer)
-            if on_step is not None:
-                on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
-            on_progress(TRAINING, trainer.step, config.steps)
-        choice = choose_tokens(
-            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_progress
-        )
-    except TrainingDiverged:
-        raise  # the optimiser is spoilt; the last checkpoint is not
-    except BaseException:
-        if path and trainer.step and trainer.ranks.first and trainer.finite():
-            save_state(path, trainer)
-        raise
-    history = [tuple(float(v) for v in row) for row in trainer.losses]
-    return TrainResult(trainer.result(choice), history, list(trainer.images.skipped))

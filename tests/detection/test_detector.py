@@ -15,7 +15,8 @@ from stablekp_core.detection.detector import Detector, detect, maps_on_image
 from stablekp_core.errors import KeypointError
 from stablekp_core.images.affine import identity_affine, random_affine, warp
 from stablekp_core.images.ensembling import average_views
-from stablekp_core.images.image_set import ImageSet, input_transform
+from stablekp_core.images.image_set import ImageSet
+from stablekp_core.images.preprocessing import input_transform
 from stablekp_core.keypoints.spatial_prior import SpatialPrior
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.randomness import generator_for

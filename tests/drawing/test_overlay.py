@@ -9,11 +9,11 @@ import pytest
 from stablekp_core.drawing import strokes
 from stablekp_core.drawing.label_layout import place_labels
 from stablekp_core.drawing.overlay import draw_keypoints
+from stablekp_core.drawing.palette import palette
 from stablekp_core.drawing.plots import loss_plot
 from stablekp_core.drawing.sheets import contact_sheet, heat_maps, heat_overlay
 from stablekp_core.drawing.strokes import put_text, text_size
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints.palette import palette
 
 
 def make_image(height=128, width=192, value=None, seed=0):

@@ -9,17 +9,9 @@ import torch
 from PIL import Image
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.images.image_set import (
-    BrokenImage,
-    ImageSet,
-    fingerprint,
-    input_transform,
-    list_images,
-    load_files,
-    load_folder,
-    load_image,
-    to_model_input,
-)
+from stablekp_core.images.files import BrokenImage, fingerprint, list_images, load_image
+from stablekp_core.images.image_set import ImageSet, load_files, load_folder
+from stablekp_core.images.preprocessing import input_transform, to_model_input
 
 
 def make_image(height=40, width=60, seed=0):

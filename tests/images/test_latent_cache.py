@@ -6,8 +6,9 @@ from tiny_models import SIDE
 from stablekp_core.images import latent_cache as module
 from stablekp_core.images.affine import identity_affine, random_affine, warp
 from stablekp_core.images.files import BrokenImage
-from stablekp_core.images.image_set import ImageSet, load_files, load_folder, to_model_input
+from stablekp_core.images.image_set import ImageSet, load_files, load_folder
 from stablekp_core.images.latent_cache import LatentSource
+from stablekp_core.images.preprocessing import to_model_input
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import Detector, detect
 from stablekp_core.errors import KeypointError
 from stablekp_core.images.affine import identity_affine, random_affine
-from stablekp_core.images.image_set import ImageSet, input_transform, load_folder
+from stablekp_core.images.image_set import ImageSet, load_folder
 from stablekp_core.images.latent_cache import LatentSource
 from stablekp_core.images.masks import folder_masks
-from stablekp_core.images.preprocessing import input_mask
+from stablekp_core.images.preprocessing import input_mask, input_transform
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.training.step import training_step
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 
 CONFIG = TrainConfig(
     keypoints=3, tokens=12, candidates=5, steps=2, batch_size=2, map_size=16, selection_images=3, selection_views=2

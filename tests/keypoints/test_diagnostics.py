@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from stablekp_core.drawing.palette import palette
 from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.diagnostics import edit_tokens, keypoint_report, report_labels, report_text
 from stablekp_core.keypoints.keypoints import Keypoints
-from stablekp_core.keypoints.palette import palette
 from stablekp_core.keypoints.tokens import KeypointTokens
 
 NAMES = ("a", "b", "c", "d", "hand", "copy of a", "corner", "ghost")

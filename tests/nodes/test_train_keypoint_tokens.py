@@ -72,7 +72,7 @@ def train(handle, **changes):
 
 def refuse_to_train(monkeypatch):
     monkeypatch.setattr(
-        "stablekp_core.training.trainer.train", lambda *a, **k: pytest.fail("a finished training was done again")
+        "stablekp_core.training.train.train", lambda *a, **k: pytest.fail("a finished training was done again")
     )
 
 
@@ -98,8 +98,8 @@ def test_the_same_training_is_found_after_a_restart_unless_it_is_to_be_done_anew
     torch.testing.assert_close(again[2], first[2])
     assert again[1] == first[1] and "Trained earlier" in fake_comfy.page().texts[-1][1]
     seen = []
-    real = sys.modules["stablekp_core.training.trainer"].train
-    monkeypatch.setattr("stablekp_core.training.trainer.train", lambda *a, **k: seen.append(1) or real(*a, **k))
+    real = sys.modules["stablekp_core.training.train"].train
+    monkeypatch.setattr("stablekp_core.training.train.train", lambda *a, **k: seen.append(1) or real(*a, **k))
     train(Handle(), earlier_run="train anew")
     train(Handle(), seed=1)
     train(Handle(), steps=5)

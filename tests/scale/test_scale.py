@@ -20,13 +20,13 @@ from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import Detector, detect
 from stablekp_core.errors import KeypointError
 from stablekp_core.images.files import BrokenImage, SmallImage, decode_image, load_image
-from stablekp_core.images.image_set import ImageSet, load_folder
+from stablekp_core.images.image_set import ImageSet, as_image_set, load_folder
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.scale import cluster as cluster_module
 from stablekp_core.scale import dataset
 from stablekp_core.scale.cluster import Pool, cluster
 from stablekp_core.scale.dataset import Report, detect_dataset
-from stablekp_core.scale.detect import as_images, detect_parallel
+from stablekp_core.scale.detect import detect_parallel
 from stablekp_core.scale.engine import Done, Job, find_rows, read_ahead, run_pieces
 from stablekp_core.scale.inputs import Piece, find_pieces, piece_images, read
 from stablekp_core.scale.parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan
@@ -384,7 +384,7 @@ def test_images_of_every_form(tmp_path):
     (tmp_path / "a.png").write_bytes(png(0))
     array = generator.render("dolls", 0, 64).image
     for given in (load_folder(tmp_path), [tmp_path / "a.png"], [str(tmp_path / "a.png")], [("a.png", array)]):
-        images = as_images(given)
+        images = as_image_set(given)
         assert images.names == ("a.png",) and np.array_equal(images[0], array)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import detect
 from stablekp_core.images.image_set import ImageSet
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 
 SIDE, FINE, WIDTH = 64, 32, 8
 COLORS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])

@@ -18,7 +18,7 @@ from stablekp_core.images.image_set import load_folder
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.synthetic import generator
 from stablekp_core.training.distributed import Ranks, launched_processes, process_group
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 
 ROOT = Path(__file__).parents[2]
 # A batch of 3 on 2 processes: shares differ, so a mean over processes would not be the mean over the batch.
@@ -42,6 +42,7 @@ from pathlib import Path
 import torch
 from stablekp_core.cli import main as cli
 from stablekp_core.training import trainer as training
+from stablekp_core.training.train import train
 from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import TrainConfig
 from stablekp_core.images.image_set import load_folder
@@ -58,7 +59,7 @@ with process_group("cpu") as (ranks, device):
     torch.set_num_threads(1)
     me = folder / f"rank{ranks.rank}"
     me.mkdir()
-    run = lambda **how: training.train(load_backbone("demo", device=device),
+    run = lambda **how: train(load_backbone("demo", device=device),
                                        load_folder(folder / "images"), config, **how)
     whole = run()
     whole_batches = list(batches)

@@ -11,7 +11,7 @@ from stablekp_core.randomness import generator_for
 from stablekp_core.training import fixed_features as module
 from stablekp_core.training.fixed_features import FeatureSource
 from stablekp_core.training.step import training_step
-from stablekp_core.training.trainer import train
+from stablekp_core.training.train import train
 
 CONFIG = tiny_models.CONFIG.replace(gradient="cached", view_pool=2)
 

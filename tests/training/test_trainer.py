@@ -18,7 +18,8 @@ from stablekp_core.selection import ranking, select
 from stablekp_core.selection.occlusion import load_occlusion_network
 from stablekp_core.training import trainer
 from stablekp_core.training.step import training_step
-from stablekp_core.training.trainer import TrainingDiverged, train
+from stablekp_core.training.train import train
+from stablekp_core.training.trainer import TrainingDiverged
 
 
 @pytest.fixture(scope="module")

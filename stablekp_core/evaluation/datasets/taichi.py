@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import KeypointError
-from ...images.image_set import list_images
+from ...images.files import list_images
 from ..restricted_pickle import read_table
 from .common import Dataset, FileSplit
 from .sources import missing, require

@@ -1,0 +1,95 @@
+"""What kind of model a file or folder holds, told by names and tensor shapes alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+UNET_PREFIX = "model.diffusion_model."
+VAE_PREFIX = "first_stage_model."
+WANTED = "a Stable Diffusion 1.4 or 1.5 model is needed"
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def without_prefix(state: Mapping, prefix: str) -> dict:
+    """The entries under `prefix`, with it removed; all entries when none has it (already bare names)."""
+    inner = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    return inner or dict(state)
+
+
+def unsupported_unet(shapes: Shapes) -> str | None:
+    """What model a UNet's bare LDM tensor shapes belong to, if not Stable Diffusion 1.x; else None."""
+    if any(key.startswith("joint_blocks.") for key in shapes):
+        return "a Stable Diffusion 3 model"
+    if any(key.startswith("double_blocks.") for key in shapes):
+        return "a Flux-like model"
+    if any(key.startswith(("transformer_blocks.", "blocks.", "layers.")) for key in shapes):
+        return "a diffusion transformer, which has no UNet"
+    if "input_blocks.0.0.weight" not in shapes:
+        return "not a Stable Diffusion UNet"
+    return unsupported_sizes(
+        shapes["input_blocks.0.0.weight"][1],
+        context_width(shapes),
+        any(key.startswith("label_emb.") for key in shapes),
+    )
+
+
+def unsupported_sizes(in_channels: int, context: int, extra_condition: bool) -> str | None:
+    """The same question answered by the numbers that a file or a config gives.
+
+    `in_channels` of the first convolution, `context` the width of the text embedding (0: no cross-attention),
+    `extra_condition` whether size or class embeddings are added to the time step.
+    """
+    if context == 1280 and extra_condition:
+        return "an SDXL refiner model"
+    if extra_condition or context == 2048:
+        return "an SDXL model"
+    if context == 1024:
+        return "a Stable Diffusion 2 model"
+    if in_channels == 9:
+        return "an inpainting model (9 input channels)"
+    if in_channels == 8:
+        return "an InstructPix2Pix model (8 input channels)"
+    if in_channels != 4:
+        return f"a UNet with {in_channels} input channels"
+    if context == 0:
+        return "a UNet without text cross-attention"
+    return None
+
+
+def context_width(shapes: Shapes) -> int:
+    """Width of the text embedding that the cross-attentions take; 0 without any."""
+    widths = [shape[1] for key, shape in shapes.items() if key.endswith(".attn2.to_k.weight")]
+    return widths[0] if widths else 0
+
+
+def unsupported_file(shapes: Shapes) -> str | None:
+    """What a safetensors file holds, by its names and shapes, if not an SD 1.x checkpoint; else None."""
+
+    def has(*starts: str) -> bool:
+        return any(key.startswith(starts) for key in shapes)
+
+    if any(re.search(r"lora_|\.lora\.|\.(hada|lokr)_", key) for key in shapes):
+        return "a LoRA, which only changes a model"
+    if has("control_model.", "input_hint_block.", "controlnet_", "zero_convs."):
+        return "a ControlNet"
+    if has(UNET_PREFIX):
+        problem = unsupported_unet(without_prefix(shapes, UNET_PREFIX))
+        missing = "" if has(VAE_PREFIX + "encoder.") else "a checkpoint without a VAE"
+        return problem or missing or None
+    if has("down_blocks.", "up_blocks."):
+        return "the UNet of a diffusers folder, without its config and VAE"
+    if has("double_blocks.", "joint_blocks.", "transformer_blocks.", "input_blocks."):
+        return f"{unsupported_unet(shapes) or 'a UNet alone'}, without a VAE"
+    if has("encoder.conv_in.", "decoder.conv_in.", VAE_PREFIX):
+        return "a VAE alone"
+    return "not a Stable Diffusion checkpoint (none of its tensors belongs to a UNet)"
+
+
+def unsupported_config(config: dict) -> str | None:
+    """What model a diffusers UNet config describes, when it is not Stable Diffusion 1.x; else None."""
+    widths = config.get("cross_attention_dim") or 1280  # diffusers' default
+    context = max(widths) if isinstance(widths, list) else widths
+    extra_condition = bool(config.get("addition_embed_type"))
+    return unsupported_sizes(config.get("in_channels", 4), context, extra_condition)

@@ -1,0 +1,137 @@
+"""Learning tokens, whole: the steps, checkpoints on the way, and the choice of the keypoints after them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..attention import tiled
+from ..backbone.backbone import Backbone
+from ..config import TrainConfig
+from ..errors import KeypointError
+from ..images.image_set import as_image_set
+from ..images.masks import Masks
+from ..keypoints.tokens import KeypointTokens
+from ..progress import TRAINING, Progress, silent
+from ..selection.select import choose_tokens
+from .checkpoint import load_state, save_state
+from .trainer import Trainer, TrainingDiverged
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class StepInfo:
+    """Progress after a step. Reading `loss` waits for the device; `snapshot()` gives usable tokens as of now."""
+
+    step: int
+    steps: int
+    _losses: deque
+    _snapshot: Callable[[], KeypointTokens]
+
+    @property
+    def loss(self) -> float:
+        """Weighted sum of both losses, mean over the batch."""
+        return float(self._losses[-1][0])
+
+    @property
+    def history(self) -> list[float]:
+        """The loss of every step so far."""
+        return [float(x[0]) for x in self._losses]
+
+    def snapshot(self) -> KeypointTokens:
+        return self._snapshot()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """tokens: the file to keep; losses: per step (total, localization, equivariance), means over the batch; skipped:
+    (name, reason) of the images that could not be read."""
+
+    tokens: KeypointTokens
+    losses: list[tuple[float, float, float]]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def train(
+    backbone: Backbone,
+    images: Any,
+    config: TrainConfig | None = None,
+    *,
+    start: KeypointTokens | None = None,
+    on_step: Callable[[StepInfo], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    notice: Callable[[str], None] = _log.warning,
+    masks: Masks | None = None,
+    on_progress: Progress | None = None,
+) -> TrainResult:
+    """Learn tokens on images of one kind of thing and pick K of them (section 3 of the paper).
+
+    images: whatever `as_image_set` takes (a folder, files, arrays, ...). config: the preset `default` when left out.
+    start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
+    was learned until then is in `StepInfo.snapshot()`; on_progress likewise, in all of `progress.TRAINING_PHASES`.
+    checkpoint: file for the run's state, written atomically every `checkpoint_every` steps and when the run is
+    interrupted; with `resume` an existing one is continued, bit for bit on a CPU. masks: where the object is on each
+    image, by its name; attention outside does not count. Raises KeypointError for settings that do not fit,
+    TrainingDiverged when the loss is not finite.
+    """
+    trainer = Trainer(backbone, as_image_set(images), _checked(backbone, config, start), start, notice, masks)
+    path = Path(checkpoint) if checkpoint else None
+    if resume and path is not None and path.exists():
+        load_state(path, trainer)
+    with tiled.restored_tiles():
+        return _run(trainer, path, checkpoint_every, on_step, on_progress or silent)
+
+
+def _checked(backbone: Any, config: Any, start: Any) -> TrainConfig:
+    """The settings; raises KeypointError before any work for arguments of another kind."""
+    config = TrainConfig() if config is None else config
+    if isinstance(backbone, (str, Path)):
+        raise KeypointError(f"backbone is the path {backbone}, but a Backbone is needed; open it with load_backbone.")
+    if not isinstance(config, TrainConfig):
+        raise KeypointError(f"config is a {type(config).__name__}, but a TrainConfig is needed.")
+    if start is not None and not isinstance(start, KeypointTokens):
+        raise KeypointError(
+            f"start is a {type(start).__name__}, but KeypointTokens are needed; use KeypointTokens.load."
+        )
+    return config
+
+
+def _run(
+    trainer: Trainer,
+    path: Path | None,
+    checkpoint_every: int,
+    on_step: Callable[[StepInfo], None] | None,
+    on_progress: Progress,
+) -> TrainResult:
+    """The steps that are left, then the choice; see `train`."""
+    backbone, config = trainer.backbone, trainer.config
+    try:
+        while trainer.step < config.steps:
+            trainer.run_step()
+            saving = path is not None and trainer.step % checkpoint_every == 0
+            # Looking at a number waits for the device, so off the CPU it is done now and then.
+            if saving or backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
+                trainer.check_finite()
+            if saving and trainer.ranks.first:
+                save_state(path, trainer)
+            if on_step is not None:
+                on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
+            on_progress(TRAINING, trainer.step, config.steps)
+        choice = choose_tokens(
+            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_progress
+        )
+    except TrainingDiverged:
+        raise  # the optimiser is spoilt; the last checkpoint is not
+    except BaseException:
+        if path and trainer.step and trainer.ranks.first and trainer.finite():
+            save_state(path, trainer)
+        raise
+    history = [tuple(float(v) for v in row) for row in trainer.losses]
+    return TrainResult(trainer.result(choice), history, list(trainer.images.skipped))
