@@ -84,8 +84,9 @@ class GraphBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
-        from stablekp_core.backbone.checkpoint import unet_from_ldm, vae_from_ldm, weights_hash
+        from stablekp_core.backbone.checkpoint import weights_hash
         from stablekp_core.backbone.devices import choose_dtype
+        from stablekp_core.backbone.ldm_conversion import unet_from_ldm, vae_from_ldm
         from stablekp_core.backbone.loading import make_backbone
 
         # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view

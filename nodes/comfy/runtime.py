@@ -51,14 +51,13 @@ class PreviewBudget:
     """
 
     def __init__(self) -> None:
-        self._start = self._last = self._before = time.monotonic()
-        self._spent, self._cost, self._longest_step = 0.0, None, 0.0
+        self._start = self._last = time.monotonic()
+        self._spent, self._cost, self._steps = 0.0, None, 0
 
     def allows(self) -> bool:
-        """Asked once after each step. What the first preview will cost is not known: two steps are taken for it."""
-        now = time.monotonic()
-        self._longest_step, self._before = max(self._longest_step, now - self._before), now
-        expected = 2 * self._longest_step if self._cost is None else self._cost
+        """Asked once after each step. The first preview is expected to cost two steps of average length."""
+        now, self._steps = time.monotonic(), self._steps + 1
+        expected = 2 * (now - self._start) / self._steps if self._cost is None else self._cost
         enough = self._spent + expected <= PREVIEW_SHARE * (now - self._start)
         return enough and now - self._last >= PREVIEW_SECONDS
 
@@ -66,7 +65,7 @@ class PreviewBudget:
         """The preview; its time is counted."""
         start = time.monotonic()
         image = preview()
-        self._last = self._before = time.monotonic()
+        self._last = time.monotonic()
         self._cost = self._last - start
         self._spent += self._cost
         return image
