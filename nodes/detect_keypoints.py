@@ -166,34 +166,20 @@ def image_set(arrays: Sequence, names: Sequence[str] | None):
 
 def _detect(model, tokens, arrays, config: DetectConfig, heat: str, progress: Progress):
     """(Keypoints of all images, MASK list). Images pass one by one, so only points and masks stay."""
-    from stablekp_core.detection.detector import Detector
+    from stablekp_core.detection.detector import Detector, maps_on_image
     from stablekp_core.keypoints.keypoints import Keypoints
 
     detector, parts, masks = Detector(model, tokens, config), [], []
     for part in detector.stream(arrays, keep_maps=heat != _MAPS_OFF):
         parts.append(part.keypoints)
         if heat != _MAPS_OFF:
-            maps = (part.maps[0] / detector.usual[:, None, None]).clamp(0, 1)  # [K, R, R]
-            masks.append(maps.numpy() if heat == _MAPS_SMALL else _over_image(maps, detector, arrays[len(parts) - 1]))
+            maps = (part.maps[0] / detector.reference[:, None, None]).clamp(0, 1)  # [K, R, R]
+            if heat != _MAPS_SMALL:
+                transform = detector.model_input(arrays[len(parts) - 1])[1]
+                maps = maps_on_image(maps, transform, (transform.width, transform.height))  # [K, H, W]
+            masks.append(maps.numpy())
         progress.step(len(parts))
     return Keypoints.concat(parts), mask_batches(masks) if masks else [_blocked()]
-
-
-def _over_image(maps, detector, array: np.ndarray) -> np.ndarray:
-    """Maps [K, R, R] on the model's square as maps [K, H, W] of the image; bars beside a padded
-    image are cut.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    height, width = array.shape[:2]
-    way = detector.model_input(array)[1]
-    pixels_x = np.stack([np.arange(width) + 0.5, np.zeros(width)], -1)  # [W, 2]
-    pixels_y = np.stack([np.zeros(height), np.arange(height) + 0.5], -1)
-    x = torch.from_numpy(way.to_unit(pixels_x)[:, 0]).float() * 2 - 1  # [W] in -1..1 of the square
-    y = torch.from_numpy(way.to_unit(pixels_y)[:, 1]).float() * 2 - 1
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]  # [1, H, W, 2]
-    return F.grid_sample(maps[None], grid, align_corners=False, padding_mode="border")[0].numpy()
 
 
 def _blocked():

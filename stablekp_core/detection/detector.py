@@ -45,11 +45,17 @@ class Detection:
     maps: torch.Tensor | None = None
 
 
-def maps_on_image(maps: torch.Tensor, transform: InputTransform) -> torch.Tensor:
-    """Maps [K, R, R] on the model input -> [K, R, R] on the image alone: bars that pad it are cut off."""
-    t = transform
-    theta = torch.tensor([[t.span_x, 0, 2 * t.left + t.span_x - 1], [0, t.span_y, 2 * t.top + t.span_y - 1]])
-    return affine.warp(maps[None], theta[None].to(maps))[0]
+def maps_on_image(maps: torch.Tensor, transform: InputTransform, size: tuple[int, int] | None = None) -> torch.Tensor:
+    """Maps [K, R, R] on the model input -> [K, H, W] on the image alone: bars that pad it are cut off.
+
+    size: (width, height) of the result in pixels, by default R x R, which covers the image too.
+    """
+    t, (width, height) = transform, size or tuple(maps.shape[:0:-1])
+    theta = torch.tensor(
+        [[[t.span_x, 0, 2 * t.left + t.span_x - 1], [0, t.span_y, 2 * t.top + t.span_y - 1]]]
+    )  # pixels of the result to coordinates of the model input, both in [-1, 1]
+    grid = F.affine_grid(theta.to(maps), [1, len(maps), height, width], align_corners=False)
+    return F.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)[0]
 
 
 class Detector:

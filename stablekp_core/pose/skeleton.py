@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
@@ -63,18 +64,12 @@ def discover_skeleton(keypoints: Keypoints, *, extra: float = 0.9, use_confidenc
 
 
 def spanning_tree(agreement: np.ndarray) -> Edges:
-    """The tree over all K points with the largest sum of `agreement` [K, K]; pairs (low, high)."""
-    count = len(agreement)
-    best, parent = agreement[0].copy(), np.zeros(count, dtype=int)
-    outside = np.arange(count) > 0
-    edges = []
-    while outside.any():
-        new = int(np.where(outside, best, -np.inf).argmax())
-        edges.append((min(new, int(parent[new])), max(new, int(parent[new]))))
-        outside[new] = False
-        closer = outside & (agreement[new] > best)
-        best[closer], parent[closer] = agreement[new][closer], new
-    return tuple(edges)
+    """The tree over all K points with the largest sum of `agreement` [K, K], at least 0; pairs (low, high)."""
+    cost = (
+        agreement.max(initial=0.0) + 1.0 - np.asarray(agreement, dtype=np.float64)
+    )  # above 0: scipy takes 0 for no edge
+    tree = minimum_spanning_tree(np.triu(cost, 1)).tocoo()
+    return tuple((int(a), int(b)) for a, b in zip(tree.row, tree.col, strict=True))
 
 
 def _costs(xy: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.procrustes import figure_size
-from .assignment import assign
 
 # All in figure sizes. Movement that a swap would save counts only above _NEAR squared: points that pass each
 # other slowly are near each other, and then noise decides which of them is which. It counts only where the
@@ -147,7 +147,7 @@ def _continue_tracks(keypoints: Keypoints, last: list[int], rows: np.ndarray) ->
     for i, row in enumerate(rows):
         for j, other in enumerate(last):
             cost[i, j] = _figure_distance(keypoints, int(row), other)
-    chosen = assign(cost)
+    _, chosen = linear_sum_assignment(cost)  # rows come in order
     fits = (chosen < len(last)) & (cost[np.arange(len(rows)), chosen] < 1.0)
     given[fits] = chosen[fits]
     return given

@@ -324,6 +324,14 @@ def test_maps_on_the_image_leave_out_the_bars():
     assert maps_on_image(flag, input_transform(10, 40, 16, "pad"))[0, 8:, :6].min() == 1
 
 
+def test_maps_are_laid_over_every_pixel_of_a_padded_image():
+    maps = torch.zeros(1, 64, 64)
+    maps[0, 32:] = 1.0  # the lower half of the model input
+    over = maps_on_image(maps, input_transform(80, 20, 64, "pad"), (80, 20))
+    assert over.shape == (1, 20, 80)
+    assert over[0, :9].max() == 0 and over[0, 11:].min() == 1
+
+
 def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
     maps = torch.zeros(2, 3, SIZE, SIZE)
     for k, (row, column) in enumerate([(4, 4), (8, 8), (12, 12)]):

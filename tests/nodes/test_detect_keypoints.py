@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from node_data import part, points
@@ -41,18 +40,3 @@ def test_the_confidence_text_names_the_doubtful_points(pack):
     found = points(images=("a.png", ""), occluded=[[0.5, 0.2, 0.91], [0, 0, 0.4]])
     lines = part("detect_keypoints").confidence_text(found).splitlines()
     assert lines == ["a.png: mean 0.36; unsure: kp0 0.20, kp1 0.36; hidden: kp0 0.50, kp2 0.91", "image 1: mean 0.84"]
-
-
-def test_maps_over_a_padded_image_leave_out_the_bars(pack):
-    from stablekp_core.images.preprocessing import input_transform
-
-    class Detector:
-        @staticmethod
-        def model_input(image):
-            return None, input_transform(image.shape[1], image.shape[0], 64, "pad")
-
-    maps = torch.zeros(1, 64, 64)
-    maps[0, 32:] = 1.0  # the lower half of the square
-    over = part("detect_keypoints")._over_image(maps, Detector, np.zeros((20, 80, 3), np.uint8))
-    assert over.shape == (1, 20, 80)
-    assert over[0, :9].max() == 0 and over[0, 11:].min() == 1

@@ -6,7 +6,6 @@ import pytest
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.keypoints import Keypoints
-from stablekp_core.video.assignment import assign
 from stablekp_core.video.filters import fill_gaps, jitter, one_euro, savitzky_golay
 from stablekp_core.video.smoothing import parse_swaps, smooth_keypoints
 from stablekp_core.video.swaps import keep_identity, track_figures
@@ -238,17 +237,6 @@ def test_tracks_end_and_begin():
     jumped = one.copy()
     jumped[15:] += 200
     assert [len(t) for t in track_figures(video(jumped))] == [15, 15]
-
-
-def test_cheapest_assignment():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        n = int(rng.integers(1, 6))
-        m = n + int(rng.integers(0, 2))
-        cost = rng.integers(0, 6, (n, m)).astype(float)
-        best = min(sum(cost[i, p[i]] for i in range(n)) for p in itertools.permutations(range(m), n))
-        found = assign(cost)
-        assert len(set(found)) == n and cost[np.arange(n), found].sum() == best
 
 
 def test_memory_does_not_grow_with_the_video():
