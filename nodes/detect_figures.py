@@ -80,15 +80,15 @@ class Figures:
                 "there is no box in any image, so Detect Keypoints has nothing to look at; disconnect boxes to "
                 "look at whole images."
             )
+        self.names, self.sizes = arrays.names, [(image.shape[1], image.shape[0]) for image in images]
         return ImageSet.from_arrays(parts), crops
 
-    @staticmethod
-    def put_back(found, crops):
+    def put_back(self, found, crops):
         if crops is None:
             return found
         from stablekp_core.images.crops import to_full_image
 
-        return to_full_image(found, crops)
+        return to_full_image(found, crops, self.sizes, self.names)
 
 
 def boxes_per_image(boxes: list, images: int) -> list:

@@ -58,6 +58,8 @@ class KeypointsToJSON(io.ComfyNode):
 
     @classmethod
     def execute(cls, keypoints, format, threshold=VISIBLE_CONFIDENCE, image=0) -> io.NodeOutput:
+        from stablekp_core.video.tracks import to_track_json
+
         if format == _JSON_FORMATS[0]:
             text = keypoints.to_json(threshold)
         elif format == _JSON_FORMATS[1]:
@@ -65,7 +67,7 @@ class KeypointsToJSON(io.ComfyNode):
         elif format == _JSON_FORMATS[3]:
             text = visible_points(keypoints, image, threshold)
         else:
-            text = keypoints.to_track_json()
+            text = to_track_json(keypoints)
         show_text(text)
         return io.NodeOutput(text)
 

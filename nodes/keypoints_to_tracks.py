@@ -37,16 +37,19 @@ class KeypointsToTracks(io.ComfyNode):
             outputs=[
                 sockets.Tracks.Output(
                     display_name="tracks",
-                    tooltip="track_path [frames, keypoints, 2] in pixels and track_visibility [frames, keypoints].",
+                    tooltip="track_path [images, figures x keypoints, 2] in pixels and track_visibility, the same "
+                    "without the last axis.",
                 )
             ],
         )
 
     @classmethod
     def execute(cls, keypoints, threshold) -> io.NodeOutput:
+        from stablekp_core.video.tracks import to_tracks
+
         device = model_management.intermediate_device()
         tracks = {
             key: torch.from_numpy(np.ascontiguousarray(value)).to(device)
-            for key, value in keypoints.to_tracks(threshold).items()
+            for key, value in to_tracks(keypoints, threshold).items()
         }
         return io.NodeOutput(tracks)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import KeypointError
-from ..keypoints.keypoints import Keypoints
+from ..keypoints.keypoints import EmptyImage, Keypoints
 
 Box = tuple[float, float, float, float]
 ISOLATE = ("none", "others", "background")
@@ -139,8 +139,17 @@ def crop_instances(
     return cut, tuple(crops)
 
 
-def to_full_image(keypoints: Keypoints, crops: Sequence[Crop]) -> Keypoints:
-    """Keypoints found on cut-outs (row i on crop i) in pixels of the whole images, several rows per image."""
+def to_full_image(
+    keypoints: Keypoints,
+    crops: Sequence[Crop],
+    sizes: Sequence[tuple[int, int]] | None = None,
+    names: Sequence[str] | None = None,
+) -> Keypoints:
+    """Keypoints found on cut-outs (row i on crop i) in pixels of the whole images, several rows per image.
+
+    sizes, names: (width, height) and name of every image, also of those without a figure; without them the last image
+    is the last one that has a figure.
+    """
     if len(keypoints) != len(crops):
         raise KeypointError(
             f"there are keypoints of {len(keypoints)} cut-outs but {len(crops)} cut-outs; detect on all of them."
@@ -154,6 +163,8 @@ def to_full_image(keypoints: Keypoints, crops: Sequence[Crop]) -> Keypoints:
         sizes=np.array([c.size for c in crops], dtype=np.int64).reshape(-1, 2),
         images=tuple(c.name for c in crops),
         image_index=np.array([c.image for c in crops], dtype=np.int64),
+        num_images=None if sizes is None else len(sizes),
+        empty_images=tuple(EmptyImage(i, names[i] if names else "", *size) for i, size in enumerate(sizes or ())),
     )
 
 
@@ -171,7 +182,8 @@ def detect_instances(
     cut, crops = crop_instances(images, boxes, masks, **settings)
     if not cut:
         raise KeypointError("there is no box or mask in any image, so there is nothing to detect; add one.")
-    return to_full_image(detect(cut), crops)
+    sizes = [(image.shape[1], image.shape[0]) for image in images]
+    return to_full_image(detect(cut), crops, sizes, settings.get("names"))
 
 
 def _is_box(value: Any) -> bool:

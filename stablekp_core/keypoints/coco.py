@@ -14,15 +14,12 @@ if TYPE_CHECKING:
 
 def write_coco(keypoints: Keypoints, threshold: float) -> dict[str, Any]:
     """See `Keypoints.to_coco`; images are numbered from 1 by their image_index."""
-    first_row = {int(image): row for row, image in reversed(list(enumerate(keypoints.image_index)))}
+    usual = tuple(keypoints.sizes[0].tolist()) if len(keypoints) else (1, 1)
     images = [
-        {
-            "id": image + 1,
-            "file_name": keypoints.images[row],
-            "width": int(keypoints.sizes[row, 0]),
-            "height": int(keypoints.sizes[row, 1]),
-        }
-        for image, row in sorted(first_row.items())
+        dict(
+            zip(("id", "file_name", "width", "height"), (index + 1, name, *(size if all(size) else usual)), strict=True)
+        )
+        for index, (name, size) in enumerate(keypoints.image_list())
     ]
     category = {
         "id": 1,
@@ -90,7 +87,23 @@ def read_coco(data: Any, category: str | None = None) -> dict[str, Any]:
         "images": tuple(str(images[i].get("file_name", "")) for i in index),
         "colors": tuple(tuple(color) for color in chosen.get("keypoint_colors") or ()),
         "image_index": np.array(index, dtype=np.int64),
+        "num_images": len(images),
+        "empty_images": _empty(images, set(index)),
     }
+
+
+def _empty(images: list[dict], shown: set[int]) -> tuple[tuple[int, str, int, int], ...]:
+    """(index, name, width, height) of the images without an annotation; 0 for a size that the file does not give."""
+    sizes = [[image.get(side) for side in ("width", "height")] for image in images]
+    return tuple(
+        (
+            i,
+            str(image.get("file_name", "")),
+            *(int(s) if isinstance(s, (int, float)) and s > 0 else 0 for s in sizes[i]),
+        )
+        for i, image in enumerate(images)
+        if i not in shown
+    )
 
 
 def _sections(data: Any) -> tuple[list[dict], list[dict], list[dict]]:

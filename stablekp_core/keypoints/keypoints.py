@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,19 @@ from .coco import read_coco, short_float, write_coco
 from .schema import check_subset, clean_labels, edges_of_subset, pick
 
 VISIBLE_CONFIDENCE = 0.5  # default confidence from which COCO's v is 2 (visible)
+#: Everything that is known of each point of each row, arrays [B, K, ...], and what is known of each row. Whatever
+#: chooses, orders, joins, sends or stores keypoints goes by these two lists.
+POINT_FIELDS = ("xy", "confidence", "occluded")
+ROW_FIELDS = ("sizes", "images", "image_index")
+
+
+class EmptyImage(NamedTuple):
+    """An image without a row: its index, its name, and its size in pixels (0 where that is not known)."""
+
+    index: int
+    name: str = ""
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +45,8 @@ class Keypoints:
     point; 0 where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K different names.
     skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or empty for the palette.
     image_index: int64 [B], which image a row belongs to; counts up from 0 unless an image has several rows or none.
+    num_images: how many images these are keypoints of, with those that have no row; at least the highest image_index
+    plus 1, which it is when left out. empty_images: what is known of images without a row.
     Raises KeypointError when shapes disagree or a value is not finite.
     """
 
@@ -44,6 +59,8 @@ class Keypoints:
     colors: tuple[tuple[int, int, int], ...] = ()
     image_index: np.ndarray | None = None
     occluded: np.ndarray | None = None
+    num_images: int | None = None
+    empty_images: tuple[EmptyImage, ...] = ()
 
     def __post_init__(self) -> None:
         xy = _array("xy", self.xy, np.float32)
@@ -67,6 +84,18 @@ class Keypoints:
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._check_values(rows)
+        self._count_images()
+
+    def _count_images(self) -> None:
+        shown = set(self.image_index.tolist())
+        empty = {int(e[0]): EmptyImage(int(e[0]), str(e[1]), *map(int, e[2:])) for e in self.empty_images}
+        empty = tuple(empty[i] for i in sorted(empty) if i not in shown)
+        least = max((*shown, *(e.index for e in empty)), default=-1) + 1
+        count = least if self.num_images is None else int(self.num_images)
+        if count < least:
+            raise KeypointError(f"these are keypoints of {count} images, but image {least - 1} is among them.")
+        object.__setattr__(self, "num_images", count)
+        object.__setattr__(self, "empty_images", empty)
 
     def _check_values(self, rows: int) -> None:
         for name in ("confidence", "occluded"):
@@ -93,6 +122,16 @@ class Keypoints:
         """bool [B, K]: points that something in front hides more likely than not."""
         return self.occluded >= 0.5
 
+    def image_list(self) -> list[tuple[str, tuple[int, int]]]:
+        """(name, (width, height)) of all `num_images` images; "" and (0, 0) where nothing is known."""
+        known: list[tuple[str, tuple[int, int]]] = [("", (0, 0))] * self.num_images
+        for empty in self.empty_images:
+            known[empty.index] = empty.name, (empty.width, empty.height)
+        sizes = self.sizes.tolist()
+        for row, index in enumerate(self.image_index.tolist()):
+            known[index] = self.images[row], tuple(sizes[row])
+        return known
+
     # Choosing
 
     def select(self, indices: Sequence[int]) -> Keypoints:
@@ -100,32 +139,28 @@ class Keypoints:
         indices = check_subset(indices, self.num_keypoints)
         return replace(
             self,
-            xy=self.xy[:, indices],
-            confidence=self.confidence[:, indices],
-            occluded=self.occluded[:, indices],
+            **{name: getattr(self, name)[:, indices] for name in POINT_FIELDS},
             skeleton=edges_of_subset(self.skeleton, indices),
             names=pick(self.names, indices),
             colors=pick(self.colors, indices),
         )
 
     def rows(self, indices: Sequence[int]) -> Keypoints:
-        """These rows, with their image_index unchanged."""
+        """These rows, with their image_index and the number of images unchanged."""
         index = np.asarray(indices, dtype=np.int64)
-        return replace(
-            self,
-            xy=self.xy[index],
-            confidence=self.confidence[index],
-            occluded=self.occluded[index],
-            sizes=self.sizes[index],
-            images=tuple(self.images[i] for i in index),
-            image_index=self.image_index[index],
-        )
+        return replace(self, **{name: _take(getattr(self, name), index) for name in (*POINT_FIELDS, *ROW_FIELDS)})
+
+    def reordered(self, orders: np.ndarray) -> Keypoints:
+        """In each row its own order of points: point k of row b becomes what point orders[b, k] was (int [B, K]), with
+        all that is known of it. Names stay where they are."""
+        row = np.arange(len(self))[:, None]
+        return replace(self, **{name: getattr(self, name)[row, orders] for name in POINT_FIELDS})
 
     def frame(self, i: int) -> Keypoints:
         """Row i alone (B = 1), with image_index 0."""
         if not -len(self) <= i < len(self):
             raise KeypointError(f"row {i} was asked for, but there are {len(self)} rows, counted from 0.")
-        return replace(self.rows([i]), image_index=np.zeros(1, dtype=np.int64))
+        return replace(self.rows([i]), image_index=np.zeros(1, dtype=np.int64), num_images=1, empty_images=())
 
     def instances(self, image: int) -> Keypoints:
         """All rows whose image_index is `image`; may be empty."""
@@ -136,7 +171,8 @@ class Keypoints:
         """One after the other; images of later parts are counted on. All must have the same keypoints."""
         if not parts:
             raise KeypointError("no keypoints were given to put together; give at least one.")
-        first, index, start = parts[0], [], 0
+        first, start = parts[0], 0
+        index, empty = [], []
         for part in parts:
             if part.names != first.names:
                 raise KeypointError(
@@ -145,16 +181,11 @@ class Keypoints:
                     "same tokens."
                 )
             index.append(part.image_index + start)
-            start = int(index[-1].max()) + 1 if len(part) else start
-        return replace(
-            first,
-            xy=np.concatenate([p.xy for p in parts]),
-            sizes=np.concatenate([p.sizes for p in parts]),
-            confidence=np.concatenate([p.confidence for p in parts]),
-            occluded=np.concatenate([p.occluded for p in parts]),
-            images=tuple(name for p in parts for name in p.images),
-            image_index=np.concatenate(index),
-        )
+            empty += [e._replace(index=e.index + start) for e in part.empty_images]
+            start += part.num_images
+        joined = {name: _join([getattr(part, name) for part in parts]) for name in (*POINT_FIELDS, *ROW_FIELDS)}
+        joined["image_index"] = np.concatenate(index)
+        return replace(first, **joined, num_images=start, empty_images=tuple(empty))
 
     # Drawing
 
@@ -236,21 +267,21 @@ class Keypoints:
                 writer.writerow((image, row, width, height, k, name, *numbers))
         return out.getvalue()
 
-    def to_tracks(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, np.ndarray]:
-        """Rows as video frames: `track_path` float32 [B, K, 2] pixels, `track_visibility` bool [B, K]."""
-        return {"track_path": self.xy.copy(), "track_visibility": self.confidence >= threshold}
-
     def to_point_json(self, row: int = 0) -> str:
         """One row as JSON text `[{"x": …, "y": …}, …]`: K points in pixels, as point editors use."""
         return json.dumps(_points(self.frame(row).xy[0]))
 
-    def to_track_json(self) -> str:
-        """Rows as video frames: a JSON list of K tracks, each a list of B `{"x": …, "y": …}` in pixels."""
-        return json.dumps([_points(self.xy[:, k]) for k in range(self.num_keypoints)])
-
 
 def _points(xy: np.ndarray) -> list[dict[str, float]]:
     return [{"x": short_float(x), "y": short_float(y)} for x, y in xy]
+
+
+def _take(values: np.ndarray | tuple, index: np.ndarray) -> np.ndarray | tuple:
+    return values[index] if isinstance(values, np.ndarray) else tuple(values[i] for i in index)
+
+
+def _join(values: list) -> np.ndarray | tuple:
+    return np.concatenate(values) if isinstance(values[0], np.ndarray) else tuple(v for part in values for v in part)
 
 
 def _array(name: str, value: Any, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..config import DetectConfig
 from ..detection.detector import Detection, Detector
 from ..errors import KeypointError
 from ..images.image_set import ImageSet, as_image_set
-from ..keypoints.keypoints import Keypoints
+from ..keypoints.keypoints import POINT_FIELDS, Keypoints
 from ..keypoints.tokens import KeypointTokens
 from ..progress import DETECTING, Progress, silent
 from .cluster import Pool, cluster
@@ -49,7 +49,7 @@ class _ReturnPoints:
             file,
             index=np.array([int(r.image_id) for r in good], np.int64),
             bad=np.array(json.dumps(bad)),
-            points=np.array([r.points for r in good], np.float32).reshape(-1, k, 3),
+            **{name: stacked([r.points[name] for r in good], k) for name in POINT_FIELDS},
             spread=np.array([r.spread for r in good], np.float32).reshape(-1, k),
             sizes=np.array([(r.width, r.height) for r in good], np.int64).reshape(-1, 2),
         )
@@ -101,20 +101,25 @@ def detect_shards(
 
 def _shard(span: tuple[int, int], payload: bytes, tokens: KeypointTokens, names: Sequence[str]) -> Shard:
     with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-        index, points, spread, sizes = (file[n] for n in ("index", "points", "spread", "sizes"))
+        index, spread, sizes = (file[n] for n in ("index", "spread", "sizes"))
+        points = {name: file[name] for name in POINT_FIELDS}
         skipped = [(i, reason) for i, reason in json.loads(str(file["bad"]))]
     if not len(index):
         return Shard(*span, None, skipped)
     keypoints = Keypoints(
-        points[..., :2],
-        points[..., 2],
-        sizes,
-        tokens.names,
-        tokens.skeleton,
-        tuple(names[i] for i in index),
-        tokens.colors,
+        **points,
+        sizes=sizes,
+        names=tokens.names,
+        skeleton=tokens.skeleton,
+        images=tuple(names[i] for i in index),
+        colors=tokens.colors,
     )
     return Shard(*span, Detection(keypoints, spread), skipped)
+
+
+def stacked(rows: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Rows of a field of points as float32 [B, K, ...]; of no rows an empty array of any such shape."""
+    return np.array(rows, np.float32) if rows else np.zeros((0, count), np.float32)
 
 
 def detect_parallel(

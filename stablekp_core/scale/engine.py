@@ -28,6 +28,7 @@ from ..config import DetectConfig
 from ..detection.detector import Detector
 from ..errors import KeypointError
 from ..images.files import BrokenImage
+from ..keypoints.keypoints import POINT_FIELDS
 from ..keypoints.tokens import KeypointTokens
 from .cluster import Pool, settle
 from .parts import Row
@@ -136,7 +137,7 @@ def find_rows(detector: Detector, items: Iterable[tuple[str, np.ndarray | str]])
 
     for found in detector.stream(readable()):
         k, i = found.keypoints, places.popleft()
-        points = np.concatenate([k.xy[0], k.confidence[0][:, None]], 1)  # [K, 3]
+        points = {name: getattr(k, name)[0] for name in POINT_FIELDS}
         rows[i] = Row(rows[i].image_id, *map(int, k.sizes[0]), points, found.spread[0])
     return rows
 

@@ -15,23 +15,25 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..files import write_atomically
+from ..keypoints.keypoints import POINT_FIELDS
 from ..keypoints.tokens import KeypointTokens
 from .inputs import Piece, file_system
 
 PLAN = "_plan.jsonl"  # readers of Parquet folders ignore names that begin with _ or .
+_MORE_FIELDS = tuple(name for name in POINT_FIELDS if name not in ("xy", "confidence"))
 _FORMAT, _VERSION = "stable-keypoints-plan", 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image. points: float32 [K, 3], x and y in pixels of the image and confidence in [0, 1]; None
-    when the image could not be read, and `error` says why. spread: float32 [K], see `Detection`; it is not
-    written."""
+    """One image. points: what is known of its keypoints, by the names of `POINT_FIELDS` (xy float32 [K, 2] in pixels
+    of the image, the others [K] in [0, 1]); None when the image could not be read, and `error` says why. spread:
+    float32 [K], see `Detection`; it is not written."""
 
     image_id: str
     width: int | None = None
     height: int | None = None
-    points: np.ndarray | None = None
+    points: dict[str, np.ndarray] | None = None
     spread: np.ndarray | None = None
     error: str | None = None
 
@@ -41,8 +43,9 @@ def part_name(number: int) -> str:
 
 
 def part_bytes(rows: Sequence[Row], tokens: KeypointTokens, tokens_hash: str) -> bytes:
-    """A Parquet file: image_id, width, height, keypoints (K lists of [x, y, confidence]), tokens, error.
-    Names and skeleton of the keypoints are JSON in the schema's metadata."""
+    """A Parquet file: image_id, width, height, keypoints (K lists of [x, y, confidence]), tokens, error, and each other
+    field of points (`occluded`), a list of K numbers. Names and skeleton of the keypoints are JSON in the schema's
+    metadata."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -54,6 +57,7 @@ def part_bytes(rows: Sequence[Row], tokens: KeypointTokens, tokens_hash: str) ->
             ("keypoints", pa.list_(pa.list_(pa.float32()))),
             ("tokens", pa.string()),
             ("error", pa.string()),
+            *((name, pa.list_(pa.float32())) for name in _MORE_FIELDS),
         ],
         metadata={"keypoint_names": json.dumps(tokens.names), "skeleton": json.dumps(tokens.skeleton)},
     )
@@ -63,15 +67,21 @@ def part_bytes(rows: Sequence[Row], tokens: KeypointTokens, tokens_hash: str) ->
             "image_id": [r.image_id.encode("utf-8", "replace").decode() for r in rows],
             "width": [r.width for r in rows],
             "height": [r.height for r in rows],
-            "keypoints": [None if r.points is None else r.points.tolist() for r in rows],
+            "keypoints": [None if r.points is None else _triples(r.points).tolist() for r in rows],
             "tokens": [tokens_hash] * len(rows),
             "error": [r.error for r in rows],
+            **{name: [None if r.points is None else r.points[name].tolist() for r in rows] for name in _MORE_FIELDS},
         },
         schema,
     )
     file = io.BytesIO()
     parquet.write_table(table, file, compression="zstd")
     return file.getvalue()
+
+
+def _triples(points: dict[str, np.ndarray]) -> np.ndarray:
+    """float32 [K, 3]: x, y, confidence."""
+    return np.concatenate([points["xy"], points["confidence"][:, None]], 1).astype(np.float32)
 
 
 class Folder:

@@ -81,6 +81,7 @@ def smooth_keypoints(
     else:
         smoother = partial(savitzky_golay, window=window, order=order) if method != "none" else None
     xy, confidence = keypoints.xy.astype(np.float64), keypoints.confidence.astype(np.float64)
+    orders = np.tile(np.arange(keypoints.num_keypoints), (len(keypoints), 1))  # [B, K]
     tracks = track_figures(keypoints, patience=max(fill, 10))
     done = []
     for rows in tracks:
@@ -90,14 +91,14 @@ def smooth_keypoints(
         points[times], sure[times] = xy[rows], confidence[rows]
         track = _smooth_track(points, sure, pairs, smoother, fill, threshold)
         done.append(track)
-        xy[rows], confidence[rows] = track.xy[times], track.confidence[times]
+        xy[rows], confidence[rows], orders[rows] = track.xy[times], track.confidence[times], track.orders[times]
     moments = max(sum(track.moments for track in done), 1)
     before, after = (
         math.sqrt(sum(track.moments * getattr(track, name) ** 2 for track in done) / moments)
         for name in ("before", "after")
     )
     return Smoothed(
-        replace(keypoints, xy=xy, confidence=np.clip(confidence, 0.0, 1.0)),
+        replace(keypoints.reordered(orders), xy=xy, confidence=np.clip(confidence, 0.0, 1.0)),
         before,
         after,
         len(tracks),
@@ -116,10 +117,12 @@ def parse_swaps(text: str, keypoints: Keypoints) -> str | tuple[tuple[int, int],
 
 @dataclass(frozen=True, eq=False)
 class _Track:
-    """One figure smoothed: xy [T, K, 2], confidence [T, K], RMS jitter before and after over `moments`."""
+    """One figure smoothed: xy [T, K, 2], confidence [T, K], which detection point k is [T, K], RMS jitter before and
+    after over `moments`."""
 
     xy: np.ndarray
     confidence: np.ndarray
+    orders: np.ndarray
     before: float
     after: float
     moments: int
@@ -144,6 +147,7 @@ def _smooth_track(points, sure, pairs, smoother, fill, threshold) -> _Track:
     return _Track(
         smooth,
         sure,
+        orders,
         jitter(points, detected),
         jitter(smooth, detected),
         _moments(detected),

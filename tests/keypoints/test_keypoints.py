@@ -1,6 +1,7 @@
 """The Keypoints type and its file formats."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from stablekp_core.errors import KeypointError
-from stablekp_core.keypoints.keypoints import Keypoints
+from stablekp_core.keypoints.keypoints import POINT_FIELDS, ROW_FIELDS, Keypoints
 
 
 def make(rows=3, count=4, seed=0, **fields):
@@ -300,13 +301,41 @@ def test_csv_has_one_line_per_point():
     assert [int(r["width"]) for r in rows] == kp.sizes[:, 0].repeat(3).tolist()
 
 
-def test_tracks_and_point_json():
+def test_every_choice_carries_every_field():
+    """The lists name all arrays of the type, and all that choose, order or join go by them."""
+    kp = make(4, 3, occluded=np.random.default_rng(5).random((4, 3)), image_index=[0, 0, 2, 5])
+    per_point = {
+        f.name for f in dataclasses.fields(Keypoints) if getattr(getattr(kp, f.name), "shape", ())[:2] == (4, 3)
+    }
+    assert per_point == set(POINT_FIELDS)
+    per_row = {f.name for f in dataclasses.fields(Keypoints) if len(np.shape(getattr(kp, f.name))) >= 1} - per_point
+    assert set(ROW_FIELDS) == per_row - {"names", "skeleton", "colors", "empty_images"}
+    orders = np.array([[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]])
+    for name in POINT_FIELDS:
+        whole = getattr(kp, name)
+        assert np.array_equal(getattr(kp.select([2, 0]), name), whole[:, [2, 0]])
+        assert np.array_equal(getattr(kp.rows([3, 1]), name), whole[[3, 1]])
+        assert np.array_equal(getattr(Keypoints.concat([kp, kp.rows([1])]), name), whole[[0, 1, 2, 3, 1]])
+        assert np.array_equal(getattr(kp.reordered(orders), name), whole[np.arange(4)[:, None], orders])
+    assert kp.reordered(orders).names == kp.names
+
+
+def test_keypoints_know_how_many_images_they_are_of():
+    first = make(2, 2, skeleton=(), image_index=[0, 1], num_images=4, empty_images=[(3, "d.png", 30, 20)])
+    assert first.num_images == 4 and make(2, 2, skeleton=(), image_index=[1, 5]).num_images == 6
+    both = Keypoints.concat([first, make(1, 2, skeleton=())])  # the first batch ends in images without a figure
+    assert both.image_index.tolist() == [0, 1, 4] and both.num_images == 5
+    assert both.image_list()[3] == ("d.png", (30, 20)) and both.image_list()[2] == ("", (0, 0))
+    again = Keypoints.from_json(both.to_json())
+    assert again.image_index.tolist() == [0, 1, 4] and again.num_images == 5
+    assert again.image_list()[3] == ("d.png", (30, 20)) and again.image_list()[4] == both.image_list()[4]
+    assert both.rows([2]).num_images == 5 and both.frame(2).num_images == 1
+    assert Keypoints.concat([make(0, 2, skeleton=(), num_images=3), first]).image_index.tolist() == [3, 4]
+    with pytest.raises(KeypointError, match="keypoints of 2 images, but image 5 is among them"):
+        make(2, 2, skeleton=(), image_index=[0, 5], num_images=2)
+
+
+def test_point_json():
     kp = make(5, 2, skeleton=())
-    tracks = kp.to_tracks(0.4)
-    assert tracks["track_path"].shape == (5, 2, 2) and tracks["track_visibility"].dtype == bool
-    assert np.array_equal(tracks["track_visibility"], kp.confidence >= 0.4)
     points = json.loads(kp.to_point_json(3))
     assert np.array_equal(np.float32([[p["x"], p["y"]] for p in points]), kp.xy[3])
-    by_track = json.loads(kp.to_track_json())
-    assert len(by_track) == 2 and len(by_track[0]) == 5
-    assert np.float32(by_track[1][4]["y"]) == kp.xy[4, 1, 1]

@@ -21,12 +21,13 @@ from stablekp_core.detection.detector import Detector, detect
 from stablekp_core.errors import KeypointError
 from stablekp_core.images.files import BrokenImage, SmallImage, decode_image, load_image
 from stablekp_core.images.image_set import ImageSet, as_image_set, load_folder
+from stablekp_core.keypoints.keypoints import POINT_FIELDS
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.scale import cluster as cluster_module
 from stablekp_core.scale import dataset
 from stablekp_core.scale.cluster import Pool, cluster
 from stablekp_core.scale.dataset import Report, detect_dataset
-from stablekp_core.scale.detect import detect_parallel
+from stablekp_core.scale.detect import _ReturnPoints, _shard, detect_parallel
 from stablekp_core.scale.engine import Done, Job, find_rows, read_ahead, run_pieces
 from stablekp_core.scale.inputs import Piece, find_pieces, piece_images, read
 from stablekp_core.scale.parts import PLAN, Folder, Row, part_bytes, part_name, read_plan, write_plan
@@ -306,15 +307,16 @@ def test_rows_keep_the_order_and_the_errors(backbone, tokens):
     assert [r.image_id for r in rows] == ["first", "n0", "n1", "middle", "n2", "n3", "n4", "last"]
     assert [r.error for r in rows] == ["broken", None, None, "bad", None, None, None, "gone"]
     good = [r for r in rows if r.points is not None]
-    np.testing.assert_allclose([r.points[:, :2] for r in good], expected.keypoints.xy, atol=1e-3)
-    np.testing.assert_allclose([r.points[:, 2] for r in good], expected.keypoints.confidence, atol=1e-5)
+    np.testing.assert_allclose([r.points["xy"] for r in good], expected.keypoints.xy, atol=1e-3)
+    np.testing.assert_allclose([r.points["confidence"] for r in good], expected.keypoints.confidence, atol=1e-5)
     np.testing.assert_allclose([r.spread for r in good], expected.spread, atol=1e-5)
     assert [(r.width, r.height) for r in good] == [(64, 64), (80, 80), (64, 64), (96, 96), (64, 64)]
 
 
 def test_a_part_says_everything(tokens):
     points = np.arange(9, dtype=np.float32).reshape(3, 3)
-    rows = [Row("a", 30, 20, points, points[0]), Row("b\udce9", error="broken")]
+    fields = {"xy": points[:, :2], "confidence": points[:, 2], "occluded": points[:, 0]}
+    rows = [Row("a", 30, 20, fields, points[0]), Row("b\udce9", error="broken")]
     table = parquet.read_table(io.BytesIO(part_bytes(rows, tokens, "hash")))
     assert table.to_pylist() == [
         {
@@ -324,6 +326,7 @@ def test_a_part_says_everything(tokens):
             "keypoints": points.tolist(),
             "tokens": "hash",
             "error": None,
+            "occluded": points[:, 0].tolist(),
         },
         {
             "image_id": "b?",
@@ -332,6 +335,7 @@ def test_a_part_says_everything(tokens):
             "keypoints": None,
             "tokens": "hash",
             "error": "broken",
+            "occluded": None,
         },
     ]
     about = table.schema.metadata
@@ -487,6 +491,18 @@ def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(small_cluster
     assert run(1).rows == 0  # nothing to do: no worker is started
     with pytest.raises(KeypointError, match="another tokens"):
         detect_dataset(str(source), str(out), random_tokens(1), LOOK, model="demo", device="cpu")
+
+
+def test_workers_send_every_field_of_points_back(backbone, tokens, monkeypatch):
+    """Whether points are occluded was lost on the way."""
+    monkeypatch.setattr(Detector, "occlusion", lambda self, maps, front: np.full(maps.shape[:2], 0.75, np.float32))
+    images = ImageSet.from_arrays([generator.render("dolls", i, 64).image for i in range(3)])
+    _, _, payload = _ReturnPoints(images)(Detector(backbone, tokens, LOOK), 0, "[0, 3]")
+    found = _shard((0, 3), payload, tokens, images.names).found.keypoints
+    expected = detect(backbone, tokens, images, LOOK).keypoints
+    for name in POINT_FIELDS:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
+    assert (found.occluded == 0.75).all()
 
 
 def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, tokens):
