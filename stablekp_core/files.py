@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from pathlib import Path
+
+from .errors import KeypointError
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def sanitize_name(name: str, default: str = "keypoints") -> str:
@@ -17,6 +22,30 @@ def sanitize_name(name: str, default: str = "keypoints") -> str:
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", clean):
         clean = f"_{clean}"
     return clean or default
+
+
+def read_text(path: str | Path, wanted: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a mark, as Notepad and PowerShell write it.
+
+    wanted: what kind of file it should be, for the message. Raises KeypointError when it cannot be read, is no text, or
+    is in another encoding.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeypointError(f"{path} cannot be read ({why(error)}); give {wanted}.") from error
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        kind = "not text" if b"\0" in data[:4096] else "text in another encoding than UTF-8"
+        raise KeypointError(f"{path} is {kind}; give {wanted}, saved as UTF-8.") from error
+
+
+def why(error: OSError) -> str:
+    """What the system says went wrong, without its number and without names of temporary files."""
+    return error.strerror or str(error)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

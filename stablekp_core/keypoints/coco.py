@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from ..errors import KeypointError
 
 if TYPE_CHECKING:
     from .keypoints import Keypoints
+
+_log = logging.getLogger(__name__)
 
 
 def write_coco(keypoints: Keypoints, threshold: float) -> dict[str, Any]:
@@ -65,24 +68,26 @@ def read_coco(data: Any, category: str | None = None) -> dict[str, Any]:
     """
     images, annotations, categories = _sections(data)
     chosen, annotations = _choose_category(annotations, categories, category)
-    order = {image["id"]: index for index, image in enumerate(images)}
+    order = {str(image["id"]): index for index, image in enumerate(images)}  # some tools write ids as text
     for annotation in annotations:
-        if annotation.get("image_id") not in order:
+        if str(annotation.get("image_id")) not in order:
             raise KeypointError(
                 f"annotation {annotation.get('id')!r} belongs to image "
                 f"{annotation.get('image_id')!r}, which the file does not list; export the "
                 "labels again."
             )
-    annotations.sort(key=lambda annotation: order[annotation["image_id"]])  # stable: the file's order within an image
+    annotations.sort(
+        key=lambda annotation: order[str(annotation["image_id"])]
+    )  # stable: the file's order within an image
     names = _names(chosen, annotations)
     xy, confidence, occluded = _points(annotations, len(names))
-    index = [order[annotation["image_id"]] for annotation in annotations]
+    index = [order[str(annotation["image_id"])] for annotation in annotations]
     return {
         "xy": xy,
         "confidence": confidence,
         "occluded": occluded,
         "names": names,
-        "skeleton": _skeleton(chosen),
+        "skeleton": _skeleton(chosen, len(names)),
         "sizes": np.array([_size(images[i]) for i in index], dtype=np.int64).reshape(-1, 2),
         "images": tuple(str(images[i].get("file_name", "")) for i in index),
         "colors": tuple(tuple(color) for color in chosen.get("keypoint_colors") or ()),
@@ -125,36 +130,51 @@ def _sections(data: Any) -> tuple[list[dict], list[dict], list[dict]]:
 def _choose_category(annotations: list[dict], categories: list[dict], name: str | None) -> tuple[dict, list[dict]]:
     """The category whose keypoints are read, and its annotations that have keypoints."""
     if name is not None:
-        categories = [c for c in categories if c.get("name") == name]
+        listed = [str(c.get("name")) for c in categories]
+        categories = [c for c in categories if str(c.get("name")) == name]
         if not categories:
-            raise KeypointError(f"the labels have no category {name!r}; use one that the file lists.")
+            raise KeypointError(f"the labels have no category {name!r}, but {', '.join(listed)}; use one of these.")
     with_points = [a for a in annotations if a.get("keypoints") and not a.get("iscrowd")]  # a crowd is no figure
-    used = [c for c in categories if any(a.get("category_id") == c["id"] for a in with_points)]
+    ids = {str(a.get("category_id")) for a in with_points}
+    used = [c for c in categories if str(c["id"]) in ids]
     declared = [c for c in categories if c.get("keypoints")]
     candidates = used or declared  # a file may list keypoints that nobody has drawn yet
     if not candidates:
         raise KeypointError("the labels hold no keypoints; draw points and export them as COCO Keypoints.")
-    if len(candidates) > 1:
+    if len({tuple(c.get("keypoints") or ()) for c in candidates}) > 1:  # many kinds of one skeleton are one: AP-10K
         names = ", ".join(str(c.get("name")) for c in candidates)
-        raise KeypointError(f"the labels hold keypoints of several categories ({names}); say which one to read.")
-    return candidates[0], [a for a in with_points if a.get("category_id") == candidates[0]["id"]]
+        raise KeypointError(
+            f"the labels hold keypoints of several categories ({names}); say which one to read (--category NAME, or "
+            "the category of the node)."
+        )
+    taken = {str(c["id"]) for c in candidates}
+    return candidates[0], [a for a in with_points if str(a.get("category_id")) in taken]
 
 
 def _names(category: dict, annotations: list[dict]) -> tuple[str, ...]:
     names = tuple(str(name) for name in category.get("keypoints") or ())
     if not names and annotations:  # some exporters leave the names out
-        names = tuple(f"kp{i}" for i in range(len(annotations[0]["keypoints"]) // 3))
+        names = tuple(f"kp{i}" for i in range(len(_flat(annotations[0]["keypoints"])) // 3))
     return names
 
 
-def _skeleton(category: dict) -> tuple[tuple[int, int], ...]:
+def _skeleton(category: dict, count: int) -> tuple[tuple[int, int], ...]:
+    """0-based pairs of the `count` points; lines that cannot be (CrowdPose has another set's) are left out."""
     edges = category.get("skeleton") or ()
     try:
         pairs = [(int(a), int(b)) for a, b in edges]
     except (TypeError, ValueError) as error:
         raise KeypointError(f"the skeleton {edges!r} is not a list of pairs of numbers; export it again.") from error
     base = 0 if any(0 in pair for pair in pairs) else 1
-    return tuple((a - base, b - base) for a, b in pairs)
+    good = [(a - base, b - base) for a, b in pairs if 0 <= a - base < count and 0 <= b - base < count and a != b]
+    if len(good) < len(pairs):
+        first = next([a, b] for a, b in pairs if (a - base, b - base) not in good)
+        _log.warning(
+            "%d of %d lines of the skeleton of category %r join points that do not exist, such as %s, where points "
+            "count from %d to %d; they are left out.",
+            *(len(pairs) - len(good), len(pairs), str(category.get("name")), first, base, base + count - 1),
+        )
+    return tuple(good)
 
 
 def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,23 +183,39 @@ def _points(annotations: list[dict], count: int) -> tuple[np.ndarray, np.ndarray
     confidence, occluded = np.zeros((len(annotations), count)), np.zeros((len(annotations), count))
     for row, annotation in enumerate(annotations):
         who = f"annotation {annotation.get('id')!r}"
-        flat = _numbers(annotation["keypoints"], 3 * count, f"{who}: keypoints")
-        points = flat.reshape(count, 3)
-        xy[row] = points[:, :2]
-        if annotation.get("scores") is None:
-            confidence[row] = points[:, 2] > 0
-        else:
-            confidence[row] = _numbers(annotation["scores"], count, f"{who}: scores")
-        if annotation.get("hidden") is not None:
+        points = _numbers(_flat(annotation["keypoints"]), 3 * count, f"{who}: keypoints").reshape(count, 3)
+        labelled = np.nan_to_num(points[:, 2]) > 0
+        lost = labelled & ~np.isfinite(points[:, :2]).all(1)
+        if lost.any():
+            raise KeypointError(
+                f"{who}: keypoint {int(lost.argmax())} is labelled (v = {points[lost.argmax(), 2]:g}) but has no place "
+                "(its x or y is not a number); export the labels again, or set its v to 0."
+            )
+        xy[row] = np.where(np.isfinite(points[:, :2]).all(1)[:, None], points[:, :2], 0.0)
+        confidence[row] = labelled
+        if annotation.get("scores"):  # null and [] say nothing
+            scores = _numbers(annotation["scores"], count, f"{who}: scores")
+            confidence[row] = np.where(labelled, scores, np.nan_to_num(scores))
+        if annotation.get("hidden"):
             occluded[row] = _numbers(annotation["hidden"], count, f"{who}: hidden")
     return xy, confidence, occluded
 
 
+def _flat(values: Any) -> Any:
+    """Keypoints as one flat list; some tools write a list of [x, y, v]."""
+    if isinstance(values, list) and values and all(isinstance(v, (list, tuple)) and len(v) == 3 for v in values):
+        return [number for point in values for number in point]
+    return values
+
+
 def _numbers(values: Any, length: int, what: str) -> np.ndarray:
+    """float64 [length]; null is nan."""
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise KeypointError(f"{what} are not numbers ({error}); export the labels again.") from error
+    if array.ndim != 1:
+        raise KeypointError(f"{what} are nested as {list(array.shape)}; write x, y, v one after the other.")
     if array.shape != (length,):
         raise KeypointError(f"{what} has {array.size} numbers, but {length} are needed; export the labels again.")
     return array

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from .coco import read_coco, short_float, write_coco
+from .label_files import load_json, parse_json
 from .schema import check_subset, clean_labels, edges_of_subset, pick
 
 VISIBLE_CONFIDENCE = 0.5  # default confidence from which COCO's v is 2 (visible)
@@ -222,7 +223,8 @@ class Keypoints:
 
         Rows are ordered by image, then as in the file. image_index counts the file's images, so images
         without an annotation leave gaps. Missing `scores` become 1 where v > 0, else 0. `category` picks one
-        by name where the file has several kinds of annotated keypoints. Raises KeypointError for anything
+        by name where the file has several kinds of annotated keypoints; kinds with the same points are one. Lines of
+        the skeleton between points that do not exist are left out with a warning. Raises KeypointError for anything
         else than COCO.
         """
         return cls(**read_coco(data, category))
@@ -234,24 +236,16 @@ class Keypoints:
     @classmethod
     def from_json(cls, text: str, category: str | None = None) -> Keypoints:
         """The inverse of `to_json`; `text` is JSON text, not a path."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise KeypointError(f"the keypoints are not JSON ({error}); give COCO keypoint JSON.") from error
-        return cls.from_coco(data, category)
+        return cls.from_coco(parse_json(text, "the text"), category)
 
     @classmethod
     def load(cls, path: str | Path, category: str | None = None) -> Keypoints:
         """Read a COCO keypoint JSON file."""
-        path = Path(path)
+        data = load_json(path)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise KeypointError(f"{path} cannot be read ({error}); give a COCO keypoint JSON file.") from error
-        try:
-            return cls.from_json(text, category)
+            return cls.from_coco(data, category)
         except KeypointError as error:
-            raise KeypointError(f"{path.name}: {error}") from error
+            raise KeypointError(f"{Path(path).name}: {error}") from error
 
     # Other formats
 

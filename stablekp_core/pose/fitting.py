@@ -14,7 +14,7 @@ from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.procrustes import figure_size, mean_shape, trust, usual_confidence
 from .landmark_map import MODES, LandmarkMap, keypoint_features
-from .matching import check_aspect, pair_rows
+from .matching import label_scales, pair_rows
 from .ridge import fit_ridge
 
 __all__ = ["MIN_LABELLED", "MODES", "LandmarkMap", "apply_landmark_map", "fit_landmark_map", "pair_rows"]
@@ -125,7 +125,7 @@ class _Data:
         shape = mean_shape(isotropic, seen) * (float(np.median(sizes)) if len(sizes) else 1.0)
         everything = keypoint_features(keypoints, shape, trusted)
         label_sizes = labels.sizes[label_rows]
-        check_aspect(keypoints.sizes[rows], label_sizes, labels)
+        label_scales(keypoints.sizes[rows], labels, label_rows)  # refuses labels of another shape
         targets = labels.xy[label_rows] / label_sizes[:, None, :] - 0.5
         weights = labels.confidence[label_rows] * seen[rows].mean(axis=1, keepdims=True)
         labelled = (weights > 0).sum(axis=0)

@@ -8,41 +8,50 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
+from ..keypoints.names import match_names
+from ..keypoints.sizes import scale_to_image
 
 
 def pair_rows(keypoints: Keypoints, labels: Keypoints) -> tuple[np.ndarray, np.ndarray]:
     """Which rows of keypoints and of labels show the same figure: two int64 [B].
 
-    Rows pair by image name without folder and suffix. Where one side has no names, image i of the labels is
+    Rows pair by image name, see `match_names`. Where one side has no names, image i of the labels is
     image i of the keypoints. Several figures in one image pair by how near their centres are. Raises
-    KeypointError when names have nothing in common, or there are labels of more images.
+    KeypointError when names have nothing in common or may mean two images, or there are labels of more images.
     """
-    ours, theirs = _by_image(keypoints), _by_image(labels)
+    ours, theirs = _by_image(keypoints, "keypoints"), _by_image(labels, "labels")
     if "" in ours or "" in theirs:
         ours, theirs = _by_index(keypoints), _by_index(labels)
-        if not set(theirs) <= set(ours):
+        if theirs and max(theirs) >= keypoints.num_images:
             raise KeypointError(
-                f"there are labels of image {max(theirs)} but keypoints of {len(ours)} images, and no image "
+                f"there are labels of image {max(theirs)} but keypoints of {keypoints.num_images} images, and no image "
                 f"names to go by; give the same images in the same order, or image names."
             )
-    elif len(labels) and not set(ours) & set(theirs):
-        raise KeypointError(
-            f"no labelled image (such as {next(iter(theirs))}) is among the images with keypoints (such as "
-            f"{next(iter(ours))}); give labels of the same images."
-        )
+        partner = {image: image for image in theirs}
+    else:
+        partner = match_names(ours, theirs)
+        if len(labels) and not partner:
+            raise KeypointError(
+                f"no labelled image (such as {next(iter(theirs))}) is among the images with keypoints (such as "
+                f"{next(iter(ours), 'none')}); give labels of the same images."
+            )
+    labels_of = {image: theirs[other] for other, image in partner.items()}
     left, right = [], []
     for image, rows in ours.items():
-        for a, b in _nearest_pairs(keypoints, rows, labels, theirs.get(image, [])):
+        for a, b in _nearest_pairs(keypoints, rows, labels, labels_of.get(image, [])):
             left.append(a)
             right.append(b)
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
-def _by_image(points: Keypoints) -> dict[Any, list[int]]:
+def _by_image(points: Keypoints, what: str) -> dict[Any, list[int]]:
+    """Rows by the name of their image. Two images of one name cannot be told apart."""
     groups: dict[Any, list[int]] = {}
     for row, name in enumerate(points.images):
-        last = name.replace("\\", "/").rsplit("/", 1)[-1]
-        groups.setdefault(last.rsplit(".", 1)[0] if "." in last else last, []).append(row)
+        groups.setdefault(name, []).append(row)
+    for name, rows in groups.items():
+        if name and len(set(points.image_index[rows].tolist())) > 1:
+            raise KeypointError(f"two images of the {what} are named {name}; name them with their folders.")
     return groups
 
 
@@ -66,13 +75,12 @@ def _middle(points: Keypoints, row: int) -> np.ndarray:
     return xy.mean(axis=0) / points.sizes[row]
 
 
-def check_aspect(sizes: np.ndarray, label_sizes: np.ndarray, labels: Keypoints) -> None:
-    """Labels may be in pixels of a resized image, but not of one that was padded or cropped."""
-    ratio = (sizes[:, 0] / sizes[:, 1]) / (label_sizes[:, 0] / label_sizes[:, 1])
-    wrong = np.flatnonzero(np.abs(np.log(ratio)) > np.log(1.15))
-    if len(wrong):
-        i = int(wrong[0])
-        raise KeypointError(
-            f"a labelled canvas is {label_sizes[i, 0]}x{label_sizes[i, 1]} but its image is {sizes[i, 0]}x"
-            f"{sizes[i, 1]}; labels must be made on the whole image, not on a cropped or padded one."
-        )
+def label_scales(sizes: np.ndarray, labels: Keypoints, rows: np.ndarray) -> np.ndarray:
+    """float64 [B, 2]: factors from pixels of `rows` of the labels to pixels of images of `sizes` [B, 2]; see
+    `scale_to_image`, which refuses labels of another shape."""
+    return np.array(
+        [
+            scale_to_image(labels.sizes[row].tolist(), size, f"the labels of {labels.images[row] or f'row {row}'}")
+            for size, row in zip(sizes.tolist(), rows, strict=True)
+        ]
+    ).reshape(-1, 2)

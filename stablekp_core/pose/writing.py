@@ -91,8 +91,8 @@ def to_pose_keypoint(
     Exactly 18 body points [x, y, c] as one flat list of floats in pixels of the canvas; c is 1.0, or 0.0 with
     x = y = 0 for joints under `threshold`; face (70) and hands (21 each) zero-filled. People without any
     joint are left out. keypoints: names must be joints (see `to_pose`); rows with the same image_index are
-    people of one image. canvas_sizes: (width, height) of every image, needed only when the last images have
-    no rows.
+    people of one image. canvas_sizes: (width, height) of every image, where the keypoints do not know those of images
+    without rows.
     """
     pose = to_pose(keypoints, OPENPOSE)
     result = []
@@ -155,17 +155,16 @@ def _assemble(keypoints: Keypoints, pose: PoseFormat, sources: dict[int, tuple[i
 
 
 def _canvases(pose: Keypoints, sizes: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
-    """(width, height) of every image up to the last; an image without rows takes the first row's size."""
-    count = int(pose.image_index.max()) + 1 if len(pose) else 0
+    """(width, height) of every image; one of unknown size takes the first row's."""
+    count = pose.num_images
     if sizes is not None:
         if len(sizes) < count:
             raise KeypointError(
                 f"{len(sizes)} canvas sizes were given, but there are keypoints on {count} images; give all sizes."
             )
         return [(int(w), int(h)) for w, h in sizes]
-    default = tuple(int(v) for v in pose.sizes[0]) if len(pose) else (0, 0)
-    rows = {int(image): row for row, image in enumerate(pose.image_index)}
-    return [tuple(int(v) for v in pose.sizes[rows[i]]) if i in rows else default for i in range(count)]
+    usual = tuple(pose.sizes[0].tolist()) if len(pose) else (0, 0)
+    return [size if all(size) else usual for _, size in pose.image_list()]
 
 
 def _flat_rows(pose: Keypoints, image: int, threshold: float) -> list[list[float]]:

@@ -225,7 +225,7 @@ def test_pairing_by_order_and_by_place():
     unnamed = changed(labels, images=("",) * 4)
     assert [v.tolist() for v in pair_rows(keypoints, unnamed)] == [[0, 1, 2, 3]] * 2
     with pytest.raises(KeypointError, match="labels of image 3 but keypoints of 2 images"):
-        pair_rows(keypoints.rows(range(2)), unnamed)
+        pair_rows(changed(keypoints.rows(range(2)), num_images=2), unnamed)
     # Two figures in one image, labelled in the other order.
     xy = np.stack([labels.xy[0], labels.xy[0] + 90])
     two = changed(labels.rows([0, 1]), xy=xy, image_index=np.zeros(2), images=("", ""))
