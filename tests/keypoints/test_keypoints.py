@@ -283,7 +283,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(KeypointError, match="labels.json is not JSON"):
         Keypoints.load(path)
     path.write_bytes(b"\xff\xfe\x00\xd8")
-    with pytest.raises(KeypointError, match="cannot be read"):
+    with pytest.raises(KeypointError, match="is not text"):
         Keypoints.load(path)
 
 
