@@ -11,6 +11,7 @@ from .detect_keypoints import DetectKeypoints
 from .discover_skeleton import DiscoverSkeleton
 from .draw_keypoints import DrawKeypoints
 from .edit_keypoint_tokens import EditKeypointTokens
+from .edit_keypoints import EditKeypoints
 from .export_controlnet_dataset import ExportControlNetDataset
 from .fit_landmark_map import FitLandmarkMap
 from .keypoint_backbone_from_model import KeypointBackboneFromModel
@@ -50,6 +51,7 @@ NODES: list[type[io.ComfyNode]] = [
     MapKeypointsByHand,
     KeypointsToPose,
     DiscoverSkeleton,
+    EditKeypoints,
     SmoothKeypoints,
     KeypointReport,
     EditKeypointTokens,

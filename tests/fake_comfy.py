@@ -145,6 +145,7 @@ def _folder_paths(base: Path) -> types.ModuleType:
         get_input_directory=lambda: str(base / "input"),
         get_output_directory=lambda: str(base / "output"),
         get_user_directory=lambda: str(base / "user"),
+        get_temp_directory=lambda: str(base / "temp"),
     )
 
 

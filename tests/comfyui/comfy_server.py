@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import socket
 import struct
 import subprocess
@@ -32,7 +33,8 @@ class Interrupted(RuntimeError):
 class ComfyServer:
     """Starts `main.py --cpu` of a checkout with folders of its own below `base`; `close` ends it.
 
-    checkout: folder with ComfyUI's main.py. python: interpreter of the environment it runs in.
+    checkout: folder with ComfyUI's main.py. python: interpreter of the environment it runs in. Further arguments, such
+    as --front-end-root, are taken from the variable COMFYUI_ARGS.
     """
 
     def __init__(self, checkout: Path, python: str, base: Path, environment: dict[str, str] | None = None):
@@ -61,6 +63,7 @@ class ComfyServer:
                 "--disable-auto-launch",
                 "--database-url",
                 f"sqlite:///{base / 'user' / 'comfyui.db'}",
+                *shlex.split(os.environ.get("COMFYUI_ARGS", "")),
             ],
             cwd=checkout,
             stdout=self._log,

@@ -1,0 +1,133 @@
+"""Edit Keypoints: corrections made in the page, applied on top of what was detected."""
+
+from __future__ import annotations
+
+import numpy as np
+from comfy_api.latest import io
+
+from stablekp_core.errors import KeypointError
+
+from .comfy import point_editor, sockets
+from .comfy.batches import image_batches, single_images
+from .comfy.runtime import Progress
+
+_BETWEEN = ("as detected", "follow the edits")
+
+
+class EditKeypoints(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return sockets.make_schema(
+            node_id="StableKPEditKeypoints",
+            display_name="Edit Keypoints",
+            description="Drag, delete and restore keypoints by hand, with the image behind them. The edits are kept in "
+            "the workflow and applied on top of new detections.",
+            search_aliases=[
+                "pose editor",
+                "openpose editor",
+                "correct keypoints",
+                "move keypoints",
+                "stable keypoints",
+            ],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                sockets.Points.Input(
+                    "keypoints", tooltip="From Detect Keypoints, Apply Landmark Map or any other node."
+                ),
+                io.String.Input(
+                    "edits",
+                    default="",
+                    socketless=True,
+                    tooltip="The edits as JSON. The button Edit points writes them; empty it to take all edits back.",
+                ),
+                io.Combo.Input(
+                    "between_edits",
+                    options=list(_BETWEEN),
+                    default=_BETWEEN[0],
+                    tooltip="For video: points in frames between two edited frames stay as detected, or move smoothly "
+                    "along with the edits.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Points with a lower confidence stand out in the editor; between edited frames they follow "
+                    "the edits' own path.",
+                ),
+                io.Image.Input("images", optional=True, tooltip="The images the keypoints were detected on."),
+            ],
+            outputs=[
+                sockets.Points.Output(
+                    display_name="keypoints", tooltip="With the edits. Edited points have confidence 1."
+                ),
+                io.Image.Output(
+                    display_name="preview",
+                    is_output_list=True,
+                    tooltip="The edited keypoints drawn on the images.",
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="How many points were edited, and which edits fit nothing."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, keypoints, edits, between_edits, threshold, images=None) -> io.NodeOutput:
+        from stablekp_core.keypoints.keypoints import Keypoints
+        from stablekp_core.keypoints.point_edits import KeypointEdits, apply_edits
+
+        points = Keypoints.concat(keypoints)
+        spread = between_edits[0] == _BETWEEN[1]
+        done = apply_edits(points, KeypointEdits.from_json(edits[0]), spread=spread, threshold=threshold[0])
+        pictures = _pictures(images, points)
+        progress = Progress(len(pictures) + 1)
+        offered = point_editor.offer(
+            points,
+            lambda number: pictures[number] if len(pictures) else None,
+            mode="edit",
+            threshold=threshold[0],
+            note=" ".join(f"{line[0].upper()}{line[1:]}." for line in done.unused),
+        )
+        previews = []
+        for number in sorted(set(points.image_index.tolist())):
+            previews.append(_preview(done.keypoints.instances(number), pictures[number] if len(pictures) else None))
+            progress.step(len(previews))
+        report = done.report()
+        ui = {"text": [report], "stablekp_editor": [offered]}
+        return io.NodeOutput(done.keypoints, image_batches(previews), report, ui=ui)
+
+
+def _pictures(images, points):
+    """The connected images, which may be none; KeypointError when there are fewer than the keypoints are of."""
+    from stablekp_core.images.image_set import ImageSet
+
+    if not images:
+        return ()
+    pictures = ImageSet.from_arrays(single_images(images, "Edit Keypoints (images)"))
+    wanted = int(points.image_index.max()) + 1 if len(points) else 0
+    if len(pictures) < wanted:
+        raise KeypointError(
+            f"{len(pictures)} images are connected to Edit Keypoints, but the keypoints are those of {wanted}; connect "
+            "the images they were detected on."
+        )
+    return pictures
+
+
+def _preview(rows, picture: np.ndarray | None) -> np.ndarray:
+    """uint8 RGB: all figures of one image drawn on it, or on black."""
+    from stablekp_core.drawing import overlay
+
+    size = picture.shape[1::-1] if picture is not None else tuple(int(side) for side in rows.sizes[0])
+    return overlay.draw_keypoints(
+        picture,
+        rows.xy * (np.array(size) / rows.sizes[0]),
+        rows.confidence,
+        canvas="image" if picture is not None else "black",
+        hidden=rows.is_hidden,
+        skeleton=rows.skeleton,
+        colors=rows.colors,
+        size=size,
+    )
