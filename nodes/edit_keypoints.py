@@ -9,6 +9,7 @@ from stablekp_core.errors import KeypointError
 
 from .comfy import point_editor, sockets
 from .comfy.batches import image_batches, single_images
+from .comfy.messages import show_text
 from .comfy.runtime import Progress
 
 _BETWEEN = ("as detected", "follow the edits")
@@ -96,8 +97,8 @@ class EditKeypoints(io.ComfyNode):
             previews.append(_preview(done.keypoints.instances(number), pictures[number] if len(pictures) else None))
             progress.step(len(previews))
         report = done.report()
-        ui = {"text": [report], "stablekp_editor": [offered]}
-        return io.NodeOutput(done.keypoints, image_batches(previews), report, ui=ui)
+        show_text(report)
+        return io.NodeOutput(done.keypoints, image_batches(previews), report, ui={"stablekp_editor": [offered]})
 
 
 def _pictures(images, points):
@@ -126,7 +127,7 @@ def _preview(rows, picture: np.ndarray | None) -> np.ndarray:
         rows.xy * (np.array(size) / rows.sizes[0]),
         rows.confidence,
         canvas="image" if picture is not None else "black",
-        hidden=rows.is_hidden,
+        occluded=rows.is_occluded,
         skeleton=rows.skeleton,
         colors=rows.colors,
         size=size,

@@ -47,7 +47,7 @@ def offer(
         size = [int(side) for side in points.sizes[row]]
         name = points.images[row] or str(number)
         images.append({"key": keys[row], "name": name, "size": size, "file": _image_file(picture(number))})
-    values = np.concatenate([points.xy, points.confidence[..., None], points.hidden[..., None]], axis=-1)  # [B, K, 4]
+    values = np.concatenate([points.xy, points.confidence[..., None], points.occluded[..., None]], axis=-1)  # [B, K, 4]
     rows = [
         {
             "image": position[int(points.image_index[row])],

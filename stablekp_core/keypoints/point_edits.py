@@ -144,7 +144,7 @@ def apply_edits(keypoints: Keypoints, edits: KeypointEdits, *, spread: bool = Fa
     path of the edits themselves. Frames are in order of image_index. Edits that match nothing are named in `unused`.
     """
     xy, confidence = keypoints.xy.astype(np.float64), keypoints.confidence.copy()
-    hidden = keypoints.hidden.copy()
+    occluded = keypoints.occluded.copy()
     edited = np.zeros(confidence.shape, dtype=bool)
     rows = _row_lookup(keypoints)
     column = {name: k for k, name in enumerate(keypoints.names)}
@@ -163,13 +163,13 @@ def apply_edits(keypoints: Keypoints, edits: KeypointEdits, *, spread: bool = Fa
             k = column[name]
             edited[row, k] = True
             confidence[row, k] = edit.state != "deleted"
-            hidden[row, k] = edit.state == "occluded"
+            occluded[row, k] = edit.state == "occluded"
             if edit.xy is not None:
                 xy[row, k] = np.array(edit.xy) * scale
     between = np.zeros_like(edited)
     if spread:
-        between = _spread(keypoints, xy, confidence, hidden, edited, threshold)
-    done = replace(keypoints, xy=xy, confidence=confidence, hidden=hidden)
+        between = _spread(keypoints, xy, confidence, occluded, edited, threshold)
+    done = replace(keypoints, xy=xy, confidence=confidence, occluded=occluded)
     return Edited(done, edited, between, _unused(keypoints, edits, absent, list(unknown)))
 
 
@@ -183,7 +183,7 @@ def _row_lookup(keypoints: Keypoints) -> dict[tuple[str | int, int], int]:
     return rows
 
 
-def _spread(keypoints, xy, confidence, hidden, edited, threshold: float) -> np.ndarray:
+def _spread(keypoints, xy, confidence, occluded, edited, threshold: float) -> np.ndarray:
     """Change points between edited frames in place; bool [B, K] of those that were."""
     spread = np.zeros_like(edited)
     numbers = figure_numbers(keypoints)
@@ -192,7 +192,7 @@ def _spread(keypoints, xy, confidence, hidden, edited, threshold: float) -> np.n
         rows = rows[np.argsort(keypoints.image_index[rows], kind="stable")]
         for k in np.flatnonzero(edited[rows].any(axis=0)):
             for chain in _chains(rows, edited[:, k], confidence[:, k]):
-                _spread_chain(keypoints, rows, chain, int(k), xy, confidence, hidden, edited, spread, threshold)
+                _spread_chain(keypoints, rows, chain, int(k), xy, confidence, occluded, edited, spread, threshold)
     return spread
 
 
@@ -207,7 +207,7 @@ def _chains(rows: np.ndarray, edited: np.ndarray, confidence: np.ndarray) -> lis
     return [chain for chain in chains if len(chain) > 1]
 
 
-def _spread_chain(keypoints, rows, chain, k, xy, confidence, hidden, edited, spread, threshold) -> None:
+def _spread_chain(keypoints, rows, chain, k, xy, confidence, occluded, edited, spread, threshold) -> None:
     frames = keypoints.image_index
     first, last = frames[chain[0]], frames[chain[-1]]
     between = [r for r in rows.tolist() if first < frames[r] < last and not edited[r, k]]
@@ -215,7 +215,7 @@ def _spread_chain(keypoints, rows, chain, k, xy, confidence, hidden, edited, spr
         return
     spread[between, k] = True
     if confidence[chain[0], k] == 0:
-        confidence[between, k] = hidden[between, k] = 0.0
+        confidence[between, k] = occluded[between, k] = 0.0
         return
     times, wanted = frames[chain].astype(np.float64), frames[between].astype(np.float64)
     detected = (keypoints.confidence[:, k] > 0) & (keypoints.confidence[:, k] >= threshold)
@@ -227,8 +227,8 @@ def _spread_chain(keypoints, rows, chain, k, xy, confidence, hidden, edited, spr
     xy[between, k] = placed
     confidence[between, k] = np.where(detected[between], confidence[between, k], _FILLED)
     before = np.searchsorted(times, wanted) - 1
-    covered = hidden[chain, k] >= 0.5
-    hidden[between, k] = np.where(covered[before] & covered[before + 1], 1.0, 0.0)
+    covered = occluded[chain, k] >= 0.5
+    occluded[between, k] = np.where(covered[before] & covered[before + 1], 1.0, 0.0)
 
 
 def _curve(times: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

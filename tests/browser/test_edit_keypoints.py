@@ -14,11 +14,11 @@ MODES = pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes2"])
 
 
 def build(page, count=COUNT, side=SIDE, preview=True):
-    """Dolls -> Edit Keypoints -> JSON and preview; ids of the edit node and of the JSON node."""
+    """Dolls -> Edit Keypoints -> JSON and preview; ids of the edit node and of the node that shows JSON."""
     nodes = [
         ["TestDolls", {"count": count, "side": side}, [0, 0]],
         ["StableKPEditKeypoints", {}, [320, 0]],
-        ["StableKPToJSON", {}, [760, 0]],
+        ["TestKeep", {}, [760, 0]],
         ["PreviewImage", {}, [760, 220]],
     ]
     wires = [[0, 0, 1, "keypoints"], [0, 1, 1, "images"], [1, 0, 2, "keypoints"], [1, 1, 3, "images"]]
@@ -29,7 +29,7 @@ def build(page, count=COUNT, side=SIDE, preview=True):
 def run(page, text_node) -> Keypoints:
     done = page.run()
     assert done["kind"] == "execution_success", done["detail"]
-    return Keypoints.from_json(done["outputs"][str(text_node)]["text"][0])
+    return Keypoints.from_json(done["outputs"][str(text_node)]["coco"][0])
 
 
 @MODES

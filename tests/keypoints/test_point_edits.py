@@ -33,7 +33,7 @@ def test_edited_points_move_are_occluded_and_go_and_all_others_stay():
         before, edits(on("b.png", nose=("visible", (12.5, 70.25)), tail=("occluded",), paw=("deleted",)))
     ).keypoints
     assert done.xy[1, 0].tolist() == [12.5, 70.25]
-    assert done.confidence[1].tolist() == [1, 1, 0] and done.is_hidden[1].tolist() == [False, True, False]
+    assert done.confidence[1].tolist() == [1, 1, 0] and done.is_occluded[1].tolist() == [False, True, False]
     np.testing.assert_array_equal(done.xy[1, 1:], before.xy[1, 1:])
     np.testing.assert_array_equal(done.xy[0], before.xy[0])
     np.testing.assert_array_equal(done.confidence[0], before.confidence[0])
@@ -115,7 +115,7 @@ def test_deleted_and_occluded_runs_spread_too():
     ]
     done = apply_edits(before, edits(*figures), spread=True).keypoints
     assert (done.confidence[1:5, 0] == 0).all() and done.confidence[5, 0] > 0
-    assert done.is_hidden[1:5, 1].all() and not done.is_hidden[5:, 1].any()
+    assert done.is_occluded[1:5, 1].all() and not done.is_occluded[5:, 1].any()
     np.testing.assert_array_equal(done.xy[2:4, 2], before.xy[2:4, 2])  # from gone to there is no way between
 
 

@@ -118,7 +118,7 @@ def test_missing_points_stay_missing_and_what_hangs_on_them_is_still_placed():
     lengths = np.linalg.norm(bone_vectors(target, TREE), axis=-1)
     assert np.linalg.norm(bone_vectors(done, [TREE[3]], 2)[0]) == pytest.approx(lengths[3], rel=1e-4)
     assert (done.xy[2, [0, 2, 3, 4]] != 0).all()
-    assert done.hidden.tolist() == drive.hidden.tolist()
+    assert done.occluded.tolist() == drive.occluded.tolist()
 
 
 def test_a_bone_the_target_hides_has_the_length_of_its_mirror_image():

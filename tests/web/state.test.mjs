@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 // As a data URL, because Node takes a .js file outside a package for CommonJS, and the page needs no package.
-const source = readFileSync(new URL('../../web/editor/state.js', import.meta.url), 'utf8');
+const source = readFileSync(new URL('../../web/js/editor/state.js', import.meta.url), 'utf8');
 const { EditorState, formatEdits, parseEdits } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 const NAMES = ['nose', 'tail', 'paw'];
@@ -154,14 +154,13 @@ test('edits of an image that has another size now are scaled, and stay so when e
   assert.deepEqual(saved(grown)[0].size, [200, 160]);
 });
 
-test('after a run with other images, edits that have no use are kept and counted', () => {
+test('after a run with other images, edits that have no use are kept', () => {
   const state = editor();
   state.move([0, 1], 1, 1);
   state.select([0, 2]);
   const other = batch({ names: ['nose', 'horn'] });
   other.images[0].key = '0.png';
   state.setBatch(other);
-  assert.equal(state.strayCount(), 1);
   assert.deepEqual([...state.selected], [0]);
   assert.match(state.text(), /tail/);
 });

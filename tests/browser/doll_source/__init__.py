@@ -1,4 +1,4 @@
-"""A node for the browser tests only: dolls with their true joints, a little wrong, as if a detector had found them."""
+"""Nodes for the browser tests only: dolls with their true joints, a little wrong, as if a detector had found them."""
 
 import numpy as np
 import torch
@@ -42,4 +42,20 @@ class Dolls:
         return points, grown.clamp(0, 1), files
 
 
-NODE_CLASS_MAPPINGS = {"TestDolls": Dolls}
+class Keep:
+    """Shows keypoints as COCO JSON in the answer to the page."""
+
+    CATEGORY = "testing"
+    FUNCTION = "keep"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"keypoints": ("KEYPOINTS",)}}
+
+    def keep(self, keypoints):
+        return {"ui": {"coco": [keypoints.to_json()]}}
+
+
+NODE_CLASS_MAPPINGS = {"TestDolls": Dolls, "TestKeep": Keep}

@@ -79,16 +79,6 @@ export class EditorState {
 
   editedCount(row) { return Object.keys(this.entryOf(row)?.points ?? {}).length; }
 
-  /** Edits that speak of an image or a point that is not in the batch. */
-  strayCount() {
-    const keys = new Set(this.batch.rows.map((row) => entryKey(this.batch.images[row.image].key, row.figure)));
-    let stray = 0;
-    for (const [key, entry] of this.entries) {
-      stray += Object.keys(entry.points).filter((name) => !keys.has(key) || !this.names.includes(name)).length;
-    }
-    return stray;
-  }
-
   // Changing. `gesture` is the name of a movement: steps of one gesture are undone together.
 
   commit(change, gesture = null) {

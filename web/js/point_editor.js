@@ -1,7 +1,7 @@
 // Buttons on Edit Keypoints and Label Joints, and what passes between these nodes and the editor.
 
-import { app } from '../../scripts/app.js';
-import { api } from '../../scripts/api.js';
+import { app } from '../../../scripts/app.js';
+import { api } from '../../../scripts/api.js';
 import { parseEdits } from './editor/state.js';
 
 const NODES = { StableKPEditKeypoints: 'edits', StableKPLabelJoints: 'labels' };  // node id -> widget with the edits
@@ -82,7 +82,7 @@ async function relabel(node) {
 }
 
 app.registerExtension({
-  name: 'StableKeypoints.Editor',
+  name: 'stable_keypoints.point_editor',
   nodeCreated(node) {
     if (!(node.comfyClass in NODES)) return;
     const widget = editsWidget(node);
