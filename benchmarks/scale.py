@@ -271,7 +271,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, object]:
         "one_worker": one.to_dict(),
         "two_workers": two.to_dict(),
         "start_up_seconds": {"one": one_seconds - one.seconds, "two": two_seconds - two.seconds},
-        "memory_mb": {worker: points for worker, points in memory.seen.items()},
+        "memory_mb": dict(memory.seen),
         "milliseconds": stages,
         "bytes_per_row": size / two.rows,
         "bytes_per_image": float(np.mean([f.stat().st_size for f in (work / "dolls").iterdir()])),

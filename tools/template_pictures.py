@@ -136,8 +136,8 @@ def images(f: Found) -> dict[str, np.ndarray]:
     frames = clip(image)
     moving = detect(f.backbone, f.tokens, frames, DetectConfig(views=4)).keypoints
     spread = np.linspace(0, len(f.learn) - 1, 12).round().astype(int)
-    side_by_side = dict(
-        (name, np.concatenate(parts, axis=1))
+    side_by_side = {
+        name: np.concatenate(parts, axis=1)
         for name, parts in {
             "4 Pose-conditioned generation": (overlay(image, one, numbers=False), points[1]),
             "6 People to OpenPose": (image, hint(to_pose(joints, "openpose"), "openpose")),
@@ -145,7 +145,7 @@ def images(f: Found) -> dict[str, np.ndarray]:
             "8 Mascot to scribble": (overlay(image, free), hint(free, "scribble")),
             "9 Steady video": (trail(moving), trail(smooth_keypoints(moving).keypoints)),
         }.items()
-    )
+    }
     return {
         "1 Try it now": sheet(f.images[:9], f.unseen.rows(range(9)), 3),
         "2 Train on my images": sheet([f.learn[i] for i in spread], f.learned.rows(spread), 4),

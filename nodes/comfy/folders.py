@@ -22,9 +22,9 @@ def register_folders() -> None:
     """Tell ComfyUI about models/keypoint_tokens and models/keypoint_landmarks (so extra_model_paths.yaml
     can add more) and the rescue folder.
     """
-    folder_paths.add_model_folder_path(TOKENS, os.path.join(folder_paths.models_dir, TOKENS))
+    folder_paths.add_model_folder_path(TOKENS, str(Path(folder_paths.models_dir) / TOKENS))
     folder_paths.add_model_folder_path(TOKENS, str(rescue_folder()))
-    folder_paths.add_model_folder_path(LANDMARKS, os.path.join(folder_paths.models_dir, LANDMARKS))
+    folder_paths.add_model_folder_path(LANDMARKS, str(Path(folder_paths.models_dir) / LANDMARKS))
 
 
 def tokens_folder() -> Path:

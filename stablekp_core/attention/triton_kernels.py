@@ -233,7 +233,7 @@ def backward_layer(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Ten
 
 @lru_cache(maxsize=8)
 def usable(device: torch.device) -> str:
-    """ "" when the kernels compile on `device` and agree with the tiled path on a small case, else why not."""
+    """Why the kernels cannot run on `device`; "" when they compile and agree with the tiled path on a small case."""
     g = torch.Generator().manual_seed(0)
     layer = (3 * torch.randn(1, 16, 7, generator=g)).to(device)
     chosen, size = torch.tensor([5, 1], device=device), 5

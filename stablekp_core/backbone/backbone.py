@@ -8,6 +8,7 @@ the forward or the backward pass. It knows nothing of losses, keypoints or files
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,11 +105,9 @@ class Backbone:
         """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
         every image of the batch shares. The UNet stops after the last one."""
         dtype = next(self.unet.parameters()).dtype
-        with queries(self.unet, self.layers, recompute=self.recompute) as found, self._autocast():
-            try:
-                self.unet(noisy.to(self.device, dtype), timestep, tokens[None].to(self.device, dtype))
-            except LastQuery:
-                pass
+        capture = queries(self.unet, self.layers, recompute=self.recompute)
+        with capture as found, self._autocast(), suppress(LastQuery):
+            self.unet(noisy.to(self.device, dtype), timestep, tokens[None].to(self.device, dtype))
         return [found[name] for name in self.layers]
 
     def logits(self, found: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ class Bars:
         self._bar, self._phase = None, None
 
     def __call__(self, phase: str, done: int, total: int) -> None:
+        """Show that `done` of `total` (0: unknown) steps of `phase` are finished."""
         if phase != self._phase:
             self.close()
             self._phase = phase

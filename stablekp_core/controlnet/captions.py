@@ -38,6 +38,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
 
 
 def caption_of(name: str, captions: Mapping[str, str] | None, default: str) -> str:
+    """The caption of image `name`: under its full name, else under its name without the extension, else `default`."""
     captions = captions or {}
     stem = name.rsplit(".", 1)[0]
     return captions.get(name, captions.get(stem, default))

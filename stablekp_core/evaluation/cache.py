@@ -89,6 +89,7 @@ class StageCache:
         return f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
     def path(self, name: str) -> Path | None:
+        """Where the file `name` of the cache lies; None without a folder."""
         return None if self.folder is None else self.folder / name
 
     def load_tokens(self, key: str) -> tuple[KeypointTokens, list[tuple[str, str]]] | None:
@@ -99,6 +100,7 @@ class StageCache:
         return KeypointTokens.load(path), [tuple(s) for s in json.loads(about.read_text())["skipped"]]
 
     def save_tokens(self, key: str, tokens: KeypointTokens, skipped: Sequence[tuple[str, str]]) -> None:
+        """Keep tokens and the (name, reason) of the images that were skipped in training."""
         if self.folder is not None:
             tokens.save(self.path(f"{key}.safetensors"))
             write_atomically(self.path(f"{key}.json"), json.dumps({"skipped": list(skipped)}).encode())
@@ -114,6 +116,7 @@ class StageCache:
             return None
 
     def save_points(self, name: str, points: Points) -> None:
+        """Keep a finished shard."""
         if self.folder is not None:
             path = self.path(f"{name}.npz")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ def without_fields(path: str | Path, unwanted: Collection[str]) -> io.BytesIO:
 
     Raises ValueError for what is not a MATLAB 5 file.
     """
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         header = file.read(_HEADER)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
         if order is None or struct.unpack(order + "H", header[124:126])[0] != _VERSION:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -125,10 +126,8 @@ def _in_parallel(
 
 def _only_damaged(split: Split, i: int) -> None:
     """Raise what reading image i raises, unless it is damaged: a missing file must not pass as skipped."""
-    try:
+    with suppress(BrokenImage):
         split.sample(i)
-    except BrokenImage:
-        pass
 
 
 def _points(keypoints: Keypoints, labels: list[tuple[np.ndarray, np.ndarray]], skipped: list) -> Points:

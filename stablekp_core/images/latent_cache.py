@@ -29,11 +29,13 @@ class Recent:
         self.limit, self.size, self.items = limit, 0, OrderedDict()
 
     def get(self, key):
+        """The tensor kept under `key`, now the most recently used one, or None."""
         if key in self.items:
             self.items.move_to_end(key)
         return self.items.get(key)
 
     def put(self, key, value: torch.Tensor) -> torch.Tensor:
+        """Keep `value` under `key` and return it; the least recently used tensors beyond the limit are dropped."""
         self.items[key] = value
         self.size += value.nbytes
         while self.size > self.limit and len(self.items) > 1:

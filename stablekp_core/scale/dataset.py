@@ -46,9 +46,11 @@ class Report:
 
     @property
     def rows_per_second(self) -> float:
+        """Images per second of all workers together; 0 before the first part."""
         return self.rows / self.seconds if self.seconds else 0.0
 
     def add(self, done: Done) -> None:
+        """Count one finished or failed piece."""
         if done.problem:
             self.failed[done.number] = done.problem
             return
@@ -61,6 +63,7 @@ class Report:
         mine["rss_mb_last"] = done.rss_mb
 
     def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
         return {**asdict(self), "rows_per_second": self.rows_per_second}
 
     def text(self) -> str:
@@ -138,6 +141,6 @@ def detect_dataset(
             report.add(done)
             if on_part is not None:
                 on_part(report, done, len(todo))
-        report.failed |= {n: "the worker raised an error, which is shown above" for n in missing}
+        report.failed |= dict.fromkeys(missing, "the worker raised an error, which is shown above")
         folder.write(REPORT, json.dumps(report.to_dict(), indent=1).encode())
     return report

@@ -63,6 +63,7 @@ class Attempts:
         self.count: dict[int, int] = {}
 
     def begin(self, number: int) -> int:
+        """Count one more attempt at piece `number`; how many there were, this one included."""
         self.count[number] = self.count.get(number, 0) + 1
         return self.count[number]
 
@@ -89,8 +90,8 @@ class Done:
 def rss_mb() -> float:
     """Resident memory of this process in MB; 0 where the system does not tell."""
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        resident = Path("/proc/self/statm").read_text().split()[1]
+        return int(resident) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
         return 0.0
 
@@ -170,6 +171,7 @@ class Worker:
         return dataclasses.replace(model, unet=model.unet.to(place), vae=model.vae.to(place), device=place)
 
     def __call__(self, table):
+        """Do the pieces of a pyarrow table (number, piece); a table with one row a piece, the fields of `Done`."""
         import pyarrow as pa
 
         return pa.Table.from_pylist([self._one(**row) for row in table.to_pylist()])

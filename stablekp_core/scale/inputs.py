@@ -42,10 +42,12 @@ class Piece:
     id: str = ""
 
     def to_json(self) -> str:
+        """One line of JSON, from which `from_json` makes the same piece."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Piece:
+        """The piece that `to_json` wrote."""
         values = json.loads(text)
         return Piece(**{**values, "names": tuple(values["names"])})
 

@@ -39,6 +39,7 @@ class Row:
 
 
 def part_name(number: int) -> str:
+    """File name of part `number`."""
     return f"part-{number:07d}.parquet"
 
 
@@ -101,6 +102,7 @@ class Folder:
         return {p.rstrip("/").rpartition("/")[2] for p in self.fs.ls(self.path, detail=False)}
 
     def read(self, name: str) -> bytes:
+        """The content of the file `name`."""
         return self.fs.cat_file(f"{self.path}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
@@ -143,5 +145,6 @@ def read_plan(folder: Folder, settings: dict[str, Any]) -> list[Piece]:
 
 
 def write_plan(folder: Folder, settings: dict[str, Any], pieces: Sequence[Piece]) -> None:
+    """Write the plan that `read_plan` reads: the settings (JSON values), then one piece a line."""
     header = json.dumps({"format": _FORMAT, "version": _VERSION, "settings": settings})
     folder.write(PLAN, "\n".join([header, *(piece.to_json() for piece in pieces), ""]).encode())

@@ -103,9 +103,11 @@ class Figure:
     joints: list[np.ndarray] = field(default_factory=list)
 
     def transformed(self, matrix: np.ndarray, shift: np.ndarray) -> Figure:
+        """The figure with every point p moved to matrix [2, 2] @ p + shift [2]."""
         return Figure([(p, v @ matrix.T + shift) for p, v in self.shapes], [j @ matrix.T + shift for j in self.joints])
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest (x, y) of the polygons, each [2], in unit coordinates."""
         points = np.concatenate([v for _, v in self.shapes])
         return points.min(0), points.max(0)
 
@@ -126,12 +128,14 @@ def landmark_skeleton(kind: str) -> tuple[tuple[int, int], ...]:
 
 
 def known(kind: str) -> str:
+    """`kind`, when it is one of KINDS; else KeypointError."""
     if kind not in KINDS:
         raise KeypointError(f"There is no generated class {kind!r}; the classes are {', '.join(KINDS)}.")
     return kind
 
 
 def ellipse(center, rx: float, ry: float, angle: float = 0.0, n: int = 28) -> np.ndarray:
+    """Polygon [n, 2] of an ellipse with radii rx and ry, turned by `angle` radians."""
     t = np.linspace(0, 2 * math.pi, n, endpoint=False)
     c, s = math.cos(angle), math.sin(angle)
     x, y = rx * np.cos(t), ry * np.sin(t)

@@ -27,7 +27,7 @@ _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among `size` processes."""
+    """The number of this process among `size` processes."""
 
     rank: int = 0
     size: int = 1

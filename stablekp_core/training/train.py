@@ -44,6 +44,7 @@ class StepInfo:
         return [float(x[0]) for x in self._losses]
 
     def snapshot(self) -> KeypointTokens:
+        """The tokens after this step, with the keypoints that the last images voted for."""
         return self._snapshot()
 
 

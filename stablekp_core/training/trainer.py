@@ -192,6 +192,7 @@ class Trainer:
         return self.result(Choice(chosen, votes[chosen]))
 
     def result(self, choice: Choice) -> KeypointTokens:
+        """The tokens as they are, with the keypoints of `choice`."""
         return KeypointTokens(
             self.tokens.detach().cpu().clone(),
             tuple(choice.chosen.tolist()),

@@ -48,7 +48,7 @@ class ComfyServer:
             probe.bind((HOST, 0))
             self.port = probe.getsockname()[1]
         self.log_path = base / "server.log"
-        self._log = open(self.log_path, "wb")
+        self._log = self.log_path.open("wb")  # noqa: SIM115 - open as long as the server
         self._process = subprocess.Popen(
             [
                 python,

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import dataset_fixtures as make
 import numpy as np
@@ -503,7 +504,7 @@ def test_a_missing_file_is_named_with_its_source(tmp_path, name):
         with pytest.raises(KeypointError) as caught:
             open_dataset(name, tmp_path)
         assert "https://" in str(caught.value) or name == "folder"
-        assert os.path.basename(file) in str(caught.value) or name == "folder"
+        assert Path(file).name in str(caught.value) or name == "folder"
         (tmp_path / file).write_bytes(content)
     open_dataset(name, tmp_path)
 

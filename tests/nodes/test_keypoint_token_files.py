@@ -18,8 +18,8 @@ def test_saving_adds_a_number_unless_overwriting(pack):
     third = Path(save.execute(tokens(2), "pets/cat", overwrite=True)[0])
     assert third == first and KeypointTokens.load(first).num_keypoints == 2
     assert part("comfy.folders").token_files() == [
-        os.path.join("pets", "cat.safetensors"),
-        os.path.join("pets", "cat_00002.safetensors"),
+        str(Path("pets") / "cat.safetensors"),
+        str(Path("pets") / "cat_00002.safetensors"),
     ]
 
 

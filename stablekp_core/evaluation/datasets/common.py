@@ -141,16 +141,19 @@ class FileSplit(Split):
         self.paths, self.where, self._labels, self.labelled = list(paths), where, labels, labels is not None
 
     def sample(self, i: int) -> Sample:
+        """Image i with its landmarks; KeypointError when the file cannot be read."""
         image = read_image(self.paths[i], self.where)
         return Sample(image, *self.labels(i, image.shape[1], image.shape[0]))
 
     def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks float64 [L, 2] in pixels (x, y) and visibility bool [L] of image i of `width` x `height` pixels."""
         if self._labels is None:
             return np.zeros((0, 2)), np.zeros(0, bool)
         landmarks, visible = self._labels(i, width, height)
         return np.asarray(landmarks, np.float64), np.asarray(visible, bool)
 
     def stamp(self, i: int) -> str:
+        """Text that changes when the file or the labels of image i change."""
         landmarks, visible = self.labels(i, 1, 1)
         return f"{file_stamp(self.paths[i])} {landmarks.tobytes().hex()} {visible.tobytes().hex()}"
 
