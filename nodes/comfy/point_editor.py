@@ -15,8 +15,8 @@ from pathlib import Path
 import folder_paths
 import numpy as np
 from PIL import Image
-from stablekp_core.keypoints.palette import palette
 
+from stablekp_core.drawing.palette import palette
 from stablekp_core.files import write_atomically
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.point_edits import figure_numbers, image_keys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import json
 
-import fake_comfy
 import numpy as np
 import pytest
 import torch
@@ -15,12 +14,6 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.keypoints import Keypoints
 
 NAMES = ("nose", "tail", "paw")
-
-
-@pytest.fixture()
-def pack(tmp_path):
-    yield fake_comfy.install(tmp_path)
-    fake_comfy.remove()
 
 
 def points(count=2, sizes=(64, 48), **more):
