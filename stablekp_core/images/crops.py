@@ -91,7 +91,7 @@ def boxes_from_keypoints(keypoints: Keypoints, threshold: float = 0.5, margin: f
 def crop_instances(
     images: Sequence[np.ndarray],
     boxes: Sequence[Sequence[Any]] | None = None,
-    masks: Sequence[np.ndarray] | None = None,
+    figure_masks: Sequence[np.ndarray] | None = None,
     *,
     names: Sequence[str] | None = None,
     margin: float = 0.15,
@@ -100,22 +100,22 @@ def crop_instances(
 ) -> tuple[list[np.ndarray], tuple[Crop, ...]]:
     """Cut each figure out of its image.
 
-    images: uint8 RGB [H, W, 3] each. boxes: for each image its boxes (see `read_boxes`); or masks: for each
-    image [M, H, W], a mask per figure. margin: how much wider than its box a cut-out is, share of the box's
-    longer side on each side. square: make windows square, as models see them. isolate, with masks only:
+    images: uint8 RGB [H, W, 3] each. boxes: for each image its boxes (see `read_boxes`); or figure_masks: for
+    each image [M, H, W], a mask per figure. margin: how much wider than its box a cut-out is, share of the box's
+    longer side on each side. square: make windows square, as models see them. isolate, with figure_masks only:
     "others" greys out the other figures, "background" everything but the figure, in the mean colour of the
     cut-out. Returns the cut-outs, uint8 RGB, and where they lie. Windows are moved into the image where they
     fit; what still reaches over its border repeats the border's pixels.
     """
-    if (boxes is None) == (masks is None):
+    if (boxes is None) == (figure_masks is None):
         raise KeypointError("give either boxes or masks of the figures, not both and not neither.")
-    if isolate not in ISOLATE or (isolate != "none" and masks is None):
+    if isolate not in ISOLATE or (isolate != "none" and figure_masks is None):
         raise KeypointError(
             f"isolate is {isolate!r}, but it must be one of {', '.join(ISOLATE)}, and others than none need masks."
         )
     if not 0 <= margin <= 10:
         raise KeypointError(f"margin is {margin:g}, but it must be from 0 to 10 times the size of a box.")
-    inside = None if masks is None else [_as_masks(m, 0.5) for m in masks]
+    inside = None if figure_masks is None else [_as_masks(m, 0.5) for m in figure_masks]
     per_image = read_boxes(boxes, len(images)) if inside is None else [boxes_from_masks(m) for m in inside]
     if len(per_image) != len(images):
         raise KeypointError(f"masks of {len(per_image)} images were given for {len(images)} images; give all.")
@@ -172,14 +172,14 @@ def detect_instances(
     detect: Callable[[list[np.ndarray]], Keypoints],
     images: Sequence[np.ndarray],
     boxes: Sequence[Sequence[Any]] | None = None,
-    masks: Sequence[np.ndarray] | None = None,
+    figure_masks: Sequence[np.ndarray] | None = None,
     **settings: Any,
 ) -> Keypoints:
     """Detect on a cut-out per box or mask, results in pixels of the whole images.
 
     detect: cut-outs (uint8 RGB) -> keypoints, one row each. settings: see `crop_instances`.
     """
-    cut, crops = crop_instances(images, boxes, masks, **settings)
+    cut, crops = crop_instances(images, boxes, figure_masks, **settings)
     if not cut:
         raise KeypointError("there is no box or mask in any image, so there is nothing to detect; add one.")
     sizes = [(image.shape[1], image.shape[0]) for image in images]

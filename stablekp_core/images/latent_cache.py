@@ -112,7 +112,7 @@ class LatentSource:
         """float32 [B, 3, S, S] in [0, 1]."""
         return torch.stack([self.square(i) for i in indices]).float() / 255
 
-    def masks(self, indices: list[int], theta: torch.Tensor, size: int) -> torch.Tensor | None:
+    def area(self, indices: list[int], theta: torch.Tensor, size: int) -> torch.Tensor | None:
         """float32 [B, 1, size, size]: how much each pixel counts, for images seen through theta [B, 2, 3]; None when
         everything does (no masks were given and no bars pad the images)."""
         if self.mask_of is None and self.resize == "squash":

@@ -41,8 +41,8 @@ class FeatureExtractor:
                 for some in noisy
             ]
         )
-        masks = self.source.masks([index] * len(theta), theta, c.map_size)
-        return maps if masks is None else maps * masks, self._features(noisy) if refine else None
+        area = self.source.area([index] * len(theta), theta, c.map_size)
+        return maps if area is None else maps * area, self._features(noisy) if refine else None
 
     def features(self, indices: list[int]) -> torch.Tensor:
         """[B, L*D, G, G]: features (Backbone.features) of whole images under refinement's prompt, those of the layers
@@ -78,4 +78,4 @@ class FeatureExtractor:
 
     def keep(self, store: FeatureStore, index: int, features: torch.Tensor) -> None:
         """Add an image's features [V, L*D, G, G], seen through the views of `store`."""
-        store.add(features, self.source.masks([index] * len(features), store.theta, features.shape[-1]))
+        store.add(features, self.source.area([index] * len(features), store.theta, features.shape[-1]))

@@ -40,19 +40,19 @@ def training_step(
     view_latents: torch.Tensor,
     theta: torch.Tensor,
     noise: torch.Tensor,
-    masks: torch.Tensor | None = None,
+    area: torch.Tensor | None = None,
 ) -> StepOutput:
     """One step's losses for B images (Eq. 4); differentiable in tokens [N, D] (fp32).
 
     latents [B, 4, h, w] of the images, view_latents of the images seen through theta [B, 2, 3], noise
-    [2B, 4, h, w], images first; masks [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
+    [2B, 4, h, w], images first; area [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
     """
     noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
-    return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, masks)
+    return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, area)
 
 
 def step_losses(
-    config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, masks: torch.Tensor | None = None
+    config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, area: torch.Tensor | None = None
 ) -> StepOutput:
     """The losses from logits [2B, heads, s*s, N] per layer, images first, then views; see `training_step`."""
     b, theta = len(theta), theta.to(logits[0].device)
@@ -61,8 +61,8 @@ def step_losses(
         maps_of([x[:b] for x in logits], config.map_size),
         maps_of([x[b:] for x in logits], config.map_size),
     )
-    if masks is not None:
-        maps, view_maps = maps * masks[:b], view_maps * masks[b:]
+    if area is not None:
+        maps, view_maps = maps * area[:b], view_maps * area[b:]
     with torch.no_grad():
         if config.loss_tokens == "spread":
             chosen = ranking.spread_choice(
@@ -79,8 +79,8 @@ def step_losses(
                 maps, peaks(maps), config.candidates, config.sigma, config.closeness, config.border
             )
     picked, picked_view = take(chosen), take_view(chosen)  # [B, k, R, R]
-    if masks is not None:
-        picked, picked_view = picked * masks[:b], picked_view * masks[b:]
+    if area is not None:
+        picked, picked_view = picked * area[:b], picked_view * area[b:]
     center = peaks(picked.detach()) + 0.5
     localization = losses.localization_loss(picked, center, config.sigma)
     covered = affine.coverage(theta, config.map_size) if config.coverage_mask else None

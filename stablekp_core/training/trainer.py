@@ -141,11 +141,11 @@ class Trainer:
         """Losses of some images and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
         config, backbone = self.config, self.backbone
         identity = affine.identity_affine(len(indices))
-        masks = self.source.masks(indices * 2, torch.cat([identity, theta]), config.map_size)
+        area = self.source.area(indices * 2, torch.cat([identity, theta]), config.map_size)
         noise = noise.to(backbone.device)
         if self.features is None:
             latents, views = self.source.latents(indices), self.source.view_latents(indices, theta, slots)
-            return training_step(backbone, config, self.tokens, latents, views, theta, noise.flatten(0, 1), masks)
+            return training_step(backbone, config, self.tokens, latents, views, theta, noise.flatten(0, 1), area)
         found = self.features.queries(indices, identity, [None] * len(indices))
         if slots:
             views = self.features.queries(indices, theta, slots)
@@ -154,7 +154,7 @@ class Trainer:
                 noisy = backbone.add_noise(self.source.view_latents(indices, theta), noise[1], config.timestep)
                 views = backbone.fixed_queries(noisy, config.timestep)
         logits = backbone.logits([torch.cat(both) for both in zip(found, views, strict=True)], self.tokens)
-        return step_losses(config, logits, theta, masks)
+        return step_losses(config, logits, theta, area)
 
     def _pooled_views(self, images: list[int], slots: list[int]) -> torch.Tensor:
         """theta [B, 2, 3]: view number `slot` of each image's pool, always the same for the same image."""

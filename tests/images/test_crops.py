@@ -81,7 +81,7 @@ def test_masks():
     masks[1, 40:70, 60:61] = 0.9
     assert boxes_from_masks(masks) == [(5, 10, 20, 20), (60, 40, 1, 30)]
     image = scene([(15, 15), (60, 50)])
-    found = detect_instances(find_dot, [image], masks=[masks])
+    found = detect_instances(find_dot, [image], figure_masks=[masks])
     np.testing.assert_allclose(found.xy[:, 0], [(15.5, 15.5), (60.5, 50.5)])
     with pytest.raises(KeypointError, match="mask 1 is empty"):
         boxes_from_masks(masks * np.array([1, 0])[:, None, None])
@@ -94,7 +94,7 @@ def test_isolating_hides_the_others():
     image[masks[0]], image[masks[1]] = (200, 0, 0), (0, 200, 0)
     green = {}
     for isolate in ("none", "others", "background"):
-        (first, second), _ = crop_instances([image], masks=[masks], margin=0.5, isolate=isolate)
+        (first, second), _ = crop_instances([image], figure_masks=[masks], margin=0.5, isolate=isolate)
         green[isolate] = (first[..., 1] == 200).sum()
         assert (first[..., 0] == 200).sum() == 400  # the figure itself stays
         assert (second[..., 1] == 200).sum() == 400
@@ -122,8 +122,8 @@ def test_boxes_in_every_form():
         ({}, "either boxes or masks"),
         ({"boxes": [[]], "isolate": "others"}, "need masks"),
         ({"boxes": [[]], "margin": -1}, "margin is -1"),
-        ({"masks": [np.ones((1, 10, 10))]}, "10x10 but the image is 120x80"),
-        ({"masks": [np.ones((1, 1, 10, 10))]}, "figures, height, width"),
+        ({"figure_masks": [np.ones((1, 10, 10))]}, "10x10 but the image is 120x80"),
+        ({"figure_masks": [np.ones((1, 1, 10, 10))]}, "figures, height, width"),
     ],
 )
 def test_bad_boxes_and_masks(arguments, message):

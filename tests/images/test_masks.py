@@ -61,17 +61,17 @@ def test_masks_are_found_by_the_images_name(tmp_path):
 
 def test_masks_are_seen_through_the_views(backbone, image_folder):
     images = load_folder(image_folder)
-    assert LatentSource(backbone, images).masks([0], identity_affine(1), 16) is None
+    assert LatentSource(backbone, images).area([0], identity_affine(1), 16) is None
     source = LatentSource(backbone, images, masks=left_half)
-    still = source.masks([0, 1], identity_affine(2), 16)
+    still = source.area([0, 1], identity_affine(2), 16)
     assert still.shape == (2, 1, 16, 16)
     assert still[..., :8].min() > 0.999 and still[..., 8:].max() < 0.001
     turned = identity_affine(1)
     turned[0, 0, 2] = 0.5  # the view looks a quarter of the side further right
-    seen = source.masks([0], turned, 16)[0, 0]
+    seen = source.area([0], turned, 16)[0, 0]
     assert seen[:, :4].min() > 0.999 and seen[:, 4:].max() < 0.01
     padded = LatentSource(backbone, ImageSet.from_arrays([np.zeros((20, 40, 3), np.uint8)]), resize="pad")
-    assert padded.masks([0], identity_affine(1), SIDE).mean() == pytest.approx(0.5, abs=0.05)
+    assert padded.area([0], identity_affine(1), SIDE).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_attention_outside_the_mask_has_no_part_in_the_losses(backbone):

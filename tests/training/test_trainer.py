@@ -456,7 +456,7 @@ def test_broken_images_are_left_out_and_named(model, tmp_path):
 def test_view_pool_reuses_views(model, folder, monkeypatch):
     seen, step = {}, trainer.training_step
 
-    def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
+    def record(backbone, config, tokens, latents, view, theta, noise, area=None):
         for own, turned, t in zip(latents, view, theta, strict=True):
             key = (own.numpy().tobytes(), turned.numpy().tobytes())
             assert torch.equal(seen.setdefault(key, t), t)
@@ -475,7 +475,7 @@ def test_pooled_views_stay_with_their_latents_when_images_are_broken(model, tmp_
     (tmp_path / "image1.png").write_bytes((tmp_path / "image1.png").read_bytes()[:-60])
     step, views = trainer.training_step, {}
 
-    def record(backbone, config, tokens, latents, view, theta, noise, masks=None):
+    def record(backbone, config, tokens, latents, view, theta, noise, area=None):
         for turned, t in zip(view, theta, strict=True):
             views.setdefault(turned.numpy().tobytes(), set()).add(t.numpy().tobytes())
         return step(backbone, config, tokens, latents, view, theta, noise)
