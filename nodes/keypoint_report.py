@@ -76,7 +76,6 @@ class KeypointReport(io.ComfyNode):
 
 def _sheet(points, arrays, labels: list[str], most: int) -> np.ndarray:
     """uint8 RGB contact sheet of the first images, each keypoint with its label."""
-    from stablekp_core.drawing import sheets
     from stablekp_core.images.image_set import ImageSet
 
     numbers = sorted(set(points.image_index.tolist()))[:most]
@@ -85,15 +84,10 @@ def _sheet(points, arrays, labels: list[str], most: int) -> np.ndarray:
             f"{len(arrays)} images are connected to Keypoint Report, but the keypoints are those of more; "
             "connect the images they were detected on."
         )
-    shown = None if arrays is None else ImageSet.from_arrays([arrays[i] for i in numbers])
-    cells, places, sure = [], [], []
-    for cell, number in enumerate(numbers):
-        rows = points.instances(number)
-        width, height = (int(side) for side in rows.sizes[0])
-        array = np.zeros((height, width, 3), np.uint8) if shown is None else shown[cell]
-        cells.append(array)
-        places.append(rows.xy * (np.array(array.shape[1::-1]) / rows.sizes[0]))
-        sure.append(rows.confidence)
-    return sheets.contact_sheet(
-        cells, places, sure, skeleton=points.skeleton, colors=points.colors, labels=labels, cell=512
-    )
+    if arrays is None:
+        shown = {n: np.zeros((*points.instances(n).sizes[0, ::-1], 3), np.uint8) for n in numbers}
+    else:
+        shown = dict(
+            zip(numbers, (image for _, image in ImageSet.from_arrays([arrays[n] for n in numbers])), strict=True)
+        )
+    return points.contact_sheet(shown, labels=labels, cell=512)

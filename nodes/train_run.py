@@ -135,12 +135,9 @@ def _rescue(tokens) -> Path:
 def keypoint_sheet(model, tokens, images, count: int, config: DetectConfig, on_progress=None) -> np.ndarray:
     """Contact sheet, uint8 RGB [H, W, 3], of the keypoints on up to `count` images spread over the set."""
     from stablekp_core.detection.detector import detect
-    from stablekp_core.drawing.sheets import contact_sheet
     from stablekp_core.images.image_set import ImageSet
 
     chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
     arrays = [images[int(i)] for i in chosen]
     points = detect(model, tokens, ImageSet.from_arrays(arrays), config, on_progress=on_progress).keypoints
-    return contact_sheet(
-        arrays, list(points.xy), list(points.confidence), skeleton=tokens.skeleton, colors=tokens.colors
-    )
+    return points.contact_sheet(arrays)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import KeypointError
 from .coco import read_coco, short_float, write_coco
 from .label_files import load_json, parse_json
-from .schema import check_subset, clean_labels, edges_of_subset, pick
+from .schema import check_subset, checked_array, clean_labels, edges_of_subset, pick
 
 VISIBLE_CONFIDENCE = 0.5  # default confidence from which COCO's v is 2 (visible)
 #: Everything that is known of each point of each row, arrays [B, K, ...], and what is known of each row. Whatever
@@ -64,7 +64,7 @@ class Keypoints:
     empty_images: tuple[EmptyImage, ...] = ()
 
     def __post_init__(self) -> None:
-        xy = _array("xy", self.xy, np.float32)
+        xy = checked_array("xy", self.xy, np.float32)
         if xy.ndim != 3 or xy.shape[2] != 2:
             raise KeypointError(f"keypoint positions have shape {list(xy.shape)}, but [rows, keypoints, 2] is needed.")
         rows, count = xy.shape[:2]
@@ -73,10 +73,10 @@ class Keypoints:
         names, skeleton, colors = clean_labels(count, self.names, self.skeleton, self.colors)
         values = {
             "xy": xy,
-            "confidence": _array("confidence", self.confidence, np.float32, (rows, count)),
-            "occluded": _array("occluded", occluded, np.float32, (rows, count)),
-            "sizes": _array("sizes", self.sizes, np.int64, (rows, 2)),
-            "image_index": _array("image_index", index, np.int64, (rows,)),
+            "confidence": checked_array("confidence", self.confidence, np.float32, (rows, count)),
+            "occluded": checked_array("occluded", occluded, np.float32, (rows, count)),
+            "sizes": checked_array("sizes", self.sizes, np.int64, (rows, 2)),
+            "image_index": checked_array("image_index", index, np.int64, (rows,)),
             "names": names,
             "skeleton": skeleton,
             "colors": colors,
@@ -206,6 +206,23 @@ class Keypoints:
             how = {"canvas": "black", **how}
         return draw_keypoints(image, rows.xy, rows.confidence, occluded=rows.is_occluded, **how)
 
+    def contact_sheet(self, images: Mapping[int, np.ndarray] | Sequence[np.ndarray], **how: Any) -> np.ndarray:
+        """Images in a grid, each with its figures; uint8 RGB [H, W, 3].
+
+        images: uint8 RGB [h, w, 3] of the image numbers 0, 1, ..., or by number; another size than the keypoints'
+        scales the points. how: options of `drawing.sheets.contact_sheet`.
+        """
+        from ..drawing.sheets import contact_sheet
+
+        images = images if isinstance(images, Mapping) else dict(enumerate(images))
+        figures = [self.instances(number) for number in images]
+        points = [
+            rows.xy * (np.array(image.shape[1::-1]) / rows.sizes[:, None])
+            for rows, image in zip(figures, images.values(), strict=True)
+        ]
+        how = {"skeleton": self.skeleton, "colors": self.colors, **how}
+        return contact_sheet(list(images.values()), points, [rows.confidence for rows in figures], **how)
+
     # COCO
 
     def to_coco(self, threshold: float = VISIBLE_CONFIDENCE) -> dict[str, Any]:
@@ -276,18 +293,3 @@ def _take(values: np.ndarray | tuple, index: np.ndarray) -> np.ndarray | tuple:
 
 def _join(values: list) -> np.ndarray | tuple:
     return np.concatenate(values) if isinstance(values[0], np.ndarray) else tuple(v for part in values for v in part)
-
-
-def _array(name: str, value: Any, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """A fresh array of this type and shape; an empty one takes any shape of no elements."""
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise KeypointError(f"{name} is not an array of numbers ({error}); give numbers.") from error
-    if not np.isfinite(array).all():
-        raise KeypointError(f"{name} holds a value that is not finite; mark a missing point by confidence 0.")
-    if shape is not None and array.shape != shape:
-        if array.size or 0 not in shape:
-            raise KeypointError(f"{name} has shape {list(array.shape)}, but {list(shape)} is needed.")
-        array = array.reshape(shape)
-    return array.astype(dtype)

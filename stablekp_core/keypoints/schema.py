@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import KeypointError
 
 Edges = tuple[tuple[int, int], ...]
@@ -116,3 +118,18 @@ def _point(text: str, count: int, index: dict[str, int]) -> int | None:
     if text in index:
         return index[text]
     return int(text) if re.fullmatch(r"[0-9]+", text) and int(text) < count else None
+
+
+def checked_array(name: str, value: Any, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A fresh array of this type and shape; an empty one takes any shape of no elements."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise KeypointError(f"{name} is not an array of numbers ({error}); give numbers.") from error
+    if not np.isfinite(array).all():
+        raise KeypointError(f"{name} holds a value that is not finite; mark a missing point by confidence 0.")
+    if shape is not None and array.shape != shape:
+        if array.size or 0 not in shape:
+            raise KeypointError(f"{name} has shape {list(array.shape)}, but {list(shape)} is needed.")
+        array = array.reshape(shape)
+    return array.astype(dtype)
