@@ -189,6 +189,7 @@ def install(base: Path) -> types.ModuleType:
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
     context = types.SimpleNamespace(node_id="7")
     _module("comfy_execution")
+    _module("comfy_execution.graph_utils", ExecutionBlocker=_Preview)
     _module("comfy_execution.utils", get_executing_context=lambda: context)
     _module("server", PromptServer=types.SimpleNamespace(instance=Page()))
     _module("comfy", model_management=management, model_patcher=patcher, utils=utils)
