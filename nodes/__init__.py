@@ -21,11 +21,13 @@ from .keypoints_to_json import KeypointsToJSON
 from .keypoints_to_masks import KeypointsToMasks
 from .keypoints_to_pose import KeypointsToPose
 from .keypoints_to_tracks import KeypointsToTracks
+from .label_joints import LabelJoints
 from .load_image_set import LoadImageSet
 from .load_keypoint_backbone import LoadKeypointBackbone
 from .load_keypoint_tokens import LoadKeypointTokens
 from .load_landmark_map import LoadLandmarkMap
 from .map_keypoints_by_hand import MapKeypointsByHand
+from .retarget_pose import RetargetPose
 from .save_keypoint_tokens import SaveKeypointTokens
 from .save_landmark_map import SaveLandmarkMap
 from .smooth_keypoints import SmoothKeypoints
@@ -44,6 +46,7 @@ NODES: list[type[io.ComfyNode]] = [
     KeypointsToBoxes,
     KeypointsToTracks,
     KeypointsToJSON,
+    LabelJoints,
     FitLandmarkMap,
     ApplyLandmarkMap,
     SaveLandmarkMap,
@@ -52,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     KeypointsToPose,
     DiscoverSkeleton,
     EditKeypoints,
+    RetargetPose,
     SmoothKeypoints,
     KeypointReport,
     EditKeypointTokens,

@@ -21,6 +21,7 @@ class EditKeypoints(io.ComfyNode):
         return sockets.make_schema(
             node_id="StableKPEditKeypoints",
             display_name="Edit Keypoints",
+            category="pose",
             description="Drag, delete and restore keypoints by hand, with the image behind them. The edits are kept in "
             "the workflow and applied on top of new detections.",
             search_aliases=[

@@ -101,10 +101,11 @@ def _fit_inputs() -> list:
             max=1000,
             tooltip="How many ways in which the keypoints move together are used. 0: all. -1: chosen.",
         ),
-        sockets.Pose.Input(
+        sockets.PointsOrPose.Input(
             "labels",
             optional=True,
-            tooltip="Poses of the first images, in the same order, from any pose detector or editor.",
+            tooltip="Labels from Label Joints, or poses of the first images, in the same order, from any pose detector "
+            "or editor.",
         ),
         io.Boolean.Input(
             "use_confidence",
@@ -115,24 +116,28 @@ def _fit_inputs() -> list:
     ]
 
 
-def read_labels(keypoints, pose, labels_file: str):
+def read_labels(keypoints, labels, labels_file: str):
     """The labels as core Keypoints, from the socket or from a file below input/.
 
     Poses carry no image names: those of the keypoints are given to them in order, so that both pair.
     """
-    from stablekp_core.pose.writing import read_pose
+    from stablekp_core.keypoints.keypoints import Keypoints
+    from stablekp_core.pose.reading import read_pose
 
     if labels_file.strip():
-        if pose is not None:
+        if labels is not None:
             raise KeypointError(
                 "labels are connected to Fit Landmark Map and a labels_file is named too; use one of them."
             )
         return read_pose(folders.input_file(labels_file))
-    if pose is None:
+    if labels is None:
         raise KeypointError(
-            "Fit Landmark Map has no labels; connect a POSE_KEYPOINT, or name a JSON file in ComfyUI's input folder."
+            "Fit Landmark Map has no labels; connect Label Joints or a POSE_KEYPOINT, or name a JSON file in ComfyUI's "
+            "input folder."
         )
-    frames = len(pose) if isinstance(pose, list) else 1
+    if isinstance(labels, Keypoints):
+        return labels
+    frames = len(labels) if isinstance(labels, list) else 1
     names = dict(zip(keypoints.image_index.tolist(), keypoints.images, strict=True))
     known = [names.get(image, "") for image in range(frames)]
-    return read_pose(pose, tuple(known) if all(known) else None)
+    return read_pose(labels, tuple(known) if all(known) else None)

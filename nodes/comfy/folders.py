@@ -152,21 +152,21 @@ def image_folder(folder: str, other: str = "") -> Path:
     return path
 
 
-def relative_save_path(name: str) -> Path:
-    """A name typed by the user as a path below the folder it is saved in, ending in .safetensors.
+def relative_save_path(name: str, suffix: str = _SUFFIX) -> Path:
+    """A name typed by the user as a path below the folder it is saved in, ending in `suffix`.
 
     Sub-folders are allowed (`cats/tabby`); anything that would leave the folder, on any operating system, is
     refused with a KeypointError rather than quietly changed.
     """
     parts = [part for part in re.split(r"[\\/]+", name.strip()) if part != "."]
-    if parts and parts[-1].lower().endswith(_SUFFIX):
-        parts[-1] = parts[-1][: -len(_SUFFIX)]
+    if parts and parts[-1].lower().endswith(suffix):
+        parts[-1] = parts[-1][: -len(suffix)]
     if not parts or any(not _safe_part(part) for part in parts):
         raise KeypointError(
             f"{name!r} cannot be used as a file name; give a name of letters, digits, spaces and ._- "
             "(with / for a sub-folder) that stays inside its folder."
         )
-    return Path(*parts[:-1], parts[-1] + _SUFFIX)
+    return Path(*parts[:-1], parts[-1] + suffix)
 
 
 def _safe_part(part: str) -> bool:

@@ -27,6 +27,8 @@ Tracks = io.Custom("TRACKS")
 Landmarks = io.Custom("LANDMARK_MAP")
 #: What pose detectors and pose editors exchange: one dict per image, people (OpenPose) or animals (AP-10K).
 Pose = io.Custom("POSE_KEYPOINT")
+#: An input that takes either; see `as_keypoints`.
+PointsOrPose = io.Custom(f"{Points.io_type},{Pose.io_type}")
 #: ComfyUI's own boxes, dicts of x, y, width and height; its class for them came after 0.8.0.
 Boxes = io.Custom("BOUNDING_BOX")
 #: The same from the canvas widget of newer versions.
@@ -69,3 +71,11 @@ def verdict(look: Callable, *values) -> bool | str:
     except KeypointError as error:
         return str(error)
     return True
+
+
+def as_keypoints(value):
+    """What came over a `PointsOrPose` wire, as core Keypoints."""
+    from stablekp_core.keypoints.keypoints import Keypoints
+    from stablekp_core.pose.reading import read_pose
+
+    return value if isinstance(value, Keypoints) else read_pose(value)
