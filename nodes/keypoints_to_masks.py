@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from .comfy import sockets
 from .comfy.batches import mask_batches
+from .keypoints_to_tracks import known_sizes
 
 _MASK_KINDS = ("one per keypoint", "one per image")
 
@@ -71,8 +72,10 @@ class KeypointsToMasks(io.ComfyNode):
     @classmethod
     def execute(cls, keypoints, masks, radius, threshold=0.0) -> io.NodeOutput:
         groups = []
-        for row in range(len(keypoints)):
-            width, height = (int(side) for side in keypoints.sizes[row])
-            discs = disc_masks(keypoints.xy[row], keypoints.confidence[row] >= threshold, width, height, radius)
+        for image, (width, height) in enumerate(known_sizes(keypoints)):
+            rows = keypoints.instances(image)
+            discs = np.zeros((keypoints.num_keypoints, height, width), np.float32)
+            for xy, confidence in zip(rows.xy, rows.confidence, strict=True):  # a figure each
+                np.maximum(discs, disc_masks(xy, confidence >= threshold, width, height, radius), out=discs)
             groups.append(discs if masks == _MASK_KINDS[0] else discs.max(axis=0, keepdims=True))
         return io.NodeOutput(mask_batches(groups))

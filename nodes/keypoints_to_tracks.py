@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from stablekp_core.drawing.canvas_fit import CanvasFit
 from stablekp_core.keypoints.keypoints import VISIBLE_CONFIDENCE
 
+from .canvas_inputs import canvas_inputs
 from .comfy import sockets
+from .comfy.batches import size_like
 
 
 class KeypointsToTracks(io.ComfyNode):
@@ -33,6 +36,25 @@ class KeypointsToTracks(io.ComfyNode):
                     step=0.01,
                     tooltip="From this confidence on a point counts as visible.",
                 ),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    step=8,
+                    optional=True,
+                    tooltip="Width of the video that is generated. 0: follows the height, or as the images.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    step=8,
+                    optional=True,
+                    tooltip="Height of the video that is generated. 0: follows the width, or as the images.",
+                ),
+                *canvas_inputs("crop"),
             ],
             outputs=[
                 sockets.Tracks.Output(
@@ -44,12 +66,28 @@ class KeypointsToTracks(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, keypoints, threshold) -> io.NodeOutput:
+    def execute(cls, keypoints, threshold, width=0, height=0, fit="crop", size_from=None) -> io.NodeOutput:
         from stablekp_core.video.tracks import to_tracks
 
-        device = model_management.intermediate_device()
-        tracks = {
-            key: torch.from_numpy(np.ascontiguousarray(value)).to(device)
-            for key, value in to_tracks(keypoints, threshold).items()
-        }
-        return io.NodeOutput(tracks)
+        size = size_like(size_from) if size_from is not None else (width, height)
+        tracks, device = to_tracks(keypoints, threshold), model_management.intermediate_device()
+        if any(size):
+            tracks = on_canvas(tracks, known_sizes(keypoints), size, fit)
+        return io.NodeOutput({k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in tracks.items()})
+
+
+def known_sizes(keypoints) -> list[tuple[int, int]]:
+    """(width, height) of every image; those of which nothing is known have the size of the first one that is."""
+    sizes = [size for _, size in keypoints.image_list()]
+    usual = next((size for size in sizes if all(size)), (1, 1))
+    return [size if all(size) else usual for size in sizes]
+
+
+def on_canvas(tracks: dict, sizes: list[tuple[int, int]], size: tuple[int, int], fit: str) -> dict:
+    """Tracks of images of `sizes`, one for each moment, in pixels of a canvas of `size`; what lies outside is not
+    visible.
+    """
+    lays = [CanvasFit.of(own, size, fit) for own in sizes]
+    path = np.stack([lay.points(points) for lay, points in zip(lays, tracks["track_path"], strict=True)])
+    inside = ((path >= 0) & (path < np.array([lay.size for lay in lays])[:, None])).all(-1)
+    return {"track_path": path, "track_visibility": tracks["track_visibility"] & inside}

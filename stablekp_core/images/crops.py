@@ -75,7 +75,7 @@ def boxes_from_keypoints(keypoints: Keypoints, threshold: float = 0.5, margin: f
     """The box around each row's points of confidence `threshold` or more, for each image in order; whole pixels, inside
     the image. margin: room around the points, share of the box's longer side. A row without such points has no box.
     """
-    boxes: list[list[Box]] = [[] for _ in range(int(keypoints.image_index.max(initial=-1)) + 1)]
+    boxes: list[list[Box]] = [[] for _ in range(keypoints.num_images)]
     for row, image in enumerate(keypoints.image_index.tolist()):
         points = keypoints.xy[row][keypoints.confidence[row] >= max(threshold, 1e-9)]  # [k, 2]
         if not len(points):

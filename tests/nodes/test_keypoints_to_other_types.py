@@ -91,10 +91,36 @@ def test_boxes_lie_around_the_sure_points_of_each_figure(pack):
 
 def test_points_of_a_chosen_image_are_the_visible_ones_of_all_its_figures(pack):
     node, keypoints = part("keypoints_to_json").KeypointsToJSON, points(((64, 48), (64, 48), (64, 48)))
-    keypoints = replace(keypoints, image_index=np.array([0, 4, 4]))
+    keypoints = replace(keypoints, image_index=np.array([0, 4, 4]), num_images=None)
     text = node.execute(keypoints, "points of a chosen image", threshold=0.65, image=4)[0]
     assert [(p["x"], p["y"]) for p in json.loads(text)] == [
         tuple(map(float, p)) for p in keypoints.xy[[1, 2, 2, 2], [2, 0, 1, 2]]
     ]
     with pytest.raises(KeypointError, match="asked for image 3"):
         node.execute(keypoints, "points of a chosen image", image=3)
+
+
+def test_two_figures_of_one_image_are_one_moment_and_one_group_of_masks(pack):
+    """Image 0 shows two figures, image 1 none, image 2 one."""
+    keypoints = points(((64, 48),) * 3)
+    xy = keypoints.xy[[0, 1, 1]]  # the second figure is where it was
+    keypoints = replace(keypoints, xy=xy, image_index=np.array([0, 0, 2]), confidence=np.ones((3, 3)))
+    tracks = part("keypoints_to_tracks").KeypointsToTracks.execute(keypoints, 0.5)[0]
+    assert tracks["track_path"].shape == (3, 6, 2) and tracks["track_visibility"].sum(1).tolist() == [6, 0, 3]
+    (each,) = part("keypoints_to_masks").KeypointsToMasks.execute(keypoints, "one per keypoint", 3.0)[0]
+    (whole,) = part("keypoints_to_masks").KeypointsToMasks.execute(keypoints, "one per image", 3.0)[0]
+    assert each.shape == (9, 48, 64) and whole.shape == (3, 48, 64)
+    assert whole[1].max() == 0 and torch.equal(whole[0], each[:3].amax(0))
+    assert each[0, 5, 5] == each[0, 23, 23] == 1  # point 0 of both figures
+    lists = json.loads(part("keypoints_to_json").KeypointsToJSON.execute(keypoints, "tracks over all images")[0])
+    assert len(lists) == 6 and all(len(track) == 3 for track in lists)
+
+
+def test_tracks_follow_the_size_and_the_centre_crop_of_the_generated_video(pack):
+    node, keypoints = part("keypoints_to_tracks").KeypointsToTracks, replace(points(), confidence=np.ones((2, 3)))
+    plain = node.execute(keypoints, 0.5)[0]["track_path"]
+    cropped = node.execute(keypoints, 0.5, width=96, height=96)[0]  # 64 x 48 -> 128 x 96, of which the middle 96
+    torch.testing.assert_close(cropped["track_path"], plain * 2 - torch.tensor([16.0, 0.0]))
+    assert not bool(cropped["track_visibility"][0, 0]) and bool(cropped["track_visibility"][0, 1])  # x = 5 is cut off
+    contained = node.execute(keypoints, 0.5, fit="contain", size_from=torch.zeros(1, 96, 96, 3))[0]
+    torch.testing.assert_close(contained["track_path"], plain * 1.5 + torch.tensor([0.0, 12.0]))
