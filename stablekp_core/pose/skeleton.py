@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
@@ -68,6 +67,8 @@ def spanning_tree(agreement: np.ndarray) -> Edges:
     cost = (
         agreement.max(initial=0.0) + 1.0 - np.asarray(agreement, dtype=np.float64)
     )  # above 0: scipy takes 0 for no edge
+    from scipy.sparse.csgraph import minimum_spanning_tree  # only now: nodes read this module for its defaults
+
     tree = minimum_spanning_tree(np.triu(cost, 1)).tocoo()
     return tuple((int(a), int(b)) for a, b in zip(tree.row, tree.col, strict=True))
 

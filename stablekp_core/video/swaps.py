@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.procrustes import figure_size
@@ -147,6 +146,8 @@ def _continue_tracks(keypoints: Keypoints, last: list[int], rows: np.ndarray) ->
     for i, row in enumerate(rows):
         for j, other in enumerate(last):
             cost[i, j] = _figure_distance(keypoints, int(row), other)
+    from scipy.optimize import linear_sum_assignment  # only now: nodes read this module for its defaults
+
     _, chosen = linear_sum_assignment(cost)  # rows come in order
     fits = (chosen < len(last)) & (cost[np.arange(len(rows)), chosen] < 1.0)
     given[fits] = chosen[fits]
