@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import torch
 
-REACH = 0.3  # sides of the square: how far from its highest position a spatial softmax map takes part in its mean
+REACH = 0.3  # of the map's side: how far from its peak a spatial softmax map takes part in its mean position
 
 
 def peaks(maps: torch.Tensor) -> torch.Tensor:
-    """int64 [..., 2] (row, column) of the highest pixel of maps [..., R, R]; the first one when several are."""
+    """The argmax of each map (Eq. 7): int64 [..., 2] (row, column) of the highest pixel of maps [..., R, R], the first
+    one in row order where several are equal."""
     index = maps.flatten(-2).argmax(-1)
     return torch.stack([index // maps.shape[-1], index % maps.shape[-1]], -1)
 
 
 def gaussian_maps(center: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
-    """Gaussians of peak 1 (not normalised): center [..., 2] (row, column) in pixels, pixel i centred at i + 0.5.
+    """Gaussian images G (Eq. 8), with peak 1 and not normalised.
 
-    Returns [..., size, size].
+    center: [..., 2] (row, column) in pixels of the map, where pixel i is centred at i + 0.5. sigma: pixels. Returns
+    fp32 [..., size, size] in [0, 1].
     """
     along = torch.arange(size, device=center.device, dtype=torch.float32) + 0.5  # [R]
     g = torch.exp(-((along - center[..., None]) ** 2) / (2 * sigma**2))  # [..., 2, R]
@@ -27,10 +29,11 @@ def gaussian_maps(center: torch.Tensor, size: int, sigma: float) -> torch.Tensor
 
 
 def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [..., 2] (x, y) in the unit square and peak scores [...] of maps [..., R, R].
+    """Positions [..., 2] (x, y) and peak scores [...] of maps [..., R, R] in [0, 1].
 
-    "argmax": the centre of the highest pixel. "soft": the mean position weighted by the map within a square window of
-    half side `radius` pixels around it (sub-pixel).
+    Positions are in the unit square of the map: (0, 0) is its top left corner, (1, 1) its bottom right one. The peak
+    score is the highest value of the map. method: "argmax", the centre of the highest pixel (Eq. 7); "soft", the mean
+    position weighted by the map within a square window of half side `radius` pixels around it (sub-pixel).
     """
     size = maps.shape[-1]
     score = maps.flatten(-2).amax(-1)
@@ -41,10 +44,12 @@ def read_out(maps: torch.Tensor, method: str, radius: float) -> tuple[torch.Tens
 
 
 def spatial_mean(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [..., 2] (x, y) in the unit square and widths [...] in its sides, of spatial softmax maps [..., R, R]
-    of any
-    scale: the mean position under the squared map within REACH of its highest position, and the standard deviation of
-    the whole map from its mean."""
+    """Positions [..., 2] (x, y) in the unit square and widths [...] in sides of it, of spatial softmax maps
+    [..., R, R] of any scale.
+
+    The position is the mean under the squared map within REACH of its peak; the width is the standard deviation of the
+    whole map about its mean.
+    """
     _, width = moments(maps)
     scaled = maps / maps.flatten(-2).amax(-1)[..., None, None].clamp(min=1e-12)
     return _mean(_around(scaled**2, peaks(maps), REACH * maps.shape[-1]))[0], width
@@ -52,14 +57,14 @@ def spatial_mean(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def moments(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean positions [..., 2] (x, y) in the unit square of maps [..., R, R] of any scale, and the standard deviations
-    [...] from them in its sides."""
+    [...] about them in sides of the square."""
     mean, variance = _mean(maps)
     return mean, variance.sqrt()
 
 
 def share_at(values: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
-    """[B, K]: means of values [B, R, R] under Gaussians of mean [B, K, 2] and covariance [B, K, 2, 2] in the unit
-    square."""
+    """Means [B, K] of values [B, R, R] under Gaussians of mean [B, K, 2] (x, y) and covariance [B, K, 2, 2], both in
+    the unit square."""
     size = values.shape[-1]
     centre = (torch.arange(size, device=values.device) + 0.5) / size
     positions = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)  # [R*R, 2]

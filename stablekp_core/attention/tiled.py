@@ -1,4 +1,5 @@
-"""The map stage of one image in plain PyTorch: upsample, softmax over tokens, mean over heads, tile by tile.
+"""Token maps of one image (Eq. 2 and 3) in plain PyTorch: upsample, softmax over tokens, mean over heads and layers,
+tile by tile.
 
 The softmax at full resolution of all heads and layers is never held: a tile of it is computed, added up, thrown away,
 and computed again in the backward pass. Knows logits, not where they come from.
@@ -29,7 +30,7 @@ def halve_tiles() -> bool:
 
 @contextmanager
 def restored_tiles() -> Iterator[None]:
-    """What `halve_tiles` lowers inside ends with the run that needed it."""
+    """A context at whose end the tile budget is what it was before, whatever `halve_tiles` did inside."""
     global TILE_BYTES
     before = TILE_BYTES
     try:
@@ -47,12 +48,13 @@ def _resize_matrix(source: int, target: int, mode: str) -> torch.Tensor:
 
 
 def resize_matrix(source: int, target: int, like: torch.Tensor, mode: str = "bicubic") -> torch.Tensor:
-    """The matrix A [target, source] on the device of `like`, such that A L A^T resizes an image L."""
+    """The matrix A fp32 [target, source] on the device of `like`, such that A L A^T resizes an image L [source, source]
+    as F.interpolate does. mode: "bicubic" or "bilinear"."""
     return _resize_matrix(source, target, mode).to(like.device)
 
 
 class _Layer:
-    """One layer's logits of one image, ready to be exponentiated at full resolution.
+    """The logits of one layer for one image, ready to be exponentiated at full resolution.
 
     A softmax ignores what is added to all tokens of a pixel, and resizing keeps such a term equal over the tokens
     (the rows of A sum to 1), so each low-resolution pixel is shifted to a highest logit of 0. While logits span less
@@ -78,8 +80,8 @@ class _Layer:
         return torch.matmul(self.matrix[rows], self.low).view(self.heads, -1, self.side, self.width)
 
     def exponentials(self, wide: torch.Tensor, tile: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-        """Yields (heads, rows of `wide`, exp of the upsampled logits [g, r, R, C]); the last is overwritten by the
-        next."""
+        """Yield (heads, rows of `wide`, exp of the upsampled logits [g, r, R, C]). The tensor is reused: the next step
+        overwrites it."""
         row = max(1, tile // (self.size * self.width * 4))  # rows of R pixels per tile
         g, rows = min(self.heads, row), wide.shape[1]
         r = max(1, min(rows, row // g))
@@ -109,7 +111,11 @@ def _tile_bytes(device: torch.device) -> int:
 
 
 def tiled_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | None, out: torch.Tensor) -> None:
-    """Fill out [N or K, R, R] with the maps of one image, from [h, s*s, N] logits per layer."""
+    """Compute the token maps of one image (Eq. 2 and 3) in place.
+
+    logits: scaled, fp32 [h, s*s, N] per layer. size: R. only: int64 [K], the tokens whose maps are wanted; None: all.
+    out: fp32 [N or K, R, R], filled with values in [0, 1].
+    """
     layers = [_Layer(x, only, size) for x in logits]
     count = len(out)
     extra = 0 if layers[0].width == count else count  # columns in front that do not belong to the denominator
@@ -128,7 +134,10 @@ def tiled_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | N
 
 
 def tiled_backward(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Tensor, out: torch.Tensor) -> None:
-    """Gradient `out` [h, s*s, N] of one layer's logits, from that of the maps of chosen tokens, wanted [R, R, K].
+    """The backward pass of `tiled_maps` for one layer and the maps of a few tokens.
+
+    logits: [h, s*s, N]. wanted: gradient [R, R, K] of the mean over heads of the softmax, for the tokens `chosen`,
+    int64 [K]. out: gradient [h, s*s, N] of the logits, filled in place.
 
     Softmax and upsampling backwards are A^T (S * (dM - <S, dM>)) A. Off the chosen tokens dM is 0, so all tokens get a
     multiple of exp() that is the same for the whole pixel, and the multiple goes into A^T, which is small; the chosen

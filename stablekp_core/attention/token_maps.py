@@ -1,8 +1,9 @@
-"""From low-resolution attention logits to token maps: upsample, softmax over tokens, mean over heads and layers.
+"""From low-resolution attention logits to token maps (Eq. 2 and 3): upsample, softmax over tokens, mean over heads and
+layers.
 
-Upsampling is linear over space, so upsampling the queries (the paper) and upsampling the logits give the same numbers;
-the second costs a fraction. The backward pass saves only the low-resolution logits. The work on one image is done by
-tiled.py, or on CUDA by triton_kernels.py.
+Upsampling is linear over space, so upsampling the queries (the paper, Sec. 3.3) and upsampling the logits give the same
+numbers; the second costs a fraction. The backward pass saves only the low-resolution logits. The work on one image is
+done by tiled.py, or on CUDA by triton_kernels.py.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .tiled import resize_matrix
 
 @torch.no_grad()
 def token_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | None = None) -> torch.Tensor:
-    """Token maps M (Eq. 3), without gradient.
+    """Token maps M: softmax over tokens, mean over heads (Eq. 2) and layers (Eq. 3); without gradient.
 
-    logits: one [B, heads, s*s, N] fp32 tensor per layer, scaled. Returns [B, N, R, R] in [0, 1], R = size, summing to 1
-    over N at each pixel; with `only` (int64 [K] token indices) the maps [B, K, R, R] of those tokens, for which memory
-    does not grow with N.
+    logits: Q K^T / sqrt(d) per layer, fp32 [B, heads, s*s, N]. Returns fp32 [B, N, R, R] in [0, 1] with R = size, which
+    sum to 1 over N at each pixel; with `only` (int64 [K], token indices) the maps [B, K, R, R] of those tokens, for
+    which memory does not grow with N.
     """
     k = logits[0].shape[-1] if only is None else len(only)
     out = logits[0].new_empty(len(logits[0]), k, size, size)
@@ -36,7 +37,8 @@ def token_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | N
 
 @lru_cache(maxsize=8)
 def _fused(device: torch.device):
-    """The module of Triton kernels where they work on `device`, else None; said once when CUDA has to do without."""
+    """The module of Triton kernels where they work on `device`, else None; a warning says once why CUDA has to do
+    without them."""
     if device.type != "cuda":
         return None
     try:
@@ -76,23 +78,26 @@ class _ChosenMaps(torch.autograd.Function):
 
 
 def chosen_maps(logits: Sequence[torch.Tensor], maps: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Differentiable maps [B, K, R, R] of the tokens `chosen` (int64 [B, K]).
+    """Token maps [B, K, R, R] of the tokens `chosen` (int64 [B, K]), with a gradient to the logits.
 
-    `maps` [B, N, R, R] are `token_maps(logits, R)`, computed before the choice was known.
+    maps: [B, N, R, R], the result of `token_maps(logits, R)`, computed before the choice was known.
     """
     return _ChosenMaps.apply(maps, chosen, maps.shape[-1], *logits)
 
 
 def coarse_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
-    """Token maps [B, N, R, R] without query upsampling (Table 4): softmax at each layer's own resolution, then
-    bilinear. Differentiable."""
+    """Token maps [B, N, R, R] in [0, 1] without upsampled queries (an ablation of the paper, Table 4): softmax at the
+    resolution of each layer, then bilinear resizing to R = size. Differentiable.
+
+    logits: as for `token_maps`.
+    """
     total = sum(_resized(layer.softmax(-1).mean(1), size, "bilinear") for layer in logits)
     return total / len(logits)
 
 
 def summed_logits(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     """The logits of all layers and heads, resized and added up: [B, heads, s*s, N] per layer -> [B, N, size, size].
-    Linear in the logits, and so in the tokens' embeddings."""
+    Linear in the logits, and so in the embeddings of the tokens."""
     return sum(_resized(layer.sum(1), size, "bicubic") for layer in logits)
 
 
@@ -105,13 +110,13 @@ def _resized(values: torch.Tensor, size: int, mode: str) -> torch.Tensor:
 
 
 def spatial_softmax_maps(logits: Sequence[torch.Tensor], size: int) -> torch.Tensor:
-    """Where on the image each token is, as a probability: softmax of `summed_logits` over the places instead of over
-    the tokens. Returns [B, N, size, size], each map summing to 1."""
+    """The probability of each spatial position for a token: softmax of `summed_logits` over positions instead of over
+    tokens. Returns [B, N, size, size] in [0, 1]; each map sums to 1."""
     return summed_logits(logits, size).flatten(2).softmax(-1).unflatten(-1, (size, size))
 
 
 def stacked_features(layers: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Features [B, 1, s*s, D] of each of L layers (Backbone.features) -> [B, L*D, G, G], one behind the other at the
-    side G of the finest one."""
+    """Concatenate the features [B, 1, s*s, D] of L layers (Backbone.features), resized to the side G of the finest
+    layer: [B, L*D, G, G]."""
     side = math.isqrt(max(layer.shape[2] for layer in layers))
     return torch.cat([summed_logits([layer], side) for layer in layers], 1)

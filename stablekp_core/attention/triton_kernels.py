@@ -1,8 +1,8 @@
-"""Token maps on CUDA by fused Triton kernels: the upsampled logits live in registers only.
+"""Token maps (Eq. 2 and 3) on CUDA by fused Triton kernels: the upsampled logits live in registers only.
 
 Logits are upsampled along rows by a matrix product; the kernels do the other direction, which needs at most four taps
 per pixel, in plain fp32, and never write an upsampled logit to memory. Nothing uses atomics, so results do not change
-from run to run. The functions mirror those of attention_tiles; attention calls them when `usable` says so.
+from run to run. The functions mirror those of tiled.py; token_maps.py calls them when `usable` says so.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _tables(side: int, size: int, device: torch.device) -> tuple[torch.Tensor, .
 
 
 class _Rows:
-    """One layer's logits [h, s*s, N] of one image, upsampled along rows for some rows of the map."""
+    """The logits [h, s*s, N] of one layer for one image, upsampled along rows for some rows of the map."""
 
     def __init__(self, logits: torch.Tensor, rows: slice, size: int):
         self.side, self.size, self.tokens = int(logits.shape[1] ** 0.5), size, logits.shape[2]
@@ -206,7 +206,7 @@ def _panels(logits: torch.Tensor, size: int):
 
 
 def image_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | None, out: torch.Tensor) -> None:
-    """Fill out [N or K, R, R] with the maps of one image, from [h, s*s, N] logits per layer."""
+    """Compute the token maps of one image in place; arguments as for `tiled.tiled_maps`."""
     out.zero_()
     for layer in logits:
         factor = 1.0 / (len(logits) * len(layer))
@@ -219,7 +219,7 @@ def image_maps(logits: Sequence[torch.Tensor], size: int, only: torch.Tensor | N
 
 
 def backward_layer(logits: torch.Tensor, wanted: torch.Tensor, chosen: torch.Tensor, out: torch.Tensor) -> None:
-    """Gradient `out` [h, s*s, N] of one layer's logits, from that of the maps of chosen tokens, wanted [R, R, K]."""
+    """The backward pass of `image_maps` for one layer; arguments as for `tiled.tiled_backward`."""
     size, (h, _, n), k = len(wanted), logits.shape, len(chosen)
     common, special = 0.0, 0.0
     for panel in _panels(logits, size):

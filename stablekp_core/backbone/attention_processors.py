@@ -1,4 +1,4 @@
-"""Reading a UNet's cross-attention: processors that note queries, end the pass after the last one, and are put back.
+"""Attention processors that capture the queries of a UNet, end its pass after the last one, and are taken out again.
 
 Also here, sharing the processors: blocks that are computed again in the backward pass, and the keys of tokens.
 Knows diffusers' UNets, nothing of latents, losses or files.
@@ -27,8 +27,8 @@ class LastQuery(Exception):
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Attention of q [B, h, P, d] to k, v [B, h, N, d]: PyTorch's fused one, except where its backward pass is slower
-    than the formula written out (few positions in bf16 on a CPU)."""
+    """Attention of q [B, h, P, d] to k, v [B, h, N, d]: PyTorch's fused function, except where its backward pass is
+    slower than the plain formula (few positions in bf16 on a CPU)."""
     small = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] * k.shape[2] <= SMALL_ATTENTION
     if small and mask is None and q.requires_grad:
         return torch.softmax(torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)), -1) @ v
@@ -70,7 +70,8 @@ class _SelfAttention:
 
 @contextmanager
 def _installed(unet, processors):
-    """The UNet with other attention processors; those that were there before come back whatever happens."""
+    """Within the context, the UNet has other attention processors; the former ones are restored at the end, also after
+    an error."""
     before = dict(unet.attn_processors)
     unet.set_attn_processor(dict(processors))
     try:
@@ -81,8 +82,8 @@ def _installed(unet, processors):
 
 @contextmanager
 def _recomputed(unet, layers, processors):
-    """Within the context, residual and transformer blocks keep their inputs only and are computed again in backward,
-    whenever that comes, with the same processors. Blocks with a captured query are left alone: they hold the end."""
+    """Within the context, residual and transformer blocks keep only their inputs and are computed again in the backward
+    pass with the same processors. Blocks with a captured query are left as they are: the last one ends the pass."""
 
     def again(forward, *args, **kwargs):
         if not torch.is_grad_enabled():
@@ -113,11 +114,10 @@ def _recomputed(unet, layers, processors):
 
 @contextmanager
 def queries(unet, layers, stop: bool = True, recompute: bool = False):
-    """Within the context, UNet calls fill the yielded dict: layer name -> queries [B, heads, P, d].
+    """Within the context, calls of the UNet fill the yielded dict: layer name -> queries [B, heads, P, d] (Q of Eq. 2).
 
-    With `stop`, a call ends at the last layer by raising `LastQuery`; with `recompute`, blocks are computed again in
-    the backward pass instead of keeping what they need for it. The processors that were there before come back whatever
-    happens.
+    stop: a call ends at the last layer by raising `LastQuery`. recompute: blocks are computed again in the backward
+    pass instead of keeping what they need for it. The former processors are restored at the end, also after an error.
     """
     before = dict(unet.attn_processors)
     found: dict[str, torch.Tensor] = {}
@@ -133,7 +133,7 @@ def queries(unet, layers, stop: bool = True, recompute: bool = False):
 
 
 def keys(unet, layer: str, tokens: torch.Tensor) -> torch.Tensor:
-    """Keys [..., heads, N, d] of tokens [..., N, D] in one layer, in fp32."""
+    """The keys K of Eq. 2 in one layer: fp32 [..., heads, N, d] of tokens [..., N, D]."""
     attn = unet.get_submodule(layer)
     k = F.linear(tokens.float(), attn.to_k.weight.float())
     return k.unflatten(-1, (attn.heads, -1)).transpose(-3, -2)

@@ -2,8 +2,8 @@
 
 A `Backbone` wraps a UNet2DConditionModel and an AutoencoderKL of diffusers. It knows which cross-attention layers the
 method reads (the first four on the way up: up_blocks.1.attentions.0-2 and up_blocks.2.attentions.0 in Stable Diffusion
-1.5), captures their queries (capture.py), and stops the UNet right after the last one: nothing behind it is computed in
-the forward or the backward pass. It knows nothing of losses, keypoints or files.
+1.5), captures their queries (attention_processors.py), and stops the UNet right after the last one: nothing behind it
+is computed in the forward or the backward pass. It knows nothing of losses, keypoints or files.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from .attention_processors import LastQuery, captured_layers, keys, queries
 
 
 def alphas_cumprod() -> torch.Tensor:
-    """float32 [1000]: share of signal variance at each timestep of Stable Diffusion's scaled-linear schedule."""
+    """The share of signal variance at each timestep of Stable Diffusion's scaled-linear schedule: fp32 [1000], falling,
+    in (0, 1)."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, 0).float()
 
 
 @dataclass
 class Backbone:
-    """A frozen UNet and VAE, ready to be asked for latents, queries and logits.
+    """A frozen UNet and VAE that give latents, queries and logits.
 
-    `hash` tells the UNet's weights (see checkpoint.weights_hash), `dtype` is what UNet and VAE compute in; logits are
-    always fp32. With `recompute` the UNet's blocks are computed again in the backward pass (gradient checkpointing):
-    less memory, about a third more time, the same result. The modules' own parameters are only read.
+    unet, vae: diffusers' UNet2DConditionModel and AutoencoderKL; their parameters are only read. name: for messages.
+    hash: identifies the weights of the UNet (see checkpoint.weights_hash). dtype: what UNet and VAE compute in; logits
+    are always fp32. recompute: compute the blocks of the UNet again in the backward pass (gradient checkpointing): less
+    memory, about a third more time, the same result. Raises KeypointError when the UNet has fewer than 4
+    cross-attentions on the way up.
     """
 
     unet: Any
@@ -63,9 +66,9 @@ class Backbone:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def input_side(self, image_size: int = 0) -> int:
-        """Side in pixels of the square the model sees: `image_size`, or what the model was made for when it is 0.
+        """Side S of the model input in pixels: `image_size`, or what the model was made for when it is 0.
 
-        Raises KeypointError when the UNet cannot halve the latents that often.
+        Raises KeypointError when S is not a multiple of what the levels of VAE and UNet need.
         """
         size = image_size or int(self.unet.config.sample_size or 64) * self.factor
         step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
@@ -86,8 +89,11 @@ class Backbone:
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, slice_size: int = 0) -> torch.Tensor:
-        """Images [B, 3, S, S] in [0, 1] -> latents [B, 4, S/f, S/f] fp32: mean of the posterior times the VAE's
-        scaling factor. `slice_size` images at a time; 0: one on a CPU, where its caches hold no more, else 8."""
+        """Model inputs [B, 3, S, S] RGB in [0, 1] -> latents fp32 [B, 4, S/f, S/f]: the mean of the posterior times the
+        scaling factor of the VAE.
+
+        slice_size: images encoded at a time; 0: one on a CPU, whose caches hold no more, else 8.
+        """
         parameter = next(self.vae.parameters())
         slice_size = slice_size or (1 if self.device.type == "cpu" else 8)
         out = []
@@ -97,13 +103,14 @@ class Backbone:
         return torch.cat(out)
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
-        """Latents as they are at `timestep` of 1000 of the forward process."""
+        """The noisy latents z_t of Eq. 1: latents and standard normal noise [B, 4, h, w], mixed as the forward process
+        does at `timestep` in 0..999."""
         a = self._alphas[timestep].item()
         return a**0.5 * latents + (1 - a) ** 0.5 * noise
 
     def queries(self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor) -> list[torch.Tensor]:
-        """Queries [B, heads, s*s, d] of the captured layers for noisy latents [B, 4, h, w] under tokens [N, D], which
-        every image of the batch shares. The UNet stops after the last one."""
+        """The queries Q of Eq. 2: one [B, heads, s*s, d] per captured layer, for noisy latents [B, 4, h, w] and tokens
+        [N, D] that all images of the batch share. The UNet stops after the last captured layer."""
         dtype = next(self.unet.parameters()).dtype
         capture = queries(self.unet, self.layers, recompute=self.recompute)
         with capture as found, self._autocast(), suppress(LastQuery):
@@ -111,8 +118,10 @@ class Backbone:
         return [found[name] for name in self.layers]
 
     def logits(self, found: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:
-        """Scaled attention logits [B, heads, s*s, N] fp32 of queries with the keys of tokens [N, D], or of those
-        [N, L, D] that each layer has of its own, per layer."""
+        """The attention logits Q K^T / sqrt(d) of Eq. 2: one fp32 [B, heads, s*s, N] per captured layer.
+
+        found: the queries of each layer. tokens: [N, D], or [N, L, D] with another embedding for each of the L layers.
+        """
         out = []
         for i, (name, q) in enumerate(zip(self.layers, found, strict=True)):
             own = tokens if tokens.ndim == 2 else tokens[:, i]
@@ -122,8 +131,10 @@ class Backbone:
         return out
 
     def features(self, found: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Features [B, 1, s*s, D] fp32 of queries, per layer: their product with a token's embedding [D] is the sum of
-        the token's logits over the heads."""
+        """The features of each captured layer, fp32 [B, 1, s*s, D]: the queries multiplied by the key projection.
+
+        Their product with the embedding [D] of a token is the sum of the logits of that token over the heads.
+        """
         out = []
         for name, q in zip(self.layers, found, strict=True):
             attn = self.unet.get_submodule(name)
@@ -134,19 +145,22 @@ class Backbone:
     def token_logits(
         self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
     ) -> list[torch.Tensor]:
-        """Logits of tokens [N, D] on noisy latents; gradient as in `token_queries`."""
+        """The logits of tokens [N, D] on noisy latents [B, 4, h, w] (see `logits`); gradient as in `token_queries`."""
         return self.logits(self.token_queries(noisy, timestep, tokens, gradient), tokens)
 
     def token_queries(
         self, noisy: torch.Tensor, timestep: int, tokens: torch.Tensor, gradient: str = "exact"
     ) -> list[torch.Tensor]:
-        """Queries of noisy latents for tokens [N, D]. gradient: "exact" through the queries too; "cached": the
-        queries are constants, those of a fixed zero prompt, so that they do not depend on the tokens at all."""
+        """The queries of noisy latents [B, 4, h, w] for tokens [N, D] (see `queries`).
+
+        gradient: "exact", queries under these tokens, through which gradients flow; "cached", constant queries under a
+        prompt of zeros, which do not depend on the tokens.
+        """
         if gradient == "exact":
             return self.queries(noisy, timestep, tokens)
         with torch.no_grad():
             return self.fixed_queries(noisy, timestep)
 
     def fixed_queries(self, noisy: torch.Tensor, timestep: int) -> list[torch.Tensor]:
-        """Queries as in `queries` under a prompt of one zero token: what is cached with gradient "cached"."""
+        """The queries of noisy latents [B, 4, h, w] under a prompt of one zero token: those of gradient "cached"."""
         return self.queries(noisy, timestep, torch.zeros(1, self.width))

@@ -75,12 +75,12 @@ def load_model(model: str | Path, dtype: torch.dtype | None = None) -> LoadedMod
 
 
 def weights_hash(unet: torch.nn.Module) -> str:
-    """A SHA-256 (64 hex digits) that tells one UNet's weights from another's, in well under a second.
+    """A SHA-256 (64 hex digits) that identifies the weights of a UNet, in well under a second.
 
-    Over the sorted parameter names in diffusers' naming, their shapes, and up to 256 evenly spaced values
+    It is taken over the sorted parameter names in diffusers' naming, their shapes, and up to 256 evenly spaced values
     of each, rounded to float16. So the file layout does not matter, a float32 model and its float16 copy
-    agree, and any fine-tuning or merged LoRA differs. A bfloat16 copy has lost bits that float16 keeps, and
-    differs.
+    have the same hash, and any fine-tuning or merged LoRA has another one. A bfloat16 copy has lost bits that
+    float16 keeps, so it has another hash too.
     """
     return _hash_state(unet.state_dict())
 
@@ -155,10 +155,10 @@ def _assemble(unet_part: tuple, vae_part: tuple, name: str, dtype: torch.dtype |
 
 
 def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """All tensors in memory of their own, in one dtype: the one asked for, else the one most weights have.
+    """Copies of all tensors in one dtype: the one asked for, else the one most weights have.
 
-    Tensors are read as windows into the file; left so, a file written over while in use would change the
-    model.
+    Tensors are read as windows into the file: without the copies, a file that is overwritten while in use would
+    change the model.
     """
     if dtype is None:
         dtype = Counter(value.dtype for value in state.values()).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""Devices and dtypes by name, and running out of memory: telling it from other errors, and making room."""
+"""Devices and dtypes by name, and out-of-memory errors: how to recognise one and free memory after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether `error` says that memory ran out, on any device; what a GPU holds in reserve is then given back."""
+    """Whether `error` says that memory ran out, on any device; the unused memory that PyTorch holds on a GPU is then
+    freed."""
     found = any(text in str(error).lower() for text in _TEXTS)
     if found and torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -20,7 +21,8 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    """The device of that name; "auto": CUDA, else Apple's MPS, else the CPU. Raises KeypointError for one that cannot
+    be used here."""
     if device != "auto":
         try:
             chosen = torch.device(device)
@@ -36,7 +38,8 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is fp32 on the CPU; elsewhere bf16 where the device has it, else fp16."""
+    """The dtype of that name (DTYPE_CHOICES); "auto": fp32 on the CPU, elsewhere bf16 where the device has it, else
+    fp16. Raises KeypointError for another name."""
     if dtype != "auto":
         if dtype not in DTYPES:
             raise KeypointError(f"There is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}.")

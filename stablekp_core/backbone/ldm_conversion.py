@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x weights in the original (LDM) layout, as diffusers modules.
 
 The architecture is read off the tensor shapes, so reduced models load by the same code as the real one.
-What shapes cannot tell is fixed to Stable Diffusion 1.x: 8 attention heads, 32 normalisation groups,
+What shapes do not show is fixed to Stable Diffusion 1.x: 8 attention heads, 32 normalisation groups,
 latents scaled by 0.18215. Modules are built on the meta device and given the tensors themselves, so nothing
 is copied: a view on weights that another program holds in memory costs a few megabytes.
 """

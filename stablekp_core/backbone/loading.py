@@ -13,8 +13,8 @@ from .memory_layout import arrange
 
 
 def compile_blocks(backbone: Backbone) -> bool:
-    """Compile the residual blocks, the feed-forward parts and the VAE's encoder with torch.compile, in place, and try
-    them once; where that fails, everything is as before, a notice says why, and False is returned."""
+    """Compile the residual blocks, the feed-forward parts and the encoder of the VAE with torch.compile, in place, and
+    run them once. Where that fails, the backbone is left as it was, a warning says why, and False is returned."""
     parts = [m for m in backbone.unet.modules() if type(m).__name__ in ("ResnetBlock2D", "FeedForward")]
     parts.append(backbone.vae.encoder)
     for part in parts:
@@ -48,8 +48,9 @@ def make_backbone(
 ) -> Backbone:
     """A Backbone of a diffusers UNet and VAE that lie on `device`, arranged to run fast (see `memory_layout.arrange`).
 
-    name, hash: for messages and for tokens (see checkpoint.LoadedModel). dtype: what is computed in. shared: the
-    weights belong to another program too, so they keep their storage and their layout.
+    name, hash: for messages and for tokens (see checkpoint.LoadedModel). dtype: what UNet and VAE compute in. shared:
+    another program uses the weights too, so they keep their storage and their layout. recompute: see `Backbone`. Raises
+    KeypointError when the UNet has fewer than 4 cross-attentions on the way up.
     """
     arrange(unet, vae, device, dtype, shared=shared)
     return Backbone(unet, vae, name, hash, device, dtype, recompute)
@@ -58,10 +59,12 @@ def make_backbone(
 def load_backbone(
     model: str = "demo", dtype: str = "auto", device: str = "auto", compile: bool = False, recompute: bool = False
 ) -> Backbone:
-    """Open a model (see checkpoint.load_model for what `model` may be) and put it on a device.
+    """Open a model and put it on a device.
 
-    dtype: auto, fp32, bf16 or fp16; the weights are held in it, once. compile: see `compile_blocks`; pays off over
-    hundreds of steps. recompute: see `Backbone`.
+    model: "demo", a .safetensors checkpoint, a diffusers folder or a hub id (see checkpoint.load_model). dtype: "auto",
+    "fp32", "bf16" or "fp16", in which the weights are held and used. device: "auto" or a PyTorch device. compile: see
+    `compile_blocks`; pays off over hundreds of steps. recompute: see `Backbone`. Raises KeypointError for a model that
+    is not Stable Diffusion 1.x, and for a dtype or device that cannot be used.
     """
     place = choose_device(device)
     kind = choose_dtype(dtype, place)

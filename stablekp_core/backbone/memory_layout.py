@@ -1,4 +1,4 @@
-"""The same layers, arranged to run fast: memory layouts, convolutions as matrix products, a VAE without detours.
+"""The same layers, arranged to run fast: memory layouts, convolutions as matrix products, in-place blocks of the VAE.
 
 Results are the same up to rounding. Works on modules of diffusers in place; it knows nothing of tokens, latents or
 files.
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 def arrange(unet, vae, device: torch.device, dtype: torch.dtype, *, shared: bool = False) -> None:
     """Prepare a UNet and a VAE that lie on `device` in `dtype` for use without training of their weights, in place.
 
-    shared: the weights are another program's too; another layout would copy each of them, so they keep theirs
+    shared: another program uses the weights too; another layout would copy each of them, so they keep theirs
     (on one CPU core, a bf16 convolution of 1280 channels at 8 x 8 pixels then takes 13.8 ms, not 10.9).
     """
     if not shared:
@@ -32,8 +32,8 @@ def arrange(unet, vae, device: torch.device, dtype: torch.dtype, *, shared: bool
 
 
 def convolution_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
-    """The memory layout of weights in which convolutions are fast: channels_last on CUDA, and in bf16 on a CPU. In fp32
-    on a CPU the usual one, as rounding would depend on the batch size otherwise."""
+    """The memory layout of weights in which convolutions are fast: channels_last on CUDA and in bf16 on a CPU; the
+    default one in fp32 on a CPU, where rounding would otherwise depend on the batch size."""
     fast = device.type == "cuda" or (device.type == "cpu" and dtype == torch.bfloat16)
     return torch.channels_last if fast else torch.contiguous_format
 
@@ -52,8 +52,8 @@ def _is_plain(conv: torch.nn.Conv2d) -> bool:
 
 
 def _convolution(conv: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """x [B, C, H, W] -> [B, O, H, W]. With fewer pixels than channels, most of a bf16 convolution on a CPU is rewriting
-    the weights into the library's own layout, in each call; a matrix product takes them as they lie."""
+    """A convolution x [B, C, H, W] -> [B, O, H, W]. With fewer pixels than channels, a bf16 convolution on a CPU spends
+    most of its time rewriting the weights into the layout of its library; a matrix product reads them as they are."""
     b, c, h, w = x.shape
     if b * h * w > min(c, conv.out_channels) or conv.weight.dtype != x.dtype:
         return F.conv2d(x, conv.weight, conv.bias, padding=1)

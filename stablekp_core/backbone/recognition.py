@@ -1,4 +1,4 @@
-"""What kind of model a file or folder holds, told by names and tensor shapes alone."""
+"""What kind of model a file or folder holds, recognised by the names and shapes of its tensors alone."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def unsupported_unet(shapes: Shapes) -> str | None:
 
 
 def unsupported_sizes(in_channels: int, context: int, extra_condition: bool) -> str | None:
-    """The same question answered by the numbers that a file or a config gives.
+    """What model the sizes of a UNet belong to, if not Stable Diffusion 1.x; else None.
 
-    `in_channels` of the first convolution, `context` the width of the text embedding (0: no cross-attention),
-    `extra_condition` whether size or class embeddings are added to the time step.
+    in_channels: of the first convolution. context: width of the text embedding (0: no cross-attention).
+    extra_condition: whether size or class embeddings are added to the time step.
     """
     if context == 1280 and extra_condition:
         return "an SDXL refiner model"
