@@ -78,14 +78,14 @@ def plan(r: dict) -> str:
 
 def fill(path: Path, result: dict) -> None:
     """Put the tables between `<!-- NAME -->` and `<!-- end -->` of a page."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for table in (measured, stages, plan):
         head, _, rest = text.partition(f"<!-- {table.__name__} -->\n")
         _, end, tail = rest.partition("<!-- end -->")
         if not end:
             raise SystemExit(f"{path} has no place for the table {table.__name__}.")
         text = f"{head}<!-- {table.__name__} -->\n{table(result)}\n{end}{tail}"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -236,6 +236,7 @@ def _demo_parser(commands) -> None:
     p.add_argument("--steps", type=int, help="training steps per class")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--quick", action="store_true", help="a quarter of the images: does everything run?")
+    p.add_argument("--compare", action="store_true", help="measure untrained tokens and a second class (faces) too")
     p.set_defaults(run="demo:run")
 
 
@@ -266,8 +267,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _print_anything() -> None:
+    """Let names that the console's encoding lacks be printed as escapes (a Windows console or pipe is often cp1252)
+    instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    _print_anything()
     args = build_parser().parse_args(argv)
     module, function = args.run.split(":")
     try:

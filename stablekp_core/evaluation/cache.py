@@ -97,7 +97,7 @@ class StageCache:
         path, about = self.path(f"{key}.safetensors"), self.path(f"{key}.json")
         if path is None or not path.is_file() or not about.is_file():
             return None
-        return KeypointTokens.load(path), [tuple(s) for s in json.loads(about.read_text())["skipped"]]
+        return KeypointTokens.load(path), [tuple(s) for s in json.loads(about.read_text("utf-8"))["skipped"]]
 
     def save_tokens(self, key: str, tokens: KeypointTokens, skipped: Sequence[tuple[str, str]]) -> None:
         """Keep tokens and the (name, reason) of the images that were skipped in training."""

@@ -84,7 +84,9 @@ def read_tokens(path: str | Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             header = _read_header(path.name, file.metadata())
             stored = set(file.keys())
-            tensors = {key: file.get_tensor(key) for key in stored if key in _TENSORS or key.startswith(_OCCLUDER)}
+            wanted = [key for key in stored if key in _TENSORS or key.startswith(_OCCLUDER)]
+            # Copies: Windows cannot replace a file that tensors are still mapped to.
+            tensors = {key: file.get_tensor(key).clone() for key in wanted}
     except SafetensorError as error:
         raise KeypointError(f"{path.name} is not a complete safetensors file ({error}); save it again.") from error
     return _from_parts(path.name, header, tensors)

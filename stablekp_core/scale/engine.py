@@ -90,9 +90,9 @@ class Done:
 def rss_mb() -> float:
     """Resident memory of this process in MB; 0 where the system does not tell."""
     try:
-        resident = Path("/proc/self/statm").read_text().split()[1]
+        resident = Path("/proc/self/statm").read_text("ascii").split()[1]
         return int(resident) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
+    except (OSError, AttributeError):  # no /proc, no sysconf
         return 0.0
 
 

@@ -53,7 +53,8 @@ def load_state(path: Path, trainer) -> None:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("stable_keypoints", "{}"))
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            # Copies: Windows cannot replace a file that tensors are still mapped to.
+            tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
         raise KeypointError(f"{path.name} is not a training checkpoint; delete it to start afresh.") from error
     if header.get("format") != _FORMAT or header.get("version") != _VERSION:

@@ -107,14 +107,14 @@ class ComfyServer:
 
     def forget_peak(self) -> None:
         """Let `peak_mb` start from what is held now."""
-        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5", encoding="utf-8")
 
     def peak_mb(self) -> float:
         """The most main memory the server has held since `forget_peak`."""
         return self._memory("VmHWM")
 
     def _memory(self, field: str) -> float:
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
         return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
     # HTTP
