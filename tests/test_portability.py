@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +115,33 @@ def test_memory_is_told_where_there_is_no_resource_module(monkeypatch):
     assert demo.peak_rss_mb() == 3
     monkeypatch.setitem(sys.modules, "psutil", None)
     assert demo.peak_rss_mb() is None
+
+
+def test_without_torch_a_sentence_says_what_to_install(monkeypatch, capsys, tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None; from stablekp_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "demo", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "PyTorch is not installed; install it with" in done.stderr
+
+
+def test_the_installed_command_is_there():
+    (line,) = [
+        x for x in (ROOT / "pyproject.toml").read_text("utf-8").splitlines() if x.startswith("stable-keypoints =")
+    ]
+    module, function = line.split('"')[1].split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_what_is_installed_is_told_in_one_way():
+    """requirements.txt, which ComfyUI installs, and pyproject.toml, which pip does."""
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    listed = ast.literal_eval(project.split("\ndependencies = ")[1].split("\n]")[0] + "]")
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    assert listed == [line for line in lines if line and not line.startswith("#")]
+    assert not any(re.match(r"torch\b", item) for item in listed)
 
 
 def test_help_is_shown_on_a_console_that_cannot_write_all_of_it(monkeypatch, capsys):

@@ -35,9 +35,11 @@ def test_bars_say_what_how_far_and_how_long(capsys):
         bars("training", 4, 4)
         bars("detecting", 1, 0)
         bars("detecting", 2, 0)
+        bars("detecting", 1, 2)  # once more, on other images
+        bars("detecting", 2, 2)
     text = capsys.readouterr().err
     assert "dolls: training: 100%" in text and "4/4 [00:0" in text and "loss=0.1" in text
-    assert "dolls: detecting: 2 [" in text and "None" not in text
+    assert "dolls: detecting: 2 [" in text and "dolls: detecting: 100%" in text and "None" not in text
     with Bars(show=False) as bars:
         bars("training", 1, 4)
     assert capsys.readouterr().err == ""

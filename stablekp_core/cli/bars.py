@@ -10,7 +10,8 @@ _OPEN_END = "{desc}: {n_fmt} [{elapsed}{postfix}]"
 
 class Bars:
     """A progress callback (progress.py) with one bar at a time on stderr: what is being done, how far, time left. A new
-    phase closes the last one's bar. Use it as a context manager, so that the last bar is closed too."""
+    phase closes the last one's bar, and so does a phase that begins again. Use it as a context manager, so that the
+    last bar is closed too."""
 
     def __init__(self, show: bool = True, prefix: str = ""):
         self._show, self._prefix = show, prefix
@@ -18,7 +19,7 @@ class Bars:
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Show that `done` of `total` (0: unknown) steps of `phase` are finished."""
-        if phase != self._phase:
+        if phase != self._phase or done < self._bar.n:
             self.close()
             self._phase = phase
             shape = _FORMAT if total else _OPEN_END

@@ -36,6 +36,7 @@ SETTINGS = dict(
 )
 STEPS, OTHER_STEPS = 80, 40
 VIEWS = 2
+QUICK = 16  # images of each split
 DRAWN = 512  # pixels along a side of the images that show one doll
 
 
@@ -113,7 +114,7 @@ def measure_class(
 
 def run(args: argparse.Namespace) -> None:
     """The demo command: writes images, index.html and report.json, prints the numbers and where the files are."""
-    started, limit = time.perf_counter(), 16 if args.quick else None
+    started, limit = time.perf_counter(), QUICK if args.quick else None
     backbone, out = load_backbone("demo"), args.output
     out.mkdir(parents=True, exist_ok=True)
     steps = STEPS if args.steps is None else args.steps

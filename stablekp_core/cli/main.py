@@ -14,6 +14,7 @@ from ..errors import KeypointError
 from .pose_parsers import POSE_PARSERS
 
 _PROG = "python -m stablekp_core"
+_NO_TORCH = "PyTorch is not installed; install it with pip install torch, or as pytorch.org says for your GPU."
 
 
 def _add_config(parser: argparse.ArgumentParser, cls, title: str, skip: Sequence[str] = ()) -> None:
@@ -292,4 +293,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"{_PROG} {args.command}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if args.debug or error.name != "torch":
+            raise
+        print(f"{_PROG} {args.command}: {_NO_TORCH}", file=sys.stderr)
         return 1
