@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backbone.backbone import Backbone
     from .backbone.loading import load_backbone
-    from .config import DetectConfig, TrainConfig
+    from .config import DetectConfig, GuideConfig, TrainConfig
     from .detection.detector import Detection, Detector, detect
     from .detection.keypoint_detector import KeypointDetector
     from .errors import KeypointError
+    from .guidance.fitting import fit_guidance
+    from .guidance.generation import generate, open_generator
+    from .guidance.readers import KeypointGuidance
     from .images.files import load_image
     from .images.image_set import ImageSet, as_image_set, load_files, load_folder
     from .keypoints.keypoints import Keypoints
@@ -38,19 +41,24 @@ _HOME = {
     "DetectConfig": "config",
     "Detection": "detection.detector",
     "Detector": "detection.detector",
+    "GuideConfig": "config",
     "ImageSet": "images.image_set",
     "KeypointDetector": "detection.keypoint_detector",
     "KeypointError": "errors",
+    "KeypointGuidance": "guidance.readers",
     "KeypointTokens": "keypoints.tokens",
     "Keypoints": "keypoints.keypoints",
     "TrainConfig": "config",
     "TrainResult": "training.train",
     "as_image_set": "images.image_set",
     "detect": "detection.detector",
+    "fit_guidance": "guidance.fitting",
+    "generate": "guidance.generation",
     "load_backbone": "backbone.loading",
     "load_files": "images.image_set",
     "load_folder": "images.image_set",
     "load_image": "images.files",
+    "open_generator": "guidance.generation",
     "train": "training.train",
     "training_step": "training.step",
 }
@@ -59,9 +67,11 @@ __all__ = [
     "DetectConfig",
     "Detection",
     "Detector",
+    "GuideConfig",
     "ImageSet",
     "KeypointDetector",
     "KeypointError",
+    "KeypointGuidance",
     "KeypointTokens",
     "Keypoints",
     "TrainConfig",
@@ -69,10 +79,13 @@ __all__ = [
     "__version__",
     "as_image_set",
     "detect",
+    "fit_guidance",
+    "generate",
     "load_backbone",
     "load_files",
     "load_folder",
     "load_image",
+    "open_generator",
     "train",
     "training_step",
 ]

@@ -205,3 +205,31 @@ class DetectConfig(_Config):
             raise KeypointError(
                 "0 views without the image itself leave nothing to look at; raise views or set identity."
             )
+
+
+@dataclass(frozen=True)
+class GuideConfig(_Config):
+    """How sampling is steered into a pose (docs/guidance.md). Lengths are shares of the image's longer side."""
+
+    strength: float = _knob(1.0, "length of the steps towards the pose; 0 = none")
+    start: float = _knob(0.0, "from this share of the noise schedule on")
+    end: float = _knob(0.75, "up to this share; the rest only sharpens")
+    gradient_steps: int = _knob(1, "steps towards the pose per sampling step")
+    sigma_start: float = _knob(1 / 8, "width of the target Gaussian at `start`")
+    sigma_end: float = _knob(1 / 32, "and at `end`")
+    batch_size: int = _knob(4, "images per gradient pass; lowered when memory runs out")
+
+    def __post_init__(self) -> None:
+        self._check(
+            {
+                "strength": (0, 100),
+                "start": (0, 1),
+                "end": (0, 1),
+                "gradient_steps": (1, 100),
+                "sigma_start": (0.001, 10),
+                "sigma_end": (0.001, 10),
+                "batch_size": (1, 4096),
+            }
+        )
+        if self.start >= self.end:
+            raise KeypointError(f"start is {self.start:g} and end is {self.end:g}, but start must be below end.")

@@ -24,6 +24,8 @@ OCCLUSION = "learning occlusion"
 DETECTING = "detecting"
 DRAWING = "drawing"
 EXPORTING = "exporting"
+FITTING_GUIDANCE = "fitting guidance"
+GENERATING = "generating"
 
 #: The phases of `train`, in order; those that a configuration does without are not reported.
 TRAINING_PHASES = (TRAINING, EXTRACTING, CHOOSING, REFINING, OCCLUSION)

@@ -185,6 +185,7 @@ def install(base: Path) -> types.ModuleType:
         throw_exception_if_processing_interrupted=lambda: None,
         load_models_gpu=lambda *a, **k: None,
     )
+    _module("comfy.patcher_extension", WrappersMP=types.SimpleNamespace(OUTER_SAMPLE="outer_sample"))
     patcher = _module("comfy.model_patcher", ModelPatcher=ModelPatcher)
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
     context = types.SimpleNamespace(node_id="7")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
@@ -71,3 +73,19 @@ def write_images(folder, count: int, size: tuple[int, int] = (24, 20), seed: int
     for i in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"image{i}.png")
+
+
+def write_text_encoder(folder: Path, width: int) -> None:
+    """A random CLIP text encoder of this width and a tokenizer of single letters, as diffusers keeps them."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16).save_pretrained(folder / "tokenizer")
+    config = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    CLIPTextModel(config).save_pretrained(folder / "text_encoder")

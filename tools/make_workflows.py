@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import fake_comfy
+from guidance_workflows import GUIDANCE_WORKFLOWS
 from pose_workflows import POSE_WORKFLOWS
 
 #: Nodes of ComfyUI itself that the workflows use: sockets in, (name, value) widgets, sockets out.
@@ -52,6 +53,7 @@ CORE = {
         ["strength", "start_percent", "end_percent"],
         ["positive", "negative"],
     ),
+    "LatentBatchSeedBehavior": ([("samples", "LATENT")], ["seed_behavior"], ["LATENT"]),
     "LossGraphNode": ([("loss", "LOSS_MAP")], ["filename_prefix"], []),
     "PreviewAny": ([("source", "*")], [], []),
     "MaskToImage": ([("mask", "MASK")], [], ["IMAGE"]),
@@ -478,6 +480,7 @@ WORKFLOWS = {
     "4 Pose-conditioned generation": pose_conditioned,
     "5 A batch of video frames": video_frames,
     **POSE_WORKFLOWS,
+    **GUIDANCE_WORKFLOWS,
 }
 
 

@@ -1,9 +1,10 @@
 """Writes the pictures of the templates: what each finds with the model that ships, on shipped pictures.
 
-    python tools/template_pictures.py [--tokens FILE]
+    python tools/template_pictures.py [--tokens FILE] [--guidance FILE] [--only NUMBER ...]
 
-Tokens are learned as in the template "1 Try it now", unless given. Where a template goes on to generate a picture, the
-hint that its ControlNet gets is shown: the model that ships draws nothing.
+Tokens are learned as in the template "1 Try it now", and guidance is fitted on the same pictures, unless given. Where a
+template goes on to generate a picture with a ControlNet, the hint that it gets is shown: there is none for the model
+that ships.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from stablekp_core.drawing.sheets import (
     contact_sheet,
     heat_overlay,
 )
+from stablekp_core.guidance.fitting import fit_guidance
+from stablekp_core.guidance.generation import generate, open_generator
+from stablekp_core.guidance.readers import KeypointGuidance
 from stablekp_core.images.image_set import ImageSet, load_folder
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
@@ -117,12 +121,30 @@ def trail(points: Keypoints) -> np.ndarray:
 
 def clip(image: np.ndarray) -> ImageSet:
     """A picture that rocks, in camera noise."""
-    rng, image, frames = np.random.default_rng(0), Image.fromarray(image), []
+    rng, still, frames = np.random.default_rng(0), Image.fromarray(image), []
     for t in range(FRAMES):
         angle = 15 * np.sin(2 * np.pi * t / FRAMES)
-        turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=tuple(image[0, 0].tolist()))
+        turned = still.rotate(angle, Image.Resampling.BICUBIC, fillcolor=tuple(image[0, 0].tolist()))
         frames.append(np.clip(turned + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8))
     return ImageSet.from_arrays(frames)
+
+
+def guided(f: Found, guidance: KeypointGuidance | None) -> dict[str, np.ndarray]:
+    """The templates that generate in a pose: above the images whose pose is taken, below what was generated."""
+    guidance = guidance or fit_guidance(f.backbone, f.tokens, load_folder(DOLLS / "train"))
+    generator, rows = open_generator(f.backbone, "demo"), f.unseen.confidence.mean(1).argsort()[::-1][:4]
+    frames = clip(f.images[f.best])
+    moving = detect(f.backbone, f.tokens, frames, DetectConfig(views=4)).keypoints
+    every = range(0, FRAMES, FRAMES // 4)
+    out = {}
+    for name, above, pose, same in (
+        ("10 Generate in a pose", [f.images[i] for i in rows], f.unseen.rows(rows), False),
+        ("11 Animate a character", [frames[i] for i in every], moving.rows(every), True),
+    ):
+        made = generate(generator, "a doll", pose, guidance, steps=30, same_noise=same)
+        enlarged = [np.asarray(Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for x in made]
+        out[name] = sheet([*above, *enlarged], Keypoints.concat([pose, pose]), 4, numbers=False, lines=False)
+    return out
 
 
 def images(f: Found) -> dict[str, np.ndarray]:
@@ -160,8 +182,19 @@ def images(f: Found) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=Path, help="tokens learned as in the first template")
+    parser.add_argument("--guidance", type=Path, help="guidance fitted for them")
+    parser.add_argument("--only", type=int, nargs="+", help="these templates, by number")
     args = parser.parse_args()
-    for name, image in images(Found(KeypointTokens.load(args.tokens) if args.tokens else None)).items():
+    found = Found(KeypointTokens.load(args.tokens) if args.tokens else None)
+    guidance = KeypointGuidance.load(args.guidance) if args.guidance else None
+    only, made = set(args.only or range(1, 12)), {}
+    if only & set(range(1, 10)):
+        made |= images(found)
+    if only & {10, 11}:
+        made |= guided(found, guidance)
+    for name, image in made.items():
+        if int(name.split()[0]) not in only:
+            continue
         path = ROOT / "example_workflows" / f"{name}.jpg"
         Image.fromarray(image).save(path, quality=88)
         print(path.name)

@@ -2,12 +2,16 @@
 
     python tools/train_tiny_sd.py --out build/tiny_sd            # start, or go on where it stopped
     python tools/train_tiny_sd.py --out build/tiny_sd --export stablekp_core/assets/tiny_sd
-    python tools/train_tiny_sd.py --out build/tiny_sd --sample samples.png
+    python tools/train_tiny_sd.py --out build/words --words-of stablekp_core/assets/tiny_sd    # its caption words alone
 
 Two stages: an autoencoder on generated images, then a UNet on its latents. A caption is one embedding per part
 (part word + colour word) and one for the background. The UNet's loss is the usual noise prediction plus, with weight
 `--grounding`, a grounding term that asks the cross-attention of the captured layers to put each part's token on that
 part's pixels (TokenCompose, Wang et al., CVPR 2024). docs/tiny-sd.md tells why, and what it changes.
+
+With `--words-of FOLDER` the UNet and VAE of a folder stay as they are, and only the caption words are learned, all at
+once, by the same loss (textual inversion, Gal et al., ICLR 2023): how words are found again for a model whose own were
+not kept. `--export` then writes `words/words.safetensors`.
 
 Every batch is a function of the seed and the step alone, so a run that was stopped goes on as if it had not been.
 """
@@ -28,6 +32,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from stablekp_core.backbone.attention_processors import captured_layers, keys, queries
 from stablekp_core.backbone.backbone import alphas_cumprod
+from stablekp_core.guidance.words import FILE as WORDS_FILE
 from stablekp_core.synthetic import (
     figures,
     generator,
@@ -214,6 +219,21 @@ class Run:
                 self.average[k].lerp_(v.float(), 1 - decay)
 
 
+def caption_losses(unet, layers, captions, batch, alpha, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise prediction and grounding of a batch (see `Batches`) under its captions, timesteps and noise drawn."""
+    latents, words, colors, shares = batch
+    t = draw_timesteps(len(latents), generator).to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    a = alpha[t][:, None, None, None]
+    tokens = captions(words, colors)
+    with queries(unet, layers, stop=False) as found:
+        mask = torch.where(words < 0, -1e4, 0.0)[:, None, :]
+        predicted = unet(
+            a.sqrt() * latents + (1 - a).sqrt() * noise, t, tokens, cross_attention_kwargs={"mask": mask}
+        ).sample
+    return F.mse_loss(predicted, noise), grounding_loss(unet, found, tokens, words, shares, alpha[t])
+
+
 def train_unet(args, run: Run, vae, out: Path) -> None:
     loader = torch.utils.data.DataLoader(
         Batches(vae, args.seed, args.batch, args.faces),
@@ -225,24 +245,9 @@ def train_unet(args, run: Run, vae, out: Path) -> None:
     alpha = alphas_cumprod().to(args.device)
     layers, start = captured_layers(run.unet), time.time()
     for batch in loader:
-        latents, words, colors, shares = (x.to(args.device) for x in batch)
+        batch = [x.to(args.device) for x in batch]
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
-        t = draw_timesteps(args.batch, generator).to(args.device)
-        noise = torch.randn(latents.shape, generator=generator).to(args.device)
-        a = alpha[t][:, None, None, None]
-        tokens = run.captions(words, colors)
-        with queries(run.unet, layers, stop=False) as found:
-            mask = torch.where(words < 0, -1e4, 0.0)[:, None, :]
-            predicted = run.unet(
-                a.sqrt() * latents + (1 - a).sqrt() * noise,
-                t,
-                tokens,
-                encoder_attention_mask=None,
-                attention_mask=None,
-                cross_attention_kwargs={"mask": mask},
-            ).sample
-        denoise = F.mse_loss(predicted, noise)
-        ground = grounding_loss(run.unet, found, tokens, words, shares, alpha[t])
+        denoise, ground = caption_losses(run.unet, layers, run.captions, batch, alpha, generator)
         rate = (
             args.lr
             * min(1, (run.step + 1) / 100)
@@ -273,6 +278,63 @@ def export(run: Run, vae, folder: Path) -> None:
     run.modules.load_state_dict(run.average)
     run.unet.half().save_pretrained(folder / "unet")
     vae.half().save_pretrained(folder / "vae")
+    export_words(run.captions, folder)
+
+
+def export_words(captions: Captions, folder: Path) -> None:
+    """Write part words [28, D] and colour words [16, D] in fp32; the header names the rows (see guidance.words)."""
+    from safetensors.torch import save_file
+
+    kinds = {kind: [OFFSETS[kind], ["background", *figures.part_names(kind)]] for kind in figures.KINDS}
+    path = folder / WORDS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().contiguous() for name, value in captions.state_dict().items()}
+    save_file(tensors, path, metadata={"kinds": json.dumps(kinds), "colors": json.dumps(generator.COLOR_NAMES)})
+
+
+def train_words(args, folder: Path, out: Path) -> Captions:
+    """Caption words of the frozen model in `folder`, from a bank of `--bank` batches seen again with other noise.
+    Goes on from `out`/words.pt."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    torch.manual_seed(args.seed)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True).float().requires_grad_(False)
+    vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True).float().requires_grad_(False)
+    captions, done = Captions(), 0
+    average = {k: v.detach().clone() for k, v in captions.state_dict().items()}
+    optimizer = torch.optim.Adam(captions.parameters(), lr=args.lr, betas=(0.9, 0.99))
+    path = out / "words.pt"
+    if path.exists():
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        done, average = state["step"], state["average"]
+        captions.load_state_dict(state["captions"])
+        optimizer.load_state_dict(state["optimizer"])
+    batches = Batches(vae, args.seed, args.batch, args.faces)
+    bank = [batches[i] for i in range(args.bank if done < args.steps else 0)]
+    alpha, layers, start = alphas_cumprod(), captured_layers(unet), time.time()
+    for step in range(done, args.steps):
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
+        denoise, ground = caption_losses(unet, layers, captions, bank[step % len(bank)], alpha, generator)
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                args.lr * min(1, (step + 1) / 20) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / args.steps)))
+            )
+        optimizer.zero_grad(set_to_none=True)
+        (denoise + args.grounding * ground).backward()
+        optimizer.step()
+        with torch.no_grad():
+            decay = min(0.98, (1 + step) / (10 + step))
+            for k, v in captions.state_dict().items():
+                average[k].lerp_(v, 1 - decay)
+        if (step + 1) % 20 == 0:
+            line = dict(step=step + 1, denoise=denoise.item(), ground=ground.item(), seconds=time.time() - start)
+            print(json.dumps({k: round(v, 4) for k, v in line.items()}), flush=True)
+        if (step + 1) % 100 == 0 or step + 1 == args.steps:
+            state = dict(step=step + 1, average=average, captions=captions.state_dict())
+            torch.save(state | dict(optimizer=optimizer.state_dict()), path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+    captions.load_state_dict(average)
+    return captions
 
 
 def main() -> None:
@@ -291,11 +353,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the training process, 0 = all")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--words-of", type=Path, help="learn only caption words, for the model in this folder")
+    parser.add_argument("--bank", type=int, default=64, help="batches of pictures that words are learned on")
     parser.add_argument("--export", type=Path, help="write the trained model to this folder and stop")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.words_of:
+        captions = train_words(args, args.words_of, args.out)
+        export_words(captions, args.export or args.out)
+        return
     vae, run = train_vae(args, args.out), Run(args)
     if (args.out / "state.pt").exists():
         run.load(args.out / "state.pt")

@@ -32,6 +32,16 @@ class BackboneHandle:
         """Yield a `stablekp_core` Backbone on ComfyUI's device; valid inside the `with` only."""
         raise NotImplementedError
 
+    def beside(self, model) -> list:
+        """Patchers of what has to be on the device beside a MODEL that is sampled, so that `seen` works meanwhile."""
+        raise NotImplementedError
+
+    def seen(self):
+        """A `stablekp_core` Backbone of the weights as they lie on the device now; loads nothing. Stale as soon as
+        ComfyUI moves or patches them.
+        """
+        raise NotImplementedError
+
 
 class FileBackbone(BackboneHandle):
     """A model that the pack loaded itself. ComfyUI brings it to the device and takes it away again when it needs the
@@ -50,17 +60,23 @@ class FileBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
+        with plain_tensors():
+            _load([self._patcher], batch_size)
+        yield self.seen()
+
+    def beside(self, model) -> list:
+        return [self._patcher]
+
+    def seen(self):
         from stablekp_core.backbone.ldm_conversion import without_inference_tensors
         from stablekp_core.backbone.loading import make_backbone
 
         unet, vae, device = self._loaded.unet, self._loaded.vae, self._patcher.load_device
+        _refuse_partial_load(self._patcher, "model")
         with plain_tensors():
-            _load([self._patcher], batch_size)
-            _refuse_partial_load(self._patcher, "model")
             for part in (unet, vae):  # ComfyUI may have moved some in inference mode
                 without_inference_tensors(part)
-            backbone = make_backbone(unet, vae, self.name, self._loaded.hash, device, self._loaded.dtype)
-        yield backbone
+            return make_backbone(unet, vae, self.name, self._loaded.hash, device, self._loaded.dtype)
 
 
 class KeypointBackboneModel(torch.nn.Module):
@@ -84,22 +100,32 @@ class GraphBackbone(BackboneHandle):
 
     @contextmanager
     def open(self, batch_size: int = 1) -> Iterator:
-        from stablekp_core.backbone.checkpoint import weights_hash
-        from stablekp_core.backbone.devices import choose_dtype
-        from stablekp_core.backbone.ldm_conversion import unet_from_ldm, vae_from_ldm
-        from stablekp_core.backbone.loading import make_backbone
-
         # Every time anew: loading is what applies LoRAs, and it replaces the parameters an older view
         # would hold.
         _load([self._model, self._vae_patcher], batch_size)
-        for patcher, what in ((self._model, "MODEL"), (self._vae_patcher, "VAE")):
-            _refuse_partial_load(patcher, what)
+        _refuse_partial_load(self._vae_patcher, "VAE")
         if self._vae_patcher.load_device != self._model.load_device:
             raise KeypointError(
                 f"the VAE runs on {self._vae_patcher.load_device} but the MODEL on "
                 f"{self._model.load_device}, and both are needed in one place; start ComfyUI without "
                 "--cpu-vae, or use Load Keypoint Backbone."
             )
+        backbone = self.seen()
+        try:
+            yield backbone
+        finally:
+            del backbone
+
+    def beside(self, model) -> list:
+        return [] if model.model is self._model.model else [self._model]
+
+    def seen(self):
+        from stablekp_core.backbone.checkpoint import weights_hash
+        from stablekp_core.backbone.devices import choose_dtype
+        from stablekp_core.backbone.ldm_conversion import unet_from_ldm, vae_from_ldm
+        from stablekp_core.backbone.loading import make_backbone
+
+        _refuse_partial_load(self._model, "MODEL")
         with plain_tensors():
             unet = unet_from_ldm(_weights(self._model.model.diffusion_model, "MODEL"), share=True)
             vae = vae_from_ldm(_weights(self._vae_patcher.model, "VAE"), share=True)
@@ -108,15 +134,11 @@ class GraphBackbone(BackboneHandle):
             # the tokens
             # are so small that they vanish in float16.
             dtype = unet.dtype if unet.dtype == torch.float32 else choose_dtype("auto", device)
-            backbone = make_backbone(unet, vae, self.name, weights_hash(unet), device, dtype, shared=True)
-        try:
-            yield backbone
-        finally:
-            del backbone, unet, vae
+            return make_backbone(unet, vae, self.name, weights_hash(unet), device, dtype, shared=True)
 
 
-def check_graph_models(model, vae) -> str:
-    """Refuse, by name, a MODEL or VAE that the method does not work with; returns a name for the model.
+def check_model(model) -> str:
+    """Refuse, by name, a MODEL that the method does not work with; returns a name for it.
 
     Looks at the model's kind and tensor shapes only, so a wrong wire is reported before anything is loaded.
     """
@@ -131,6 +153,12 @@ def check_graph_models(model, vae) -> str:
             f"the MODEL is {problem} (ComfyUI calls it {kind}), but keypoints are found with Stable "
             "Diffusion 1.4 or 1.5; connect a MODEL of that kind."
         )
+    return f"MODEL ({kind})"
+
+
+def check_graph_models(model, vae) -> str:
+    """`check_model`, and the same for the VAE."""
+    name = check_model(model)
     coder = getattr(vae, "first_stage_model", None)
     names = coder.state_dict() if coder is not None else {}
     wanted = ("encoder.down.0.block.0.conv2.weight", "encoder.conv_out.weight", "quant_conv.weight")
@@ -139,7 +167,7 @@ def check_graph_models(model, vae) -> str:
             f"the VAE ({type(coder).__name__}) is not one of Stable Diffusion 1.5, which the method "
             "needs; connect the VAE that belongs to the MODEL's checkpoint."
         )
-    return f"MODEL ({kind})"
+    return name
 
 
 def _load(patchers: list, batch_size: int) -> None:

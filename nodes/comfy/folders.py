@@ -13,23 +13,43 @@ from stablekp_core.errors import KeypointError
 
 TOKENS = "keypoint_tokens"
 LANDMARKS = "keypoint_landmarks"
+GUIDANCE = "keypoint_guidance"
 #: Set to 1 by the server's owner, this lets a graph read image folders outside `input/`.
 ANY_PATH_VARIABLE = "STABLEKP_ALLOW_ANY_PATH"
 _SUFFIX = ".safetensors"
 
 
 def register_folders() -> None:
-    """Tell ComfyUI about models/keypoint_tokens and models/keypoint_landmarks (so extra_model_paths.yaml
+    """Tell ComfyUI about models/keypoint_tokens, keypoint_landmarks and keypoint_guidance (so extra_model_paths.yaml
     can add more) and the rescue folder.
     """
-    folder_paths.add_model_folder_path(TOKENS, str(Path(folder_paths.models_dir) / TOKENS))
+    for kind in (TOKENS, LANDMARKS, GUIDANCE):
+        folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
     folder_paths.add_model_folder_path(TOKENS, str(rescue_folder()))
-    folder_paths.add_model_folder_path(LANDMARKS, str(Path(folder_paths.models_dir) / LANDMARKS))
+
+
+def _first_folder(kind: str) -> Path:
+    return Path(folder_paths.get_folder_paths(kind)[0])
+
+
+def _files(kind: str) -> list[str]:
+    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith(_SUFFIX)]
+
+
+def _path(kind: str, name: str, what: str, node: str) -> Path:
+    """The file behind one of `_files`; KeypointError when it is gone or is no such name."""
+    found = folder_paths.get_full_path(kind, name) if name.lower().endswith(_SUFFIX) else None
+    if found is None:
+        raise KeypointError(
+            f"there is no {what} {name!r} in {_first_folder(kind)}; run {node} first, "
+            f"or put a .safetensors {what} there and press R to refresh."
+        )
+    return Path(found)
 
 
 def tokens_folder() -> Path:
     """The folder Save Keypoint Tokens writes to: the first that ComfyUI knows for them."""
-    return Path(folder_paths.get_folder_paths(TOKENS)[0])
+    return _first_folder(TOKENS)
 
 
 def rescue_folder() -> Path:
@@ -41,18 +61,12 @@ def token_files() -> list[str]:
     """Token files in all those folders, as ComfyUI names them (with forward or backward slashes of the
     system).
     """
-    return [name for name in folder_paths.get_filename_list(TOKENS) if name.lower().endswith(_SUFFIX)]
+    return _files(TOKENS)
 
 
 def token_path(name: str) -> Path:
     """The file behind one of `token_files`; KeypointError when it is gone or is no such name."""
-    found = folder_paths.get_full_path(TOKENS, name) if name.lower().endswith(_SUFFIX) else None
-    if found is None:
-        raise KeypointError(
-            f"there is no tokens file {name!r} in {tokens_folder()}; run Save Keypoint Tokens first, "
-            "or put a .safetensors tokens file there and press R to refresh."
-        )
-    return Path(found)
+    return _path(TOKENS, name, "tokens file", "Save Keypoint Tokens")
 
 
 def newest_tokens(name: str) -> str:
@@ -68,23 +82,32 @@ def _unnumbered(name: str) -> str:
 
 def landmarks_folder() -> Path:
     """The folder Save Landmark Map writes to: the first that ComfyUI knows for them."""
-    return Path(folder_paths.get_folder_paths(LANDMARKS)[0])
+    return _first_folder(LANDMARKS)
 
 
 def landmark_files() -> list[str]:
     """Landmark map files, as ComfyUI names them."""
-    return [name for name in folder_paths.get_filename_list(LANDMARKS) if name.lower().endswith(_SUFFIX)]
+    return _files(LANDMARKS)
 
 
 def landmark_path(name: str) -> Path:
     """The file behind one of `landmark_files`; KeypointError when it is gone or is no such name."""
-    found = folder_paths.get_full_path(LANDMARKS, name) if name.lower().endswith(_SUFFIX) else None
-    if found is None:
-        raise KeypointError(
-            f"there is no landmark map {name!r} in {landmarks_folder()}; run Save Landmark Map first, "
-            "or put a .safetensors landmark map there and press R to refresh."
-        )
-    return Path(found)
+    return _path(LANDMARKS, name, "landmark map", "Save Landmark Map")
+
+
+def guidance_folder() -> Path:
+    """The folder Save Keypoint Guidance writes to: the first that ComfyUI knows for it."""
+    return _first_folder(GUIDANCE)
+
+
+def guidance_files() -> list[str]:
+    """Guidance files, as ComfyUI names them."""
+    return _files(GUIDANCE)
+
+
+def guidance_path(name: str) -> Path:
+    """The file behind one of `guidance_files`; KeypointError when it is gone or is no such name."""
+    return _path(GUIDANCE, name, "guidance file", "Save Keypoint Guidance")
 
 
 def input_file(name: str) -> Path:

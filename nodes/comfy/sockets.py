@@ -25,6 +25,8 @@ LossMap = io.Custom("LOSS_MAP")
 Tracks = io.Custom("TRACKS")
 #: A `stablekp_core` LandmarkMap.
 Landmarks = io.Custom("LANDMARK_MAP")
+#: A `stablekp_core` KeypointGuidance.
+Guidance = io.Custom("KEYPOINT_GUIDANCE")
 #: What pose detectors and pose editors exchange: one dict per image, people (OpenPose) or animals (AP-10K).
 Pose = io.Custom("POSE_KEYPOINT")
 #: An input that takes either; see `as_keypoints`.

@@ -30,7 +30,7 @@ from ..training.train import StepInfo
 from ..training.train import train as train_tokens
 from ..training.trainer import TrainingDiverged
 from .bars import Bars
-from .main import config_from
+from .options import config_from
 
 
 def _say(text: str) -> None:

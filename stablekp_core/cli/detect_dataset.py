@@ -12,7 +12,7 @@ from ..keypoints.tokens import KeypointTokens
 from ..scale.cluster import Pool
 from ..scale.dataset import Report, detect_dataset
 from ..scale.engine import Done
-from .main import config_from
+from .options import config_from
 
 
 def run(args: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from ..evaluation.protocol import PAPER_ABLATION, Evaluation, Limits, ablate, ev
 from ..files import write_atomically
 from ..keypoints.tokens import KeypointTokens
 from .bars import Bars
-from .main import config_from
+from .options import config_from
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,103 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import PRESETS, DetectConfig, TrainConfig
+from ..config import DetectConfig, TrainConfig
 from ..errors import KeypointError
+from .guidance_parsers import GUIDANCE_PARSERS
+from .options import add_config, add_masks, add_model, add_preset
 from .pose_parsers import POSE_PARSERS
 
 _PROG = "python -m stablekp_core"
 _NO_TORCH = "PyTorch is not installed; install it with pip install torch, or as pytorch.org says for your GPU."
 
 
-def _add_config(parser: argparse.ArgumentParser, cls, title: str, skip: Sequence[str] = ()) -> None:
-    """One flag per setting; without it the preset's value stands."""
-    group = parser.add_argument_group(title, "the values shown are those of the default preset")
-    for item in dataclasses.fields(cls):
-        if item.name in skip:
-            continue
-        flag, default, text = "--" + item.name.replace("_", "-"), item.default, item.metadata["help"]
-        if item.name in cls._choices:
-            group.add_argument(flag, choices=cls._choices[item.name], help=f"{text} ({default})")
-        elif isinstance(default, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=f"{text} ({default})")
-        elif isinstance(default, tuple):
-            group.add_argument(
-                flag,
-                type=float,
-                nargs=len(default),
-                metavar=("LOW", "HIGH"),
-                help=f"{text} ({' '.join(map(str, default))})",
-            )
-        else:
-            group.add_argument(flag, type=type(default), metavar="X", help=f"{text} ({default})")
-
-
-def config_from(args: argparse.Namespace, cls):
-    """The preset with the given flags laid over it."""
-    names = [item.name for item in dataclasses.fields(cls)]
-    given = {n: getattr(args, n) for n in names if getattr(args, n, None) is not None}
-    return cls.preset(args.preset, **given)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default="demo",
-        help="a Stable Diffusion 1.4/1.5 .safetensors file, a diffusers folder, "
-        "a hub id, or demo, the small built-in model (demo)",
-    )
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        choices=("auto", "fp32", "bf16", "fp16"),
-        help="what the model computes in; auto = fp32 on a CPU, bf16 on a GPU (auto)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
-    parser.add_argument("--compile", action="store_true", help="compile the model; pays off over hundreds of steps")
-    parser.add_argument(
-        "--recompute",
-        action="store_true",
-        help="compute the UNet's blocks twice in training: less memory, about a third more time, the same result",
-    )
-
-
-def _add_masks(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--masks",
-        type=Path,
-        help="folder of masks named like the images, white where the object is; attention outside does not count",
-    )
-
-
-def _add_preset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--preset",
-        default="default",
-        choices=PRESETS,
-        help="default = what measured best; reference = the authors' code; paper = the paper's text",
-    )
-
-
 def _train_parser(commands) -> None:
     p = commands.add_parser("train", help="learn keypoints from a folder of images of one kind of thing")
     p.add_argument("images", type=Path, help="folder of images (jpg, png, webp, bmp, tiff)")
     p.add_argument("tokens_file", type=Path, metavar="TOKENS", help="the .safetensors file to write")
-    _add_model(p)
-    _add_preset(p)
+    add_model(p)
+    add_preset(p)
     p.add_argument(
         "--from", dest="start", type=Path, metavar="TOKENS", help="tokens to begin from instead of random ones"
     )
     p.add_argument("--limit", type=int, help="use at most this many images")
-    _add_masks(p)
+    add_masks(p)
     p.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS", help="write the run's state (100)")
     p.add_argument("--resume", action="store_true", help="go on with TOKENS.checkpoint if it is there")
-    _add_config(p, TrainConfig, "training")
+    add_config(p, TrainConfig, "training")
     p.set_defaults(run="commands:train")
 
 
@@ -114,10 +46,10 @@ def _detect_parser(commands) -> None:
         help="COCO keypoint JSON; coordinates in pixels of the original images (keypoints.json)",
     )
     p.add_argument("--csv", type=Path, help="also write a table")
-    _add_masks(p)
-    _add_model(p)
-    _add_preset(p)
-    _add_config(p, DetectConfig, "detection")
+    add_masks(p)
+    add_model(p)
+    add_preset(p)
+    add_config(p, DetectConfig, "detection")
     p.set_defaults(run="commands:detect")
 
 
@@ -159,11 +91,11 @@ def _evaluate_parser(commands) -> None:
         p.add_argument(f"--limit-{split}", type=int, metavar="N", help=f"at most N images of the {split} split")
     p.add_argument("--workers", type=int, default=1, help="processes for detection; more than 1 needs Ray (1)")
     p.add_argument("--data-seed", type=int, default=0, help="of the crops that are part of some protocols (0)")
-    _add_model(p)
-    _add_preset(p)
+    add_model(p)
+    add_preset(p)
     p.add_argument("--num-tokens", dest="tokens", type=int, metavar="N", help="learned tokens (500)")
-    _add_config(p, TrainConfig, "training; without --keypoints and --steps the paper's are used", skip=("tokens",))
-    _add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed"))
+    add_config(p, TrainConfig, "training; without --keypoints and --steps the paper's are used", skip=("tokens",))
+    add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed"))
     p.set_defaults(run="evaluate:run")
 
 
@@ -192,9 +124,9 @@ def _scale_parser(commands) -> None:
     p.add_argument("--part-rows", type=int, default=500, help="images per part; tar shards stay whole (500)")
     p.add_argument("--column", help="Parquet column with images, as bytes or paths (known by its usual names)")
     p.add_argument("--id-column", help="Parquet column with the images' ids (the path, or FILE#ROW)")
-    _add_model(p)
-    _add_preset(p)
-    _add_config(p, DetectConfig, "detection")
+    add_model(p)
+    add_preset(p)
+    add_config(p, DetectConfig, "detection")
     p.set_defaults(run="detect_dataset:run")
 
 
@@ -219,9 +151,9 @@ def _heat_parser(commands) -> None:
     p.add_argument("--tokens", dest="tokens_file", type=Path, required=True)
     p.add_argument("--output", type=Path, default=Path("heatmaps.png"))
     p.add_argument("--which", type=int, nargs="+", metavar="K", help="these keypoints only")
-    _add_model(p)
-    _add_preset(p)
-    _add_config(p, DetectConfig, "detection")
+    add_model(p)
+    add_preset(p)
+    add_config(p, DetectConfig, "detection")
     p.set_defaults(run="commands:heatmaps")
 
 
@@ -261,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (*_PARSERS, *POSE_PARSERS):
+    for add in (*_PARSERS, *POSE_PARSERS, *GUIDANCE_PARSERS):
         add(commands)
     for sub in commands.choices.values():
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -93,6 +93,17 @@ def _evaluations(rounds: int) -> list[int]:
     return [(_FIRST if i == 0 else _LATER) * 5 // 4 for i in range(rounds)]
 
 
+def fit_positions(
+    pairs: Sequence[tuple[FeatureStore, torch.Tensor]],
+    start: torch.Tensor | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> torch.Tensor:
+    """Embeddings float32 [K, D] fitted once to positions [I, V', K, 2] in the unit square of the images of each
+    (store, positions). start: embeddings [K, D] to begin at. tick is called after every evaluation and may raise."""
+    spread = _spread([store for store, _ in pairs])
+    return _fit(pairs, spread, None if start is None else _Fit(start @ spread, spread), tick).tokens()
+
+
 def _spread(groups: Sequence[FeatureStore]) -> torch.Tensor:
     """[D, D], lower triangular: the Cholesky factor of the covariance of the features over all positions."""
     count, total, square = (sum(values) for values in zip(*(group.spread() for group in groups), strict=True))

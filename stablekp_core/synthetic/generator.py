@@ -44,6 +44,25 @@ COLORS = np.array(
     ],
     dtype=np.float32,
 )
+#: Their names, as single words.
+COLOR_NAMES = (
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "violet",
+    "orange",
+    "cyan",
+    "pink",
+    "brown",
+    "black",
+    "white",
+    "grey",
+    "lime",
+    "navy",
+    "peach",
+    "maroon",
+)
 
 
 @dataclass(frozen=True)

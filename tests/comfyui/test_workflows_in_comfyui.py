@@ -38,7 +38,7 @@ SMALLER = {
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 128, "height": 128},
 }
-MADE = {"my_images": 6, "my_frames": 8}
+MADE = {"my_images": 8, "my_frames": 8}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def prepared(server):
         "1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
         "2": {
             "class_type": "StableKPLoadImageSet",
-            "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"},
+            "inputs": {"folder": "my_images", "max_images": 8, "order": "by name"},
         },
         "3": {
             "class_type": "StableKPTrain",
@@ -165,7 +165,7 @@ def test_the_same_training_on_the_command_line_gives_the_same_tokens(prepared, t
         "1": {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}},
         "2": {
             "class_type": "StableKPLoadImageSet",
-            "inputs": {"folder": "my_images", "max_images": 6, "order": "by name"},
+            "inputs": {"folder": "my_images", "max_images": 8, "order": "by name"},
         },
         "3": {
             "class_type": "StableKPTrain",
