@@ -38,7 +38,7 @@ from stablekp_core.images.image_set import ImageSet, load_folder  # noqa: E402
 from stablekp_core.keypoints.keypoints import Keypoints  # noqa: E402
 from stablekp_core.keypoints.tokens import KeypointTokens  # noqa: E402
 from stablekp_core.randomness import generator_for  # noqa: E402
-from stablekp_core.training.trainer import train  # noqa: E402
+from stablekp_core.training.train import train  # noqa: E402
 
 OTHER_NOISE = (1,)  # a further unguided sample: two of them take the time of a guided one
 HOW = DetectConfig(views=VIEWS)

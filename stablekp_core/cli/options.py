@@ -41,6 +41,7 @@ def config_from(args: argparse.Namespace, cls):
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, and how it computes."""
     parser.add_argument(
         "--model",
         default="demo",
@@ -63,6 +64,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:
+    """Where the object is on each image."""
     parser.add_argument(
         "--masks",
         type=Path,
@@ -71,6 +73,7 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Which preset the other settings are laid over."""
     parser.add_argument(
         "--preset",
         default="default",
