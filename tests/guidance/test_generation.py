@@ -127,6 +127,15 @@ def test_latents_of_either_scale_are_moved_the_same_way(demo, guidance):
     assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.99
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision_generates_much_the_same(demo, guidance, dtype):
+    half = open_generator(load_backbone("demo", dtype, "cpu"), "demo")
+    assert half.backbone.hash == guidance.model_hash
+    (expected,) = generate(demo, "a doll", pose(), guidance, steps=3)
+    (image,) = generate(half, "a doll", pose(), guidance, steps=3)
+    assert np.abs(image.astype(int) - expected).mean() < 8
+
+
 def test_what_does_not_fit_is_refused(demo, guidance):
     with pytest.raises(KeypointError, match="A pose needs guidance"):
         generate(demo, "a doll", pose())
