@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from stablekp_core.errors import KeypointError
 from stablekp_core.files import write_atomically
@@ -129,7 +130,9 @@ class LabelJoints(io.ComfyNode):
             done.suggested, arrays.__getitem__, mode="label", threshold=0.0, note=" ".join(done.unused)
         )
         show_text(report)
-        return io.NodeOutput(done.labels, report, ui={"stablekp_editor": [offered]})
+        # Before anything is labelled, what follows waits; it would only fail.
+        labels = done.labels if len(done.labels) else ExecutionBlocker(None)
+        return io.NodeOutput(labels, report, ui={"stablekp_editor": [offered]})
 
 
 def _label_path(name: str) -> Path:

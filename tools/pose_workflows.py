@@ -105,6 +105,30 @@ as well.
 seen.
 3. The pose of any new picture comes out as OpenPose, at the size that is generated.""",
     )
+    _people(g, by_hand=False)
+
+
+def people_labelled_here(g) -> None:
+    g.note(
+        (-20, 0),
+        (400, 470),
+        """## People to OpenPose, labelled here
+
+As template 6, but the labels are made in ComfyUI, without another program.
+
+1. Run it once: the keypoints of the pictures in `input/my_images` are found.
+2. Press *Label joints…* on *Label Joints* and click the joints on three pictures. *Apply and run* guesses the others:
+correct them, accept each with Enter, until 5 to 20 are done.
+3. *Fit Landmark Map* learns where the joints are. Its report says how far off they are on pictures it has not
+seen.
+4. The pose of any new picture comes out as OpenPose, at the size that is generated. Is a joint wrong? Press
+*Edit points…* on *Edit Keypoints*.""",
+    )
+    _people(g, by_hand=True)
+
+
+def _people(g, by_hand: bool) -> None:
+    """Joints learned from labels of a file, or made here; then the pose of a new picture."""
     model, backbone, tokens = _loaders(g)
     known = g.node(
         "StableKPLoadImageSet", (420, 540), (340, 210), "Labelled pictures", folder="my_images", max_images=100
@@ -112,13 +136,18 @@ seen.
     new = g.node("LoadImage", (420, 840), (340, 340), "The pose to take", image="example.png", upload="image")
     found = _detect(g, (820, 40), backbone, (tokens, 0), known, names=True, heat_maps="off")
     wanted = _detect(g, (820, 840), backbone, (tokens, 0), new, title="Detect on the new one", heat_maps="off")
+    wires = {"keypoints": (found, 0)}
+    if by_hand:
+        sources = {"images": (known, 0), "names": (known, 1), "keypoints": (found, 0)}
+        label = g.node("StableKPLabelJoints", (820, 430), (360, 330), color=_GREEN, wires=sources)
+        wires["labels"] = (label, 0)
     fit = g.node(
         "StableKPFitLandmarks",
         (1240, 40),
         (360, 230),
         color=_GREEN,
-        labels_file="my_labels.json",
-        wires={"keypoints": (found, 0)},
+        labels_file="" if by_hand else "my_labels.json",
+        wires=wires,
     )
     g.node("PreviewAny", (1240, 370), (360, 210), "How far off", wires={"source": (fit, 1)})
     g.node("StableKPSaveLandmarks", (1240, 670), (360, 110), name="people", wires={"landmark_map": (fit, 0)})
@@ -129,6 +158,9 @@ seen.
         color=_GREEN,
         wires={"keypoints": (wanted, 0), "landmark_map": (fit, 0)},
     )
+    if by_hand:
+        sources = {"keypoints": (named, 0), "images": (new, 0)}
+        named = g.node("StableKPEditKeypoints", (1660, 840), (340, 150), color=_GREEN, wires=sources)
     pose = g.node("StableKPToPose", (1240, 1030), (360, 110), wires={"landmarks": (named, 0)})
     g.node("PreviewAny", (1660, 1030), (340, 150), "POSE_KEYPOINT", wires={"source": (pose, 1)})
     hint = _hint(g, (1660, 40), (named, 0), "openpose")
@@ -264,6 +296,7 @@ the images.""",
 
 POSE_WORKFLOWS = {
     "6 People to OpenPose": people_to_openpose,
+    "6b People to OpenPose, labelled here": people_labelled_here,
     "7 Animals to AP-10K": animals_to_ap10k,
     "8 Mascot to scribble": mascot_to_scribble,
     "9 Steady video": steady_video,

@@ -145,6 +145,43 @@ def edit(args: argparse.Namespace) -> None:
     print("\n".join(f"{number} {name}" for number, name in enumerate(tokens.names)) + f"\ntokens: {path}")
 
 
+def edit_points(args: argparse.Namespace) -> None:
+    """Apply edits made by hand to keypoints; print what was edited and what fits nothing."""
+    from ..keypoints.point_edits import KeypointEdits, apply_edits
+
+    try:
+        text = args.edits.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeypointError(f"{args.edits} cannot be read ({error}); give the JSON file of the edits.") from error
+    edits = KeypointEdits.from_json(text)
+    done = apply_edits(Keypoints.load(args.keypoints), edits, spread=args.spread, threshold=args.threshold)
+    _write_text(args.output, done.keypoints.to_json())
+    print(f"{done.report()}\nkeypoints: {args.output}")
+
+
+def retarget(args: argparse.Namespace) -> None:
+    """Carry poses to a body of other proportions."""
+    from ..keypoints.schema import parse_skeleton
+    from ..pose.formats import POSES
+    from ..pose.reading import read_pose
+    from ..pose.retarget import retarget_pose
+
+    drive, skeleton = read_pose(args.drive), args.skeleton
+    if skeleton is not None and skeleton not in POSES:
+        skeleton = parse_skeleton(skeleton, drive.num_keypoints, drive.names)
+    done = retarget_pose(
+        drive,
+        read_pose(args.target),
+        skeleton=skeleton,
+        root=args.root,
+        place=args.place,
+        scale=args.scale,
+        offset=tuple(args.offset),
+    )
+    _write_text(args.output, done.to_json())
+    print(f"{len(done)} figures, {done.num_keypoints} points each: {args.output}")
+
+
 def export(args: argparse.Namespace) -> None:
     """Write a ControlNet data set."""
     from ..controlnet.dataset import ExportSettings, export_controlnet_dataset, read_captions

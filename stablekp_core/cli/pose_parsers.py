@@ -101,6 +101,30 @@ def _edit_parser(commands) -> None:
     p.set_defaults(run="pose:edit")
 
 
+def _edit_points_parser(commands) -> None:
+    p = commands.add_parser("edit-keypoints", help="apply edits made by hand to keypoints")
+    p.add_argument("keypoints", type=Path, help=_COCO)
+    p.add_argument("edits", type=Path, help="the JSON of the node Edit Keypoints, or written by a program")
+    p.add_argument("output", type=Path, help="the JSON file to write")
+    p.add_argument("--spread", action="store_true", help="frames between two edited frames follow them smoothly")
+    _threshold(p, "with --spread: below this confidence a point follows the edits' own path")
+    p.set_defaults(run="pose:edit_points")
+
+
+def _retarget_parser(commands) -> None:
+    poses = "keypoints (COCO JSON), POSE_KEYPOINT or AP-10K JSON"
+    p = commands.add_parser("retarget", help="carry poses to a body of other proportions")
+    p.add_argument("drive", type=Path, help=f"{poses} of the poses to take")
+    p.add_argument("target", type=Path, help=f"{poses} of an image that shows the target's whole body")
+    p.add_argument("output", type=Path, help="the COCO keypoint JSON file to write")
+    p.add_argument("--skeleton", help="openpose, ap10k, coco17, or edges such as '0-1, 1-2' (that of the keypoints)")
+    p.add_argument("--place", choices=("target", "drive"), default="target", help="in whose image it stands (target)")
+    p.add_argument("--scale", type=float, default=1.0, help="makes the body larger or smaller (1)")
+    p.add_argument("--offset", type=float, nargs=2, default=(0.0, 0.0), help="shift in image widths and heights (0 0)")
+    p.add_argument("--root", default="", help="name of the point the body hangs on (the one with most bones)")
+    p.set_defaults(run="pose:retarget")
+
+
 def _export_parser(commands) -> None:
     p = commands.add_parser("export-controlnet-dataset", help="write pairs to train one's own ControlNet with")
     p.add_argument("images", type=Path, help="the folder the keypoints were found on")
@@ -137,5 +161,7 @@ POSE_PARSERS = [
     _skeleton_parser,
     _report_parser,
     _edit_parser,
+    _edit_points_parser,
+    _retarget_parser,
     _export_parser,
 ]

@@ -15,7 +15,8 @@ from stablekp_core.cli.main import main
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.pose.fitting import LandmarkMap
-from stablekp_core.synthetic.figures import landmark_names
+from stablekp_core.pose.retarget import retarget_pose
+from stablekp_core.synthetic.figures import landmark_names, landmark_skeleton
 from stablekp_core.synthetic.generator import render
 
 SIDE, COUNT = 64, 24
@@ -187,3 +188,31 @@ def test_images_that_are_gone_are_named(files, capsys):
     arguments = ["export-controlnet-dataset", str(folder), found, str(folder / "d"), "--style", "keypoints"]
     assert main([*arguments, "--size", "64"]) == 1
     assert "5.png is named by the keypoints" in capsys.readouterr().err
+
+
+def test_edits_made_by_hand_are_applied(tmp_path, capsys):
+    found, output = write(tmp_path / "found.json", joints(3), landmark_names("dolls")), tmp_path / "edited.json"
+    point = {"left eye": {"x": 1.5, "y": 2.5, "state": "visible"}}
+    edits = {"version": 1, "images": [{"image": "1.png", "size": [SIDE, SIDE], "points": point}]}
+    (tmp_path / "edits.json").write_text(json.dumps(edits))
+    assert main(["edit-keypoints", found, str(tmp_path / "edits.json"), str(output), "--spread"]) == 0
+    assert "1 points edited in 1 of 3 images" in capsys.readouterr().out
+    assert Keypoints.load(output).xy[1, 0].tolist() == [1.5, 2.5]
+    assert main(["edit-keypoints", found, str(tmp_path / "nothing.json"), str(output)]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_retarget_writes_the_poses_of_another_body(tmp_path, capsys):
+    names, bones = landmark_names("dolls"), landmark_skeleton("dolls")
+    drive, target = (
+        write(tmp_path / f"{name}.json", xy, names, skeleton=bones)
+        for name, xy in (("drive", joints(3)), ("target", joints(5)[4:]))
+    )
+    output = tmp_path / "out.json"
+    assert main(["retarget", drive, target, str(output), "--offset", "0.1", "0"]) == 0
+    assert "3 figures, 15 points each" in capsys.readouterr().out
+    wanted = retarget_pose(Keypoints.load(drive), Keypoints.load(target), offset=(0.1, 0.0))
+    np.testing.assert_array_equal(Keypoints.load(output).xy, wanted.xy)
+    assert main(["retarget", drive, target, str(output), "--skeleton", "neck-left shoulder, 3-5"]) == 0
+    assert main(["retarget", drive, target, str(output), "--skeleton", "neck-tail"]) == 1
+    assert "is no edge" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from stablekp_core.synthetic.figures import landmark_names
 from stablekp_core.synthetic.generator import render
 
 SIDE, COUNT = 128, 8
+TABLE = "nose=0, neck=1, right shoulder=2, left shoulder=3, right hip=4, left knee=5"
 AUX = os.environ.get("AUX_DIR")
 
 
@@ -268,6 +269,47 @@ def test_animals_smoothing_skeleton_report_edits_and_export_run(aux_server):
 def _lines(folder: Path) -> list[dict]:
     path = folder / "metadata.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def test_edits_and_another_body_reach_the_pose(aux_server):
+    """Edit Keypoints and Retarget Pose behind a landmark map; the first doll's nose is put at (5, 6) by hand."""
+    point = {"nose": {"x": 5, "y": 6, "state": "visible"}, "left_knee": {"state": "deleted"}}
+    edits = json.dumps({"version": 1, "images": [{"image": "doll0.png", "size": [SIDE, SIDE], "points": point}]})
+    prompt = {
+        **fitted(),
+        "60": node("StableKPMapByHand", keypoints=["4", 0], pose="openpose (people)", table=TABLE),
+        "61": node(
+            "StableKPEditKeypoints",
+            keypoints=["60", 0],
+            edits=edits,
+            between_edits="as detected",
+            threshold=0.3,
+            images=["2", 0],
+        ),
+        "7": node("StableKPToPose", landmarks=["61", 0], format="openpose (people)", threshold=0.0),
+        "62": node(
+            "StableKPRetargetPose",
+            drive=["7", 0],
+            target=["60", 0],
+            skeleton="openpose",
+            place="target",
+            scale=1.0,
+            offset_x=0.0,
+            offset_y=0.0,
+        ),
+        "63": node("StableKPToPose", landmarks=["62", 0], format="openpose (people)", threshold=0.0),
+        "64": node("PreviewAny", source=["63", 1]),
+        "65": node("PreviewImage", images=["61", 1]),
+    }
+    entry = aux_server.run(prompt)
+    first = np.reshape(pose_of(entry)[0]["people"][0]["pose_keypoints_2d"], (18, 3))
+    assert first[0].tolist() == [5, 6, 1] and first[12, 2] == 0
+    assert make_image(aux_server, entry, "65").shape == (SIDE, SIDE, 3)
+    (file,) = entry["outputs"]["61"]["stablekp_editor"]
+    shown = aux_server.get(f"/view?filename={file['filename']}&type={file['type']}&subfolder=")
+    assert [image["key"] for image in shown["images"]] == [f"doll{i}.png" for i in range(COUNT)]
+    moved = json.loads(entry["outputs"]["64"]["text"][0])
+    assert len(moved) == COUNT and np.reshape(moved[0]["people"][0]["pose_keypoints_2d"], (18, 3))[12, 2] == 0
 
 
 def test_wrong_wiring_is_said_in_one_sentence(aux_server):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.pose.formats import joint_name
 from stablekp_core.synthetic.figures import landmark_names
 from stablekp_core.synthetic.generator import render
 
@@ -86,8 +87,20 @@ def write_labels(path: Path) -> None:
     path.write_text(labels.to_json(), encoding="utf-8")
 
 
+def labels_by_hand() -> str:
+    """The same joints, as someone would have placed them in the editor."""
+    images = []
+    for number in range(MADE["my_images"]):
+        places = zip(landmark_names("dolls"), render("dolls", number, 128).joints.tolist(), strict=True)
+        points = {joint_name(name): {"x": x, "y": y, "state": "visible"} for name, (x, y) in places}
+        images.append({"image": f"frame{number + 1}.png", "size": [128, 128], "points": points})
+    return json.dumps({"version": 1, "images": images})
+
+
 def smaller(prompt: dict) -> dict:
     for node in prompt.values():
+        if node["class_type"] == "StableKPLabelJoints":
+            node["inputs"]["labels"] = labels_by_hand()
         node["inputs"].update(
             {
                 name: value

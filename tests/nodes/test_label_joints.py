@@ -53,7 +53,8 @@ def test_at_first_all_joints_are_missing(pack, tmp_path):
     batch = offered(tmp_path, output)
     assert batch["mode"] == "label" and batch["names"] == list(OPENPOSE.joints)
     assert [image["key"] for image in batch["images"]] == FILES
-    assert np.array(batch["rows"][0]["points"]).any() == 0 and len(output[0]) == 0
+    assert np.array(batch["rows"][0]["points"]).any() == 0
+    assert not isinstance(output[0], Keypoints)  # what follows waits for labels
 
 
 def test_labels_fit_a_map_and_the_other_images_are_guessed(pack, tmp_path):

@@ -277,7 +277,9 @@ export class Stage {
         pen.stroke();
       }
     } else {
+      pen.globalAlpha = this.state.labelling && !p.edited ? 0.55 : 1;  // a guess is paler than a label
       circle(7, this.color(k), '#000', 1.5);
+      pen.globalAlpha = 1;
       if (p.state === 'occluded') circle(4, '#111');
       else if (p.edited) circle(2.2, '#fff', '#000', 1);
     }

@@ -170,12 +170,14 @@ export class Panel {
         };
         list.append(item);
       }
-      item.className = `${p.state} ${p.low ? 'low' : ''} ${p.edited ? 'edited' : ''}`;
+      item.className = `${state.labelling && p.state === 'missing' ? 'todo' : p.state} ${p.low ? 'low' : ''} ${p.edited ? 'edited' : ''}`;
       item.setAttribute('aria-selected', state.selected.has(k));
       item.children[0].style.background = this.stage.color(k);
       item.children[1].textContent = state.names[k] === `kp${k}` ? String(k) : `${k} ${state.names[k]}`;
       const plain = p.state === 'visible' && !p.edited;
-      item.children[2].textContent = plain ? `${Math.round(100 * p.confidence)} %` : t(p.state === 'visible' ? 'moved' : `is_${p.state}`);
+      const sure = state.labelling ? t('guess') : `${Math.round(100 * p.confidence)} %`;
+      const placed = t(state.labelling ? 'labelled' : 'moved');
+      item.children[2].textContent = plain ? sure : p.state === 'visible' ? placed : state.labelling && p.state === 'missing' ? '' : t(`is_${p.state}`);
     });
     const first = [...state.selected][0];
     if (first !== undefined && first !== this.listed) list.children[first]?.scrollIntoView({ block: 'nearest' });
@@ -194,7 +196,7 @@ export class Panel {
     }
     if (state.selected.size > 1) return t('chosenMany', { n: state.selected.size });
     const rows = [...state.batch.rows.keys()].map((row) => state.editedCount(row)).filter(Boolean);
-    return t('edited', { n: rows.reduce((sum, n) => sum + n, 0), images: rows.length });
+    return t(state.labelling ? 'labelledIn' : 'edited', { n: rows.reduce((sum, n) => sum + n, 0), images: rows.length });
   }
 
   // What it does
@@ -265,6 +267,7 @@ export class Panel {
   setBatch(batch) {
     this.problem = '';
     this.state.setBatch(batch);
+    if (this.state.labelling) this.state.show(this.firstUnlabelled());
     this.refresh();
   }
 
