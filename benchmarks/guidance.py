@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from guidance_judge import frechet, mid_features, shrunk, train_judge  # noqa: E402
 
 from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.cli.demo import IMAGES, OTHER_CLASS, OTHER_STEPS, SETTINGS, STEPS, VIEWS  # noqa: E402
+from stablekp_core.cli.demo_run import IMAGES, OTHER_CLASS, OTHER_STEPS, SETTINGS, STEPS, VIEWS  # noqa: E402
 from stablekp_core.config import DetectConfig, GuideConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection.detector import detect  # noqa: E402
 from stablekp_core.guidance.fitting import fit_guidance  # noqa: E402

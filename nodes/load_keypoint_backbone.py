@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from stablekp_core.backbone.devices import DTYPE_CHOICES, choose_dtype
+from stablekp_core.backbone.devices import choose_dtype
+from stablekp_core.config import DTYPE_CHOICES
 from stablekp_core.errors import KeypointError
 
 from .comfy import folders, sockets

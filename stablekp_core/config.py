@@ -12,6 +12,12 @@ from typing import Any
 
 from .errors import KeypointError
 
+# Choices that the command line and nodes show, kept here because this module imports nothing heavy.
+SMOOTHING_METHODS = ("savitzky-golay", "one-euro", "none")
+LANDMARK_MODES = ("figure", "affine", "linear")
+HINT_STYLES = ("scribble", "openpose", "ap10k", "keypoints")
+HINT_FITS = ("crop", "keep")
+DTYPE_CHOICES = ("auto", "fp32", "bf16", "fp16")
 PRESETS = ("default", "reference", "paper")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from stablekp_core.cli.main import build_parser
+from stablekp_core.cli.program import build_parser
 
 ROOT = Path(__file__).parents[1]
 OUR_OWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

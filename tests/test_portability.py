@@ -119,7 +119,7 @@ def test_memory_is_told_where_there_is_no_resource_module(monkeypatch):
 
 def test_without_torch_a_sentence_says_what_to_install(monkeypatch, capsys, tmp_path):
     code = (
-        "import sys; sys.modules['torch'] = None; from stablekp_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; sys.modules['torch'] = None; from stablekp_core.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "demo", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -7,7 +7,6 @@ import torch
 from ..errors import KeypointError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-DTYPE_CHOICES = ("auto", *DTYPES)
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
 

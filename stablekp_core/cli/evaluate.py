@@ -1,4 +1,4 @@
-"""The command `evaluate`: arguments to settings, progress bars, the table and the JSON file."""
+"""The command `evaluate`: run a protocol of the paper, write its table and its numbers."""
 
 from __future__ import annotations
 
@@ -8,36 +8,89 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..backbone.loading import load_backbone
 from ..config import DetectConfig, TrainConfig
 from ..errors import KeypointError
-from ..evaluation.datasets import BUILT_IN, DATASETS, open_dataset
-from ..evaluation.datasets.common import Dataset
-from ..evaluation.metrics import metric
-from ..evaluation.protocol import PAPER_ABLATION, Evaluation, Limits, ablate, evaluate, limit_splits, transfer
-from ..files import write_atomically
-from ..keypoints.tokens import KeypointTokens
-from .bars import Bars
-from .options import config_from
+from .arguments import add_category, add_config, add_model, add_preset, config_from, path, whole
+from .outputs import Output, check_outputs, write_text
+
+if TYPE_CHECKING:
+    from ..evaluation.datasets.common import Dataset
+    from ..evaluation.protocol import Evaluation, Limits
+    from ..keypoints.tokens import KeypointTokens
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    from ..evaluation.datasets import DATASETS
+
+    p = commands.add_parser("evaluate", help="run a protocol of the paper on a data set and report its metrics")
+    p.add_argument(
+        "--dataset",
+        required=True,
+        choices=DATASETS,
+        help="dolls and faces are built in; folder = your own "
+        "images in ROOT/train and ROOT/test, each with COCO keypoints in one .json file",
+    )
+    p.add_argument("--root", type=path, help="folder with the data set's files as they are distributed")
+    p.add_argument(
+        "--tokens", dest="tokens_file", type=path, metavar="TOKENS", help="tokens to use instead of training"
+    )
+    p.add_argument(
+        "--transfer", metavar="FROM", help="use tokens of other images (Table 5): a tokens file, or a data set"
+    )
+    p.add_argument("--transfer-root", type=path, help="folder with the files of the data set given as FROM")
+    p.add_argument("--ablate", action="store_true", help="the five rows of Table 4, each trained on its own")
+    p.add_argument("--metrics", nargs="+", metavar="NAME", help="metrics by name (the paper's for the data set)")
+    p.add_argument(
+        "--cache",
+        type=path,
+        default=Path("evaluation_cache"),
+        help="folder for finished stages; a stopped run goes on from there (evaluation_cache)",
+    )
+    p.add_argument(
+        "--output",
+        type=path,
+        default=Path("evaluation.json"),
+        help="the result; the table goes beside it as .txt (evaluation.json)",
+    )
+    p.add_argument("--limit", type=whole(1), metavar="N", help="at most N images of each split, for a quick run")
+    for split in ("train", "regression", "test"):
+        p.add_argument(f"--limit-{split}", type=whole(1), metavar="N", help=f"at most N images of the {split} split")
+    p.add_argument("--workers", type=whole(1), default=1, help="processes for detection; more than 1 needs Ray (1)")
+    p.add_argument("--data-seed", type=whole(), default=0, help="of the crops that are part of some protocols (0)")
+    add_category(p, "labels")
+    add_model(p)
+    add_preset(p)
+    p.add_argument("--num-tokens", dest="tokens", type=whole(2), metavar="N", help="learned tokens (500)")
+    add_config(p, TrainConfig, "training; without --keypoints and --steps the paper's are used", skip=("tokens",))
+    add_config(p, DetectConfig, "detection", skip=("map_size", "batch_size", "seed"))
+    return p
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print the table, write it and the JSON file."""
+    beside = args.output.with_suffix(".txt")
+    check_outputs(
+        [Output(args.output, "JSON"), Output(beside, "text"), Output(args.cache, "folder")], [args.tokens_file]
+    )
+    from ..backbone.loading import load_backbone
+    from ..evaluation.metrics import metric
+    from ..evaluation.protocol import Limits, ablate, limit_splits
+    from .bars import Bars
+
     for name in args.metrics or ():
         metric(name)
     if args.ablate and (args.tokens_file or args.transfer):
         raise KeypointError("--ablate trains tokens for each of its rows; leave out --tokens and --transfer.")
     if args.tokens_file and args.transfer:
         raise KeypointError("--tokens and --transfer both say where the tokens come from; give one of them.")
-    if args.workers < 1:
-        raise KeypointError(f"workers is {args.workers}, but it must be at least 1.")
     limits = Limits(
         *(args.limit if one is None else one for one in (args.limit_train, args.limit_regression, args.limit_test))
     )
-    dataset = limit_splits(open_dataset(args.dataset, args.root, args.data_seed), limits)
+    dataset = limit_splits(_open(args, args.dataset, args.root), limits)
     source, origin = _source(args, limits)
     backbone, bars = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute), Bars()
     look = config_from(args, DetectConfig)
@@ -69,9 +122,8 @@ def run(args: argparse.Namespace) -> None:
         "command": " ".join(sys.argv[1:]),
         "rows": {name: row.to_dict() for name, row in rows.items()},
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.output, (json.dumps(report, indent=1) + "\n").encode())
-    write_atomically(args.output.with_suffix(".txt"), text.encode())
+    write_text(args.output, json.dumps(report, indent=1))
+    write_text(beside, text)
     print(f"{text}\n{args.output}")
 
 
@@ -84,9 +136,20 @@ def train_config(args: argparse.Namespace, dataset: Dataset) -> TrainConfig:
     return config_from(given, TrainConfig)
 
 
+def _open(args: argparse.Namespace, name: str, root: Path | None) -> Dataset:
+    from ..evaluation.datasets import open_dataset
+
+    category = args.category if name == "folder" else None
+    return open_dataset(name, root, args.data_seed, reference=args.preset == "reference", category=category)
+
+
 def _source(args: argparse.Namespace, limits: Limits) -> tuple[KeypointTokens | Dataset | None, str]:
     """(tokens to use, or the other data set to train them on, or None for the data set itself; the name of
     the row in the table)."""
+    from ..evaluation.datasets import BUILT_IN, DATASETS
+    from ..evaluation.protocol import limit_splits
+    from ..keypoints.tokens import KeypointTokens
+
     if args.tokens_file:
         return KeypointTokens.load(args.tokens_file), args.tokens_file.name
     if not args.transfer:
@@ -100,12 +163,14 @@ def _source(args: argparse.Namespace, limits: Limits) -> tuple[KeypointTokens | 
         return KeypointTokens.load(path), f"{path.name} -> {args.dataset}"
     if args.transfer_root is None and args.transfer not in BUILT_IN:
         raise KeypointError(f"Tokens of {args.transfer} have to be trained; give its folder with --transfer-root.")
-    source = open_dataset(args.transfer, args.transfer_root, args.data_seed)
-    return limit_splits(source, limits), f"{args.transfer} -> {args.dataset}"
+    return limit_splits(_open(args, args.transfer, args.transfer_root), limits), f"{args.transfer} -> {args.dataset}"
 
 
 def _one(args: argparse.Namespace, backbone, source, dataset: Dataset, look: DetectConfig, options: dict):
     """The row of a run without --ablate."""
+    from ..evaluation.datasets.common import Dataset
+    from ..evaluation.protocol import evaluate, transfer
+
     if isinstance(source, Dataset):
         return transfer(backbone, source, dataset, train_config(args, source), look, **options)
     return evaluate(backbone, dataset, train_config(args, dataset), look, tokens=source, **options)
@@ -113,6 +178,9 @@ def _one(args: argparse.Namespace, backbone, source, dataset: Dataset, look: Det
 
 def table(dataset: Dataset, rows: dict[str, Evaluation]) -> str:
     """The results as text, one line per row and metric."""
+    from ..evaluation.metrics import metric
+    from ..evaluation.protocol import PAPER_ABLATION
+
     head = ("tokens", "K", "metric", "value", "intercept", "mean guess", "paper", "unit")
     lines = [head]
     for name, row in rows.items():

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..config import HINT_FITS, HINT_STYLES
 from ..errors import KeypointError
 from ..files import write_atomically
 from ..keypoints.keypoints import Keypoints
 from ..pose.writing import POSE_THRESHOLD
 
-STYLES = ("scribble", "openpose", "ap10k", "keypoints")
-FITS = ("crop", "keep")
+STYLES, FITS = HINT_STYLES, HINT_FITS
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,16 @@ from PIL import Image, ImageOps
 
 from ..errors import KeypointError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff")
+#: Images that are read where Pillow can (with its plug-ins), and those that never are; the latter are named.
+_IF_PILLOW_CAN = (".avif", ".heic", ".heif")
+_NOT_READ = (*_IF_PILLOW_CAN, ".gif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".dng", ".cr2", ".nef", ".arw", ".raw")
 MIN_SIDE = 16
-_EXIF_ORIENTATION = 0x0112
+OVERSHOOT = 0.25  # how far beyond 0 to 1 sharp edges of a resampled float image may go
+_EXIF_ORIENTATION, _TIFF_BITS = 0x0112, 258
 
 # What Pillow is known to raise on damaged or unsupported files, apart from which nothing may be swallowed.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -60,8 +64,8 @@ def list_images(folder: str | Path) -> list[Path]:
 def load_image(path: str | Path) -> np.ndarray:
     """Read one image as RGB, uint8 [H, W, 3].
 
-    EXIF orientation is applied, transparency is laid over white, palettes and grey become RGB, 16-bit grey is
-    scaled to 8 bits, and of an animation or a multi-page file the first image is taken.
+    EXIF orientation is applied, transparency is laid over white, palettes and grey become RGB, deeper grey is
+    scaled to 8 bits by the depth that the file says, and of an animation or a multi-page file the first image is taken.
     Raises BrokenImage or SmallImage (both KeypointError).
     """
     return _decode(Path(path).name, path)
@@ -76,7 +80,7 @@ def _decode(name: str, file) -> np.ndarray:
     try:
         with Image.open(file) as opened:
             rgb = pil_to_rgb(ImageOps.exif_transpose(opened))
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise BrokenImage(name, reason_of(error)) from error
     if min(rgb.shape[:2]) < MIN_SIDE:
         raise SmallImage(name, rgb.shape[1], rgb.shape[0])
@@ -86,25 +90,43 @@ def _decode(name: str, file) -> np.ndarray:
 def pil_to_rgb(image: Image.Image) -> np.ndarray:
     """uint8 [H, W, 3] of a PIL image, by the rules of `load_image` but for its EXIF orientation."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey_to_rgb(np.asarray(image).astype(np.float64), image.mode)
+        return _deep_grey_to_rgb(np.asarray(image).astype(np.float64), _white_of(image))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return np.array(image.convert("RGB"))  # a copy: the caller may write into it
 
 
-def _deep_grey_to_rgb(grey: np.ndarray, mode: str) -> np.ndarray:
+def _white_of(image: Image.Image) -> float:
+    """The value of white in a deep grey image, from its depth as the file says: 10, 12, 14 or 16 bits, or float."""
+    if image.mode == "F":
+        return 1.0
+    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
+    if bits in (10, 12, 14):
+        return float(2**bits - 1)
+    if bits == 32:  # nobody means 2 ** 32 by white; what is in the file must tell
+        peak = image.getextrema()[1]
+        return 255.0 if peak <= 255 else 65535.0
+    return 65535.0
+
+
+def _deep_grey_to_rgb(grey: np.ndarray, white: float) -> np.ndarray:
     """Grey of more than 8 bits [H, W] -> uint8 [H, W, 3]; Pillow's own conversion would clip at 255."""
     grey = np.nan_to_num(grey)
-    peak = float(grey.max(initial=0.0))
-    if mode == "F" and peak <= 1.0:
-        scale = 255.0
-    elif mode.startswith("I;16") or peak > 255.0:
-        scale = 255.0 / 65535.0
-    else:
-        scale = 1.0
-    eight_bit = np.clip(np.rint(grey * scale), 0, 255).astype(np.uint8)
+    if white == 1.0:
+        check_unit_range(grey)
+    eight_bit = np.clip(np.rint(grey * (255.0 / white)), 0, 255).astype(np.uint8)
     return np.repeat(eight_bit[:, :, None], 3, axis=2)
+
+
+def check_unit_range(values: np.ndarray) -> None:
+    """Raise KeypointError for float values that are not an image's, 0 to 1 with what resampling may overshoot."""
+    finite = values[np.isfinite(values)]
+    if finite.size and not (-OVERSHOOT <= finite.min() and finite.max() <= 1 + OVERSHOOT):
+        raise KeypointError(
+            f"a float image has values from {finite.min():g} to {finite.max():g}; give float from 0 to 1, or uint8 "
+            "from 0 to 255."
+        )
 
 
 def check_header(path: Path) -> None:
@@ -112,7 +134,7 @@ def check_header(path: Path) -> None:
     try:
         with Image.open(path) as opened:
             width, height = opened.size
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise BrokenImage(path.name, reason_of(error)) from error
     if min(width, height) < MIN_SIDE:
         raise SmallImage(path.name, width, height)
@@ -124,7 +146,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as opened:
             (width, height), turn = opened.size, opened.getexif().get(_EXIF_ORIENTATION, 1)
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise BrokenImage(Path(path).name, reason_of(error)) from error
     return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
@@ -133,6 +155,8 @@ def reason_of(error: BaseException) -> str:
     """Why an image could not be read, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image in any known format"
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
@@ -144,13 +168,41 @@ def scan_folder(folder: str | Path) -> tuple[list[Path], list[Path]]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise KeypointError(f"{folder} {what}, but a folder of images is needed; give the folder's path.")
-    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
-    images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-    strays = [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES]
-    return images, strays
+    files = sorted(
+        (p for p in folder.iterdir() if not p.name.startswith(".") and (p.is_file() or not p.exists())), key=natural_key
+    )
+    images = [p for p in files if is_image_name(p) and p.exists()]
+    return images, [p for p in files if p not in set(images)]
 
 
-def _natural(path: Path) -> tuple:
+def is_image_name(path: Path) -> bool:
+    """Whether a file of this name is an image that can be read here."""
+    suffix = path.suffix.lower()
+    return suffix in IMAGE_SUFFIXES or (suffix in _IF_PILLOW_CAN and suffix in Image.registered_extensions())
+
+
+def stray_reason(path: Path) -> str:
+    """Why a file of `scan_folder` is not among the images."""
+    if not path.exists():
+        return "a broken link"
+    if path.suffix.lower() in _NOT_READ:
+        return "this kind of image is not read; save it as png or jpg"
+    return "not an image file"
+
+
+def no_images(folder: Path, strays: list[Path]) -> KeypointError:
+    """The error for a folder without images, with what lies there instead."""
+    text = f"{folder} has no images"
+    if strays:
+        text += f" but {len(strays)} other files, such as {strays[0].name} ({stray_reason(strays[0])})"
+    below = [p.name for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    if below:
+        text += f"; images are not looked for in its folders ({', '.join(below[:3])})"
+    return KeypointError(f"{text}; put {', '.join(s[1:] for s in IMAGE_SUFFIXES)} files into it.")
+
+
+def natural_key(path: Path) -> tuple:
+    """Sorting key under which frame2 comes before frame10."""
     parts = re.split(r"([0-9]+)", path.name.lower())
     return [(int(p), "") if i % 2 else (0, p) for i, p in enumerate(parts)], path.name
 

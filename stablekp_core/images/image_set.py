@@ -20,12 +20,13 @@ from .files import (
     BrokenImage,
     SmallImage,
     check_header,
+    check_unit_range,
     load_image,
+    no_images,
     pil_to_rgb,
     scan_folder,
+    stray_reason,
 )
-
-MAX_FLOAT = 16.0  # a float image that reaches further is not one from 0 to 1 with a little overshoot
 
 SkipCallback = Callable[[str, str], None]
 
@@ -135,7 +136,7 @@ def load_folder(
     """
     images, strays = scan_folder(folder)
     if not images:
-        raise KeypointError(f"{folder} has no images; put {', '.join(s[1:] for s in IMAGE_SUFFIXES)} files into it.")
+        raise no_images(Path(folder), strays)
     if seed is not None:
         random.Random(seed).shuffle(images)
     return load_files(images, limit, minimum=minimum, on_skip=on_skip, strays=strays)
@@ -148,25 +149,30 @@ def load_files(
     minimum: int = 1,
     on_skip: SkipCallback | None = None,
     strays: Sequence[Path] = (),
+    names: Sequence[str] | None = None,
 ) -> ImageSet:
-    """Files in the given order as an ImageSet of at most `limit`; checks as `load_folder`."""
+    """Files in the given order as an ImageSet of at most `limit`, under their own names or `names`; checks as
+    `load_folder`."""
     if limit is not None and limit < 1:
         raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every image.")
     kept: list[Path] = []
-    skipped = [(path.name, "not an image file") for path in strays]
-    for path in map(Path, paths):
+    called: list[str] = []
+    skipped = [(path.name, stray_reason(path)) for path in strays]
+    paths = [Path(path) for path in paths]
+    for path, name in zip(paths, names or [path.name for path in paths], strict=True):
         if limit is not None and len(kept) == limit:
             break
         try:
             check_header(path)
         except BrokenImage as error:
-            skipped.append((path.name, error.reason))
+            skipped.append((name, error.reason))
         else:
             kept.append(path)
+            called.append(name)
     if on_skip is not None:
         for name, reason in skipped:
             on_skip(name, reason)
-    return ImageSet(kept, [path.name for path in kept], minimum=minimum, skipped=skipped, on_skip=on_skip)
+    return ImageSet(kept, called, minimum=minimum, skipped=skipped, on_skip=on_skip)
 
 
 def as_image_set(images: Any) -> ImageSet:
@@ -231,10 +237,7 @@ def _array_to_rgb(image: Any) -> np.ndarray:
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         raise KeypointError(f"An image of {array.dtype} is of no use; give uint8 from 0 to 255, or float from 0 to 1.")
     if array.dtype != np.uint8:
-        if np.nanmax(array, initial=0.0, where=np.isfinite(array)) > MAX_FLOAT:
-            raise KeypointError(
-                f"A float image has values up to {np.nanmax(array):g}; give float from 0 to 1, or uint8 from 0 to 255."
-            )
+        check_unit_range(array)
         # Non-finite values come out of a failed VAE decode; black is what every viewer shows for them.
         unit = np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), 0.0, 1.0)
         array = np.rint(unit * 255.0).astype(np.uint8)

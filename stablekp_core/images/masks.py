@@ -6,34 +6,65 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from ..errors import KeypointError
-from .files import list_images, load_image
+from ..keypoints.names import match_names
+from .files import DECODE_ERRORS, BrokenImage, is_image_name, natural_key, pil_to_rgb, reason_of, scan_folder
 
-#: Name of an image -> its mask: bool, uint8 or float in [0, 1], [H, W]; any size, it is stretched over the image.
+#: Name of an image -> its mask: bool, uint8 or float in [0, 1], [H, W], of the image's size or a copy's of its shape.
 Masks = Callable[[str], np.ndarray]
 
 
 def folder_masks(folder: str | Path, images: Iterable[str] = ()) -> Masks:
-    """Masks from image files, white where the object is, named like the images (the suffix may differ).
+    """Masks from image files, white where the object is, named like the images (the suffix may differ; see
+    `match_names`).
 
     Raises KeypointError for a folder without images, for two masks of one name, and for an image without a mask: at
     once for those named in `images`, later when asked for its mask.
     """
-    folder, files = Path(folder), {}
-    for path in list_images(folder):
-        if path.stem in files:
-            raise KeypointError(f"{folder} has two masks named {path.stem}; leave one.")
-        files[path.stem] = path
+    folder = Path(folder)
+    scan_folder(folder)  # raises when it is none
+    files, stems = {}, set()
+    for path in sorted(folder.rglob("*"), key=natural_key):
+        if is_image_name(path) and path.is_file() and not path.name.startswith("."):
+            if path.with_suffix("") in stems:
+                raise KeypointError(f"{folder} has two masks named {path.stem}; leave one.")
+            stems.add(path.with_suffix(""))
+            files[path.relative_to(folder).as_posix()] = path
     if not files:
         raise KeypointError(f"{folder} has no masks; put an image there for each image, white where the object is.")
+    known = match_names(files, images, "images")
 
     def file_of(name: str) -> Path:
-        path = files.get(Path(name).stem)
-        if path is None:
+        mask = known.get(name) or match_names(files, [name], "images").get(name)
+        if mask is None:
             raise KeypointError(f"{folder} has no mask for {name}; add {Path(name).stem}.png, or leave masks out.")
-        return path
+        return files[mask]
 
     for name in images:
         file_of(name)
-    return lambda name: load_image(file_of(name)).mean(-1).round().astype(np.uint8)
+    return lambda name: load_mask(file_of(name))
+
+
+def load_mask(path: str | Path) -> np.ndarray:
+    """uint8 [H, W], 255 where the object is, of a mask file in any of the usual ways.
+
+    Where the file is partly transparent its opacity is the mask (a cut-out). A coloured palette counts as white where
+    it is not black, and values of 0 and 1 as black and white. Raises BrokenImage.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.has_transparency_data:
+                opacity = np.asarray(image.convert("RGBA"))[..., 3]
+                if opacity.min() < 255:
+                    return opacity.copy()
+            palette, rgb = image.mode == "P", pil_to_rgb(image)
+    except DECODE_ERRORS as error:
+        raise BrokenImage(path.name, reason_of(error)) from error
+    if palette and (rgb != rgb[..., :1]).any():  # numbers of classes: black is the background
+        return np.where(rgb.any(-1), 255, 0).astype(np.uint8)
+    grey = rgb.mean(-1).round().astype(np.uint8)
+    return grey * np.uint8(255) if grey.max(initial=0) == 1 else grey

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import KeypointError
+from ..keypoints.sizes import scale_to_image
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +76,8 @@ def to_model_input(image: np.ndarray, size: int, mode: str = "squash") -> tuple[
 def input_mask(way: InputTransform, size: int, mask: np.ndarray | None = None) -> torch.Tensor:
     """Where the model's square shows what counts: float32 [1, size, size] in [0, 1].
 
-    1 where the image is, 0 in the bars that pad it; with `mask` (bool, uint8 or float in [0, 1], [H, W] of any size,
-    stretched over the image) what the mask leaves of it. Raises KeypointError for a mask of another shape.
+    1 where the image is, 0 in the bars that pad it; with `mask` (bool, uint8 or float in [0, 1], [H, W] of the image or
+    a copy of it) what the mask leaves of it. Raises KeypointError for a mask of another shape.
     """
     import torch
 
@@ -84,6 +85,8 @@ def input_mask(way: InputTransform, size: int, mask: np.ndarray | None = None) -
         round(x * size) for x in (way.left, way.top, way.left + way.span_x, way.top + way.span_y)
     )
     square = np.zeros((size, size), dtype=np.float32)
+    if mask is not None and np.ndim(mask) == 2:
+        scale_to_image(np.shape(mask)[::-1], (way.width, way.height), "masks")
     inner = np.ones((bottom - top, right - left), dtype=np.float32) if mask is None else _unit_mask(mask)
     if inner.shape != (bottom - top, right - left):
         shape = (right - left, bottom - top)

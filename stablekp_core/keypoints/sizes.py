@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import KeypointError
+
+if TYPE_CHECKING:
+    from .keypoints import Keypoints
 
 # Tools that resize to multiples of 64 change the shape by up to 32 pixels of 512; a crop to the next usual shape (4:3
 # to 3:2, 5:4 to 4:3) changes it more.
@@ -33,6 +40,15 @@ def scale_to_image(made_on: Sequence[int], image: Sequence[int], what: str) -> t
             f"{what} are for {from_width}x{from_height} pixels, but the image is {width}x{height}; {reason}."
         )
     return width / from_width, height / from_height
+
+
+def fit_to_image(points: Keypoints, image: tuple[int, int]) -> Keypoints:
+    """Rows of one image in pixels of an `image` of (width, height): scaled where it is a copy of another size."""
+    if (points.sizes == image).all():
+        return points
+    what = f"the keypoints of {points.images[0] or 'an image'}"
+    factors = np.array([scale_to_image(size, image, what) for size in points.sizes.tolist()])  # [B, 2]
+    return replace(points, xy=points.xy * factors[:, None], sizes=np.broadcast_to(image, points.sizes.shape))
 
 
 def _same_shape(from_width: float, from_height: float, width: float, height: float) -> bool:

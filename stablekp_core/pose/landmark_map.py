@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import LANDMARK_MODES
 from ..errors import KeypointError
 from ..files import write_atomically
 from ..keypoints.keypoints import Keypoints
@@ -17,7 +18,7 @@ from ..keypoints.schema import clean_labels
 
 FORMAT = "stable-keypoints-landmark-map"
 VERSION = 1
-MODES = ("figure", "affine", "linear")
+MODES = LANDMARK_MODES
 _METADATA_KEY = "stable_keypoints"
 
 

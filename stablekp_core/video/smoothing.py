@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from ..config import SMOOTHING_METHODS
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.procrustes import figure_size, trust, usual_confidence
@@ -19,7 +20,7 @@ from .swaps import keep_identity, track_figures
 
 __all__ = ["METHODS", "Smoothed", "jitter", "parse_swaps", "smooth_keypoints", "track_figures"]
 
-METHODS = ("savitzky-golay", "one-euro", "none")
+METHODS = SMOOTHING_METHODS
 _FILLED = 0.5  # confidence of a filled point, in units of the lower one of its two neighbours
 
 

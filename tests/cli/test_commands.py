@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 from tiny_models import WIDTH, write_images
 
-from stablekp_core.cli import commands, main
+from stablekp_core.cli import main
+from stablekp_core.detection.detector import Detector
+from stablekp_core.drawing import sheets
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.training import train as training
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--tokens 12 --candidates 5 --keypoints 3 --steps 4 --batch-size 2 --map-size 16 --selection-images 2".split()
@@ -22,7 +25,7 @@ COMMANDS = ("train", "detect", "detect-dataset", "evaluate", "draw", "heatmaps",
 
 def run(*arguments) -> int:
     try:
-        return main.main([str(a) for a in arguments])
+        return main([str(a) for a in arguments])
     except SystemExit as stop:
         return stop.code
 
@@ -100,7 +103,7 @@ def test_detect_some_files(place, model_folder, tmp_path, detected, capsys):
     assert Keypoints.load(tmp_path / "k.json").images == ("else.png", "image2.png")
     said(capsys)
     assert run("detect", place / "pictures", files[0], *options, "--output", tmp_path / "k.json") == 1
-    one_line(capsys, "2 images are named image2.png", "detect one folder at a time")
+    one_line(capsys, "image2.png was given 2 times", "give each image once")
 
 
 def test_draw(place, detected, tmp_path, capsys):
@@ -207,12 +210,12 @@ def test_heatmaps_of_a_padded_image_lie_on_the_image(place, model_folder, tmp_pa
     padded = KeypointTokens(tokens.embeddings, tokens.chosen, config={**tokens.config, "resize": "pad"})
     padded.save(tmp_path / "pad.safetensors")
     seen = []
-    monkeypatch.setattr(commands.sheets, "heat_maps", lambda image, maps, *a, **k: seen.append(maps) or image)
+    monkeypatch.setattr(sheets, "heat_maps", lambda image, maps, *a, **k: seen.append(maps) or image)
     Image.new("RGB", (64, 16), (255, 0, 0)).save(tmp_path / "wide.png")
-    real = commands.Detector.maps
+    real = Detector.maps
     bar = torch.zeros(1, 3, 16, 16)
     bar[:, :, :5] = 1  # all of it in the upper bar
-    monkeypatch.setattr(commands.Detector, "maps", lambda self, squares: (bar, *real(self, squares)[1:]))
+    monkeypatch.setattr(Detector, "maps", lambda self, squares: (bar, *real(self, squares)[1:]))
     options = ("--tokens", tmp_path / "pad.safetensors", "--model", model_folder, "--output", tmp_path / "h.png")
     assert run("heatmaps", tmp_path / "wide.png", *options) == 0
     assert seen[0].shape == (3, 16, 16) and seen[0].max() < 1e-6
@@ -240,7 +243,7 @@ def test_train_from_tokens(place, model_folder, tmp_path, capsys):
 
 
 def test_interrupt_saves_and_resume_goes_on(place, model_folder, tmp_path, monkeypatch, capsys):
-    path, real = tmp_path / "t.safetensors", commands.train_tokens
+    path, real = tmp_path / "t.safetensors", training.train
     command = ("train", place / "pictures", path, "--model", model_folder, *SMALL)
 
     def interrupted(*args, on_step, **options):
@@ -252,7 +255,7 @@ def test_interrupt_saves_and_resume_goes_on(place, model_folder, tmp_path, monke
         return real(*args, on_step=stop, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "train_tokens", interrupted)
+        patch.setattr(training, "train", interrupted)
         assert run(*command) == 130
         out, err = said(capsys)
         assert "Go on with --resume" in err and "Traceback" not in err
@@ -262,8 +265,8 @@ def test_interrupt_saves_and_resume_goes_on(place, model_folder, tmp_path, monke
     steps = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            commands,
-            "train_tokens",
+            training,
+            "train",
             lambda *a, on_step, **k: real(*a, on_step=lambda i: steps.append(i.step) or on_step(i), **k),
         )
         assert run(*command, "--resume") == 0
@@ -316,7 +319,7 @@ def test_every_command_has_help(capsys):
 
 def test_the_command_line_starts_without_torch():
     code = (
-        "import sys; from stablekp_core.cli import main; main.build_parser();"
+        "import sys; from stablekp_core.cli import program; program.build_parser();"
         "print([m for m in ('torch', 'diffusers', 'cv2', 'scipy', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100)
@@ -461,7 +464,7 @@ def test_debug_shows_where_it_failed(tmp_path):
 
     for arguments in (["--debug", "info", "absent"], ["info", "absent", "--debug"]):
         with pytest.raises(KeypointError, match="There is no file or folder absent"):
-            main.main(arguments)
+            main(arguments)
     command = [sys.executable, "-m", "stablekp_core", "info", "absent"]
     plain = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
     assert plain.returncode == 1 and "Traceback" not in plain.stderr

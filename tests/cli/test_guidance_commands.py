@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_models import CONFIG, write_images, write_text_encoder
 
-from stablekp_core.cli.main import main
+from stablekp_core.cli import main
 from stablekp_core.guidance.readers import KeypointGuidance
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stablekp_core.cli.main import main
+from stablekp_core.cli import main
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.pose.fitting import LandmarkMap
@@ -54,7 +54,7 @@ def tokens(path, count: int) -> str:
 
 def test_the_command_line_stays_light():
     code = (
-        "import sys; from stablekp_core.cli.main import build_parser; build_parser(); "
+        "import sys; from stablekp_core.cli.program import build_parser; build_parser(); "
         "print([m for m in ('torch', 'cv2', 'numpy', 'diffusers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)

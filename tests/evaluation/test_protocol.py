@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from stablekp_core.cli import main
 from stablekp_core.cli.evaluate import table
-from stablekp_core.cli.main import main
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.errors import KeypointError
 from stablekp_core.evaluation import protocol, stages

@@ -15,7 +15,7 @@ pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 from stablekp_core.backbone.loading import load_backbone
-from stablekp_core.cli.main import main
+from stablekp_core.cli import main
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import Detector, detect
 from stablekp_core.errors import KeypointError

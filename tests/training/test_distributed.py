@@ -80,7 +80,7 @@ with process_group("cpu") as (ranks, device):
                 "resumed_from": resumed_from, "whole": whole.tokens.embeddings, "chosen": whole.tokens.chosen,
                 "losses": whole.losses, "rest": rest.tokens.embeddings, "rest_losses": rest.losses},
                me / "result.pt")
-    sys.exit(cli.main(sys.argv[3:]))
+    sys.exit(cli(sys.argv[3:]))
 """
 
 
@@ -242,5 +242,5 @@ def test_what_several_processes_cannot_do_is_said(monkeypatch, tmp_path, capsys)
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(KeypointError, match="pip install accelerate"), process_group("cpu"):
         pass
-    assert main.main(["train", str(tmp_path), str(tmp_path / "t.safetensors"), "--device", "cpu"]) == 1
+    assert main(["train", str(tmp_path), str(tmp_path / "t.safetensors"), "--device", "cpu"]) == 1
     assert "pip install accelerate" in capsys.readouterr().err
