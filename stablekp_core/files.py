@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import KeypointError
 
+_HOST = re.sub(r"[^\w-]", "-", socket.gethostname())[:40] or "here"  # in names of temporary files
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -50,12 +53,29 @@ def why(error: OSError) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new, even after a crash."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise KeypointError(f"{path} cannot be written ({why(error)}); give another place, or make room.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def left_behind(partial: Path) -> bool:
+    """Whether a file is what `write_atomically` leaves when its process, on this machine, is killed."""
+    found = re.fullmatch(r"\..+\.([^.]+)\.(\d+)\.tmp", partial.name)
+    if not found or found[1] != _HOST or os.name == "nt":  # there os.kill would end the process
+        return False
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -164,7 +164,16 @@ def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str
         dtype = Counter(value.dtype for value in state.values()).most_common(1)[0][0]
         if dtype.itemsize == 1:
             dtype = torch.float16  # float8 is a storage format: no layer computes in it
-    return {key: value.to(dtype, copy=True) for key, value in state.items()}
+    cast = {key: value.to(dtype, copy=True) for key, value in state.items()}
+    for key, value in cast.items():
+        if not bool(torch.isfinite(value).all()):
+            stored = state[key].to(torch.float32)
+            why = "that are too large for " + str(dtype).removeprefix("torch.") if stored.isfinite().all() else ""
+            raise KeypointError(
+                f"the weights hold values {why or 'that are not numbers'} ({key}); "
+                f"{'use fp32' if why else 'the file is damaged or comes from a training that failed, use another'}."
+            )
+    return cast
 
 
 def _open(path: Path):

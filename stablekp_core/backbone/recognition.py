@@ -70,7 +70,8 @@ def unsupported_file(shapes: Shapes) -> str | None:
     def has(*starts: str) -> bool:
         return any(key.startswith(starts) for key in shapes)
 
-    if any(re.search(r"lora_|\.lora\.|\.(hada|lokr)_", key) for key in shapes):
+    parts = sum(bool(re.search(r"lora_|\.lora\.|\.(hada|lokr)_", key)) for key in shapes)
+    if 2 * parts > len(shapes):  # a few stray ones in a whole checkpoint do no harm
         return "a LoRA, which only changes a model"
     if has("control_model.", "input_hint_block.", "controlnet_", "zero_convs."):
         return "a ControlNet"

@@ -45,7 +45,8 @@ def check_outputs(outputs: Iterable[Output | None], inputs: Iterable[Path | str 
     """Raise KeypointError unless all `outputs` can be written and none of them takes something away: an input (or an
     image of a folder that is one), another output, or a file of another kind."""
     outputs = [output for output in outputs if output is not None]
-    taken = {_real(Path(path)): Path(path) for path in inputs if path is not None and Path(path).exists()}
+    taken = {_real(Path(path)) for path in inputs if path is not None and Path(path).exists()}
+    read = {path for path in taken if path.is_dir()}
     for output in outputs:
         _check_suffix(output)
         _check_place(output)
@@ -55,10 +56,10 @@ def check_outputs(outputs: Iterable[Output | None], inputs: Iterable[Path | str 
                 f"{output.file} would be written over {_what(real, outputs, output)}; give another name."
             )
         if output.kind != "folder" and output.file.exists():
-            if real.parent in taken and output.kind == "image":
+            if real.parent in read and output.kind == "image":
                 raise KeypointError(f"{output.file} lies among the images that are read; give another name or folder.")
             _check_kind(output)
-        taken[real] = output.file
+        taken.add(real)
 
 
 def _what(real: Path, outputs: Sequence[Output], now: Output) -> str:

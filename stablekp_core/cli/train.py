@@ -71,7 +71,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks, device: str) ->
     from .reading import skipped
 
     path, state = args.tokens_file, args.tokens_file.with_suffix(".checkpoint")
-    if state.exists() and not args.resume:
+    if ranks.of_first(state.exists()) and not args.resume:
         raise KeypointError(f"{state} holds an interrupted run; go on with --resume, or delete it to start afresh.")
     images = load_folder(args.images, limit=args.limit, on_skip=skipped if ranks.first else None)
     masks = folder_masks(args.masks, images.names) if args.masks else None

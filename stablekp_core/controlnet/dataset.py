@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..keypoints.keypoints import Keypoints
 from ..pose.writing import to_pose
 from ..progress import EXPORTING, Progress, counted
-from .captions import caption_of, read_captions
+from .captions import Captions, read_captions
 from .pairs import FITS, STYLES, ExportSettings, draw_hint, pair_key, write_pair
 
 __all__ = [
@@ -41,7 +41,8 @@ _VERSION = 1
 @dataclass(frozen=True)
 class Exported:
     """What an export did: numbers of pairs in train and validation, of those drawn now and of those that were
-    already there, and the images left out as (name, reason).
+    already there, and the images left out as (name, reason). uncaptioned: pairs without a caption of their own, where
+    captions were given; unused_captions: names of captions that belong to no pair.
     """
 
     folder: Path
@@ -50,6 +51,8 @@ class Exported:
     written: int
     kept: int
     skipped: tuple[tuple[str, str], ...]
+    uncaptioned: int = 0
+    unused_captions: tuple[str, ...] = ()
 
     def report(self) -> str:
         """One or two lines of text."""
@@ -60,6 +63,10 @@ class Exported:
         if self.skipped:
             name, reason = self.skipped[0]
             text += f"\n{len(self.skipped)} images left out, the first: {name} ({reason})"
+        if self.uncaptioned:
+            text += f"\n{self.uncaptioned} images have no caption of their own"
+        if self.unused_captions:
+            text += f"\n{len(self.unused_captions)} captions belong to no image, the first: {self.unused_captions[0]}"
         return text
 
 
@@ -95,6 +102,7 @@ def export_controlnet_dataset(
     places: dict[str, str] = {}
     skipped, written, done = [], 0, 0
     total = len(set(figures.image_index.tolist()))
+    texts = Captions(captions, dict.fromkeys(figures.images), caption)
     for number, (name, image) in enumerate(counted(images, EXPORTING, on_progress, total)):
         person = figures.rows(rows_of(number, name))
         if not ((person.confidence >= settings.threshold) & (person.confidence > 0)).any():
@@ -107,7 +115,7 @@ def export_controlnet_dataset(
         split = "validation" if _draw_lot(name, settings.seed) < settings.validation else "train"
         places[key] = split
         written += write_pair(folder / split, key, image, person, settings)
-        rows[split].append(_metadata(name, key, settings, caption_of(name, captions, caption)))
+        rows[split].append(_metadata(name, key, settings, texts.of(name)))
         done += 1
     if not done:
         raise KeypointError(
@@ -119,7 +127,16 @@ def export_controlnet_dataset(
         _move(folder, rows["train"][0], settings)
     for split, lines in rows.items():
         _finish(folder / split, lines)
-    return Exported(folder, len(rows["train"]), len(rows["validation"]), written, done - written, tuple(skipped))
+    return Exported(
+        folder,
+        len(rows["train"]),
+        len(rows["validation"]),
+        written,
+        done - written,
+        tuple(skipped),
+        texts.without,
+        tuple(texts.unused),
+    )
 
 
 def _pose_of(keypoints: Keypoints, settings: ExportSettings) -> Keypoints:

@@ -15,6 +15,7 @@ from ..config import HINT_FITS, HINT_STYLES
 from ..errors import KeypointError
 from ..files import write_atomically
 from ..keypoints.keypoints import Keypoints
+from ..keypoints.sizes import fit_to_image
 from ..pose.writing import POSE_THRESHOLD
 
 STYLES, FITS = HINT_STYLES, HINT_FITS
@@ -117,12 +118,7 @@ def write_pair(folder: Path, key: str, image: np.ndarray, person: Keypoints, set
 def _fit(image: np.ndarray, person: Keypoints, settings: ExportSettings) -> tuple[Image.Image, np.ndarray]:
     """The image at the size of the data set, and the points [P, K, 2] in its pixels."""
     height, width = image.shape[:2]
-    if (person.sizes != (width, height)).any():
-        raise KeypointError(
-            f"the keypoints of {person.images[0] or 'an image'} are for "
-            f"{person.sizes[0, 0]}x{person.sizes[0, 1]} pixels but the image is {width}x{height}; detect on "
-            f"the images that are exported."
-        )
+    person = fit_to_image(person, (width, height))
     left = top = 0
     box_width, box_height = width, height
     if settings.fit == "crop":

@@ -26,7 +26,7 @@ def folder_masks(folder: str | Path, images: Iterable[str] = ()) -> Masks:
     folder = Path(folder)
     scan_folder(folder)  # raises when it is none
     files, stems = {}, set()
-    for path in sorted(folder.rglob("*"), key=natural_key):
+    for path in sorted(folder.rglob("*"), key=lambda p: (p.parent, natural_key(p))):
         if is_image_name(path) and path.is_file() and not path.name.startswith("."):
             if path.with_suffix("") in stems:
                 raise KeypointError(f"{folder} has two masks named {path.stem}; leave one.")

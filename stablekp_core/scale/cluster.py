@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +62,7 @@ def cluster(pool: Pool):
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options |= dict(num_cpus=max(cores, -int(-pool.workers * pool.cpus // 1)), include_dashboard=False)
+    _reachable(pool.address)
     try:
         ray.init(**options)
     except ConnectionError as error:
@@ -71,6 +74,19 @@ def cluster(pool: Pool):
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reachable(address: str | None) -> None:
+    """Raise KeypointError at once where nothing listens at HOST:PORT; Ray itself tries for minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d+)", address or "")
+    if found:
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise KeypointError(
+                f"There is no Ray cluster at {address} ({str(error).rsplit('] ', 1)[-1]}); check the address, or leave "
+                "it out to use this machine."
+            ) from error
 
 
 def settle(ray, pool: Pool, device: str) -> tuple[int, float, str]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from ..backbone.checkpoint import load_model
 from ..config import DetectConfig
 from ..detection.detector import Detector
 from ..errors import KeypointError
@@ -119,14 +119,14 @@ def detect_dataset(
     settings = {
         "input": str(source),
         "tokens": tokens.digest[:16],
-        "model": Path(model).name,
+        "model": load_model(model).hash[:16],
         "dtype": dtype,
         "detection": config.to_dict(),
     }
+    pieces = read_plan(folder, settings)
+    known = {url for piece in pieces for url in piece.urls()}
+    new = find_pieces(source, part_rows, column, id_column, known, folder.url)
     with cluster(pool) as ray:
-        pieces = read_plan(folder, settings)
-        known = {url for piece in pieces for url in piece.urls()}
-        new = find_pieces(source, part_rows, column, id_column, known, folder.url)
         folder.sweep()
         if new:
             pieces += new

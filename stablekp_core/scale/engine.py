@@ -207,6 +207,8 @@ class Worker:
 
 def everywhere(model: str) -> str:
     """A model's path as other processes need it; names stay."""
+    if model == "demo":  # the built-in one, whatever folders lie here
+        return model
     path = Path(model).expanduser()
     return str(path.resolve()) if path.exists() else model
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import KeypointError
-from ..files import write_atomically
+from ..files import left_behind, write_atomically
 from ..keypoints.keypoints import POINT_FIELDS
 from ..keypoints.tokens import KeypointTokens
 from .inputs import Piece, file_system
@@ -114,10 +114,12 @@ class Folder:
             self.fs.pipe_file(f"{self.path}/{name}", data)
 
     def sweep(self) -> None:
-        """Remove what processes that were killed left half written."""
+        """Remove what processes of this machine that were killed left half written; other machines may be at work in
+        the same folder."""
         if self._local and Path(self.path).is_dir():
             for leftover in Path(self.path).glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+                if left_behind(leftover):
+                    leftover.unlink(missing_ok=True)
 
 
 def read_plan(folder: Folder, settings: dict[str, Any]) -> list[Piece]:

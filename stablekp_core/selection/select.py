@@ -138,12 +138,23 @@ def _extract_views(
             extractor.keep(stores.views, index, features)
         peak = peaks(maps)  # [V, N, 2]
         xy = (peak.flip(-1) + 0.5) / c.map_size
-        positions.append(affine.view_to_image(xy, theta.to(xy.device)).cpu())
+        positions.append(seen_positions(affine.view_to_image(xy, theta.to(xy.device)).cpu(), theta.cpu()))
         scores.append(maps[0].flatten(1).amax(1).cpu())
         if c.selection == "votes":
             choices.append(_vote(maps[:1], peak[:1], c))
         count(1)
     return torch.stack(positions), torch.stack(scores), torch.stack(choices) if choices else torch.empty(0)
+
+
+def seen_positions(position: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Positions [V, N, 2] that views [V, 2, 3] of an image give, in its unit square; where a view cannot see a token,
+    by where the first view, the image itself, has it, its peak is a stray one: the mean of those that do takes its
+    place."""
+    seen = affine.visible(position[:1], theta)[0]  # [V, N]
+    seen[0] = True
+    weight = seen[..., None].to(position)
+    mean = (position * weight).sum(0) / weight.sum(0)  # [N, 2]
+    return torch.where(seen[..., None], position, mean)
 
 
 def _extract_more(

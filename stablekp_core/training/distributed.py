@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,14 @@ class Ranks:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def of_first(self, value: Any) -> Any:
+        """What the first process has as `value`, in every process: what lies on its disk decides for all, so that none
+        ends while others wait."""
+        box = [value]
+        if self.size > 1:
+            torch.distributed.broadcast_object_list(box, 0)
+        return box[0]
+
     @contextmanager
     def first_copy(self, path: Path) -> Iterator[Path]:
         """A path with what `path` holds in the first process, or with nothing where that has no such file.
@@ -64,15 +73,14 @@ class Ranks:
         if self.size == 1:
             yield path
             return
-        box = [path.read_bytes() if self.first and path.is_file() else None]
-        torch.distributed.broadcast_object_list(box, 0)
+        content = self.of_first(path.read_bytes() if self.first and path.is_file() else None)
         if self.first:
             yield path
             return
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / path.name
-            if box[0] is not None:
-                write_atomically(copy, box[0])
+            if content is not None:
+                write_atomically(copy, content)
             yield copy
 
 

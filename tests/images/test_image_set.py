@@ -276,7 +276,7 @@ def test_from_arrays_takes_batches_lists_and_alpha():
     assert len(ImageSet.from_arrays(batch[0])) == 1
 
 
-@pytest.mark.parametrize(("dtype", "word"), [(np.float32, "values up to 254"), (np.int64, "int64")])
+@pytest.mark.parametrize(("dtype", "word"), [(np.float32, "values from 254 to 254"), (np.int64, "int64")])
 def test_from_arrays_refuses_what_would_be_white(dtype, word):
     with pytest.raises(KeypointError, match=word):
         ImageSet.from_arrays([np.full((16, 16, 3), 254, dtype)])[0]
@@ -284,7 +284,7 @@ def test_from_arrays_refuses_what_would_be_white(dtype, word):
 
 def test_from_arrays_clips_and_survives_nan():
     wild = np.full((16, 16, 3), np.nan, dtype=np.float32)
-    wild[0, 0], wild[0, 1] = 2.0, -1.0
+    wild[0, 0], wild[0, 1] = 1.2, -0.2
     array = ImageSet.from_arrays([wild])[0]
     assert array[0, 0].tolist() == [255] * 3 and array[0, 1].tolist() == [0] * 3 and array[5, 5].tolist() == [0] * 3
 

@@ -29,6 +29,11 @@ def left_half(name=""):
     return mask
 
 
+def left_of_image(name=""):
+    """The same on the images of the tests, 24 x 20."""
+    return left_half()[:, 8:32]
+
+
 def test_a_mask_covers_the_image_and_bars_never_count():
     whole = input_mask(input_transform(40, 20, 16, "squash"), 16)
     assert whole.shape == (1, 16, 16) and whole.min() == 1
@@ -59,10 +64,54 @@ def test_masks_are_found_by_the_images_name(tmp_path):
         folder_masks(tmp_path / "none")
 
 
+def test_masks_of_copies_are_scaled_and_others_refused():
+    transform = input_transform(40, 20, 16, "squash")
+    assert torch.equal(
+        input_mask(transform, 16, left_half().repeat(4, 0).repeat(4, 1)), input_mask(transform, 16, left_half())
+    )
+    with pytest.raises(
+        KeypointError, match="masks are for 20x40 pixels, but the image is 40x20; width and height are exch"
+    ):
+        input_mask(transform, 16, left_half().T)
+    with pytest.raises(KeypointError, match="cropped or padded"):
+        input_mask(transform, 16, left_half()[:, :20])
+
+
+@pytest.mark.parametrize("kind", ["grey", "opacity", "white cut-out", "0 and 1", "palette", "grey palette", "16 bit"])
+def test_every_way_of_writing_a_mask(tmp_path, kind):
+    """A cut-out on transparency was laid over white, and counted everywhere."""
+    inside = left_half()
+    grey = inside.astype(np.uint8) * 255
+    if kind == "opacity":
+        image = Image.fromarray(np.dstack([np.full_like(grey, 90)] * 3 + [grey]))
+    elif kind == "white cut-out":
+        image = Image.fromarray(np.dstack([grey] * 4))
+    elif kind == "0 and 1":
+        image = Image.fromarray(inside.astype(np.uint8))
+    elif kind.endswith("palette"):
+        image = Image.fromarray(inside.astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, 255, 255, 255] if kind == "grey palette" else [0, 0, 0, 128, 0, 0])
+    else:
+        image = Image.fromarray(grey if kind == "grey" else grey.astype(np.uint16) * 257)
+    image.save(tmp_path / "bird.png")
+    found = folder_masks(tmp_path, ["bird.jpg"])("bird.jpg")
+    assert found.dtype == np.uint8 and np.array_equal(found, grey)
+
+
+def test_masks_go_by_path(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((20, 20), 255 * (folder == "a"), np.uint8)).save(tmp_path / folder / "1.png")
+    masks = folder_masks(tmp_path, ["a/1.jpg", "b/1.jpg"])
+    assert masks("a/1.jpg").min() == 255 and masks("b/1.jpg").max() == 0
+    with pytest.raises(KeypointError, match="1.jpg of the images may be a/1.png or b/1.png"):
+        folder_masks(tmp_path, ["1.jpg"])
+
+
 def test_masks_are_seen_through_the_views(backbone, image_folder):
     images = load_folder(image_folder)
     assert LatentSource(backbone, images).area([0], identity_affine(1), 16) is None
-    source = LatentSource(backbone, images, masks=left_half)
+    source = LatentSource(backbone, images, masks=left_of_image)
     still = source.area([0, 1], identity_affine(2), 16)
     assert still.shape == (2, 1, 16, 16)
     assert still[..., :8].min() > 0.999 and still[..., 8:].max() < 0.001
@@ -94,18 +143,18 @@ def test_attention_outside_the_mask_has_no_part_in_the_losses(backbone):
 
 def test_keypoints_stay_inside_the_mask(backbone, image_folder):
     images = load_folder(image_folder)
-    tokens = train(backbone, images, CONFIG, masks=left_half).tokens
+    tokens = train(backbone, images, CONFIG, masks=left_of_image).tokens
     free = train(backbone, images, CONFIG).tokens
     assert not torch.equal(tokens.embeddings, free.embeddings)
     config = DetectConfig(views=2, readout="argmax")
     names = []
-    found = detect(backbone, tokens, images, config, masks=lambda name: names.append(name) or left_half()).keypoints
+    found = detect(backbone, tokens, images, config, masks=lambda name: names.append(name) or left_of_image()).keypoints
     assert names == list(images.names)
     width = found.sizes[:, None, 0]
     assert (found.xy[..., 0] <= width / 2).all()
     anywhere = detect(backbone, tokens, images, config).keypoints
-    absent = {images.names[0]: np.zeros((20, 40), bool)}
-    found = detect(backbone, tokens, images, config, masks=lambda name: absent.get(name, left_half())).keypoints
+    absent = {images.names[0]: np.zeros((20, 24), bool)}
+    found = detect(backbone, tokens, images, config, masks=lambda name: absent.get(name, left_of_image())).keypoints
     assert (found.confidence[0] == 0).all() and (found.confidence[1:] > 0).any()
     assert (anywhere.xy[..., 0] > width / 2).any()
 
