@@ -7,20 +7,18 @@ plain values, so that it can be sent to another machine and kept in a file."""
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from ..errors import KeypointError
 from ..images.files import IMAGE_SUFFIXES, BrokenImage, decode_image, reason_of
+from .storage import file_system, list_files
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -28,7 +26,6 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 _BYTES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
 _LISTS = ("list", "large_list", "list_view", "large_list_view", "fixed_size_list")
 _TEXTS = ("string", "large_string", "string_view")
-PATIENCE = 25  # seconds in which an address must answer
 Fetch = Callable[[], np.ndarray]  # reads and decodes one image: uint8 [H, W, 3]; BrokenImage, SmallImage
 
 
@@ -64,21 +61,6 @@ class Piece:
         return [f"{self.place}/{name}" for name in self.names] if self.kind == "files" else [self.place]
 
 
-def file_system(url: str):
-    """(fsspec file system, path in it); KeypointError when the URL's kind needs another package."""
-    from fsspec.core import url_to_fs
-    from fsspec.implementations.local import LocalFileSystem
-
-    if url.startswith("file://") or os.path.exists(url):  # a path is what it says, with all its :: and brackets
-        return LocalFileSystem(), os.path.abspath(url.removeprefix("file://"))
-    try:
-        return url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise KeypointError(
-            f"{url} cannot be opened ({error}); use a path, or install what its kind of URL needs."
-        ) from error
-
-
 def find_pieces(
     source: str,
     rows: int,
@@ -94,7 +76,7 @@ def find_pieces(
     It may hold images, tar shards or Parquet files, but not several of these. column, id_column: of Parquet
     files. known: URLs that are not wanted again; leave_out: URL of a folder to ignore. Raises KeypointError
     when nothing is found."""
-    fs, root, files, base = _answered(source)
+    fs, root, files, base = list_files(source)
     ignored = leave_out.rstrip("/") + "/" if leave_out else None
     kinds: dict[str, list[str]] = {}
     for path in files:
@@ -121,46 +103,6 @@ def find_pieces(
 
 
 _KINDS = {"files": "image files", "tar": "tar shards", "rows": "Parquet files"}
-
-
-def _answered(source: str) -> tuple[Any, str, list[str], str]:
-    """The file system of an input, its path in it, all its files and their base; an address that cannot be reached
-    answers within `PATIENCE` seconds, whatever its library does."""
-
-    def look() -> tuple[Any, str, list[str], str]:
-        fs, root = file_system(source)
-        return fs, root, *_list(fs, root, source)
-
-    if "://" not in source or source.startswith("file://"):
-        return look()
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(look).result(PATIENCE)
-    except KeypointError:
-        raise
-    except TimeoutError as error:
-        raise KeypointError(
-            f"{source} did not answer within {PATIENCE} s; check the address and the network."
-        ) from error
-    except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
-        reason = (str(error).splitlines() or [""])[0]
-        raise KeypointError(
-            f"{source} cannot be reached ({type(error).__name__}: {reason}); check the address and the network."
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _list(fs, root: str, source: str) -> tuple[list[str], str]:
-    """All files of an input, and the folder that their names are told from."""
-    if any(c in root for c in "*?[") and not fs.exists(root):
-        fixed = root[: min(root.index(c) for c in "*?[" if c in root)]
-        return [p for p in fs.glob(root) if fs.isfile(p)], fixed.rpartition("/")[0]
-    if fs.isfile(root):
-        return [root], root.rpartition("/")[0]
-    if not fs.isdir(root):
-        raise KeypointError(f"{source} does not exist; give a folder, a file or a pattern.")
-    return fs.find(root), root.rstrip("/")
 
 
 def _cut_files(fs, base, paths, rows, *_) -> list[Piece]:

@@ -17,7 +17,8 @@ from ..errors import KeypointError
 from ..files import left_behind, write_atomically
 from ..keypoints.keypoints import POINT_FIELDS
 from ..keypoints.tokens import KeypointTokens
-from .inputs import Piece, file_system
+from .inputs import Piece
+from .storage import file_system
 
 PLAN = "_plan.jsonl"  # readers of Parquet folders ignore names that begin with _ or .
 _MORE_FIELDS = tuple(name for name in POINT_FIELDS if name not in ("xy", "confidence"))

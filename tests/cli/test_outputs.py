@@ -79,7 +79,7 @@ DETECT = ("detect", "pics", "--tokens", "t.safetensors")
     ],
 )
 def test_refused_before_the_work(place, capsys, arguments, said):
-    os.symlink("k.json", place / "link.json")
+    (place / "link.json").symlink_to("k.json")
     before = {p.name: p.stat().st_mtime_ns for p in place.rglob("*")}
     assert main(list(arguments)) == 1
     err = capsys.readouterr().err

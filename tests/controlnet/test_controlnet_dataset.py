@@ -211,7 +211,7 @@ def test_poses_need_joints_and_scribbles_edges(tmp_path):
         export_controlnet_dataset(images, points(images), tmp_path / "a", ExportSettings("openpose", 64))
     with pytest.raises(KeypointError, match="need a skeleton"):
         export_controlnet_dataset(images, points(images, skeleton=()), tmp_path / "b", SMALL)
-    with pytest.raises(KeypointError, match="for 96x72 pixels but the image is 100x50"):
+    with pytest.raises(KeypointError, match="for 96x72 pixels, but the image is 100x50"):
         export_controlnet_dataset(
             [(images[0][0], np.zeros((50, 100, 3), np.uint8))], points(images), tmp_path / "c", SMALL
         )
@@ -236,7 +236,9 @@ def test_captions_from_files(tmp_path):
     assert read_captions(tmp_path / "a.json") == read_captions(tmp_path / "a.jsonl") == {"x.png": "one"}
     assert read_captions(tmp_path / "a.csv") == {"x.png": "one, two"}
     (tmp_path / "bad.csv").write_text("name,words\nx,y\n", "utf-8")
-    for bad in ("bad.csv", "none.json"):
+    with pytest.raises(KeypointError, match="none.json cannot be read"):
+        read_captions(tmp_path / "none.json")
+    for bad in ("bad.csv",):
         with pytest.raises(KeypointError, match="holds no captions"):
             read_captions(tmp_path / bad)
     images = make_images(2)
@@ -266,3 +268,55 @@ def test_captions_from_files(tmp_path):
 def test_bad_settings(changes):
     with pytest.raises(KeypointError, match=next(iter(changes))):
         ExportSettings(**changes)
+
+
+def test_captions_of_other_tools(tmp_path):
+    """kohya's entries became the text of a Python dict, and null the word None."""
+    entry = {"caption": "a board", "tags": "grey, wood"}
+    (tmp_path / "meta.json").write_text(json.dumps({"a": entry, "b": {"tags": "grey"}, "c": None, "d": ["x", "y"]}))
+    assert read_captions(tmp_path / "meta.json") == {"a": "a board", "b": "grey", "d": "x, y"}
+    for bad, said in (
+        ({"a": 3}, "a is 3 and no text"),
+        ({"a": {"words": 1}}, "a has no caption, text, tags, but words"),
+    ):
+        (tmp_path / "bad.json").write_text(json.dumps(bad))
+        with pytest.raises(KeypointError, match=said):
+            read_captions(tmp_path / "bad.json")
+    (tmp_path / "bad.csv").write_text("file_name,text\na.png,a board, grey\n")
+    with pytest.raises(KeypointError, match="bad.csv: line 2 has too many columns.*quotation marks"):
+        read_captions(tmp_path / "bad.csv")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.caption").write_bytes("a board".encode("utf-16"))
+    (tmp_path / "folder" / "._a.caption").write_bytes(b"\0")
+    assert read_captions(tmp_path / "folder") == {"a": "a board"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KeypointError, match="has no .txt or .caption files"):
+        read_captions(tmp_path / "empty")
+
+
+def test_images_without_caption_and_captions_without_image_are_counted(tmp_path):
+    images = make_images(4)
+    names = [name for name, _ in images]
+    captions = {f"train/{names[0]}": "first", names[1].rsplit(".", 1)[0]: "second", "other.png": "lost"}
+    done = export_controlnet_dataset(
+        images, points(images), tmp_path / "a", SMALL, captions=captions, caption="a thing"
+    )
+    assert done.uncaptioned == 2 and done.unused_captions == ("other.png",)
+    assert "2 images have no caption of their own\n1 captions belong to no image, the first: other.png" in done.report()
+    lines = [json.loads(line) for f in (tmp_path / "a").rglob("metadata.jsonl") for line in f.read_text().splitlines()]
+    assert {line["source"]: line["text"] for line in lines} == dict(
+        zip(names, ["first", "second", "a thing", "a thing"], strict=True)
+    )
+    plain = export_controlnet_dataset(images, points(images), tmp_path / "b", SMALL, caption="a thing")
+    assert plain.uncaptioned == 0 and "of their own" not in plain.report()
+
+
+def test_copies_of_another_size_are_exported_with_their_points(tmp_path):
+    images = make_images(1)
+    small = Image.fromarray(images[0][1])
+    double = [(images[0][0], np.asarray(small.resize((2 * small.width, 2 * small.height))))]
+    hints = []
+    for part, folder in ((images, "a"), (double, "b")):
+        export_controlnet_dataset(part, points(images), tmp_path / folder, SMALL)
+        hints.append(np.asarray(Image.open(next((tmp_path / folder).rglob("hints/*.png")))))
+    assert np.array_equal(*hints)
