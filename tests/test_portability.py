@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablekp_core.cli import demo, main
+from stablekp_core.cli import demo_run as demo
+from stablekp_core.cli import main
 from stablekp_core.keypoints.keypoints import Keypoints
 
 ROOT = Path(__file__).parents[1]
@@ -118,9 +119,7 @@ def test_memory_is_told_where_there_is_no_resource_module(monkeypatch):
 
 
 def test_without_torch_a_sentence_says_what_to_install(monkeypatch, capsys, tmp_path):
-    code = (
-        "import sys; sys.modules['torch'] = None; from stablekp_core.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = "import sys; sys.modules['torch'] = None; from stablekp_core.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "demo", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
@@ -147,5 +146,5 @@ def test_what_is_installed_is_told_in_one_way():
 def test_help_is_shown_on_a_console_that_cannot_write_all_of_it(monkeypatch, capsys):
     for command in ("train", "demo"):
         with pytest.raises(SystemExit) as stop:
-            main.main([command, "--help"])
+            main([command, "--help"])
         assert stop.value.code == 0 and capsys.readouterr().out.isascii()

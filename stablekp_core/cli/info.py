@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     """Print what a file is."""
     path = Path(args.file)
     if path.is_file():
-        for kind in (_image, _keypoints, _tokens, _landmark_map):
+        for kind in (_image, _keypoints, _tokens, _landmark_map, _guidance):
             text = kind(path)
             if text:
                 print(text)
@@ -78,6 +78,14 @@ def _landmark_map(path: Path) -> str:
 
     landmarks = LandmarkMap.load(path)
     return f"landmark map of keypoints {', '.join(landmarks.keypoints)}\n{landmarks.report()}"
+
+
+def _guidance(path: Path) -> str:
+    if format_of(path) != "stable-keypoints-guidance":
+        return ""
+    from ..guidance.readers import KeypointGuidance
+
+    return f"guidance\n{KeypointGuidance.load(path).report()}"
 
 
 def _model(name: str) -> str:

@@ -16,6 +16,7 @@ from ..files import write_atomically
 SUFFIXES = {
     "tokens": (".safetensors", ""),
     "landmark map": (".safetensors", ""),
+    "guidance": (".safetensors", ""),
     "JSON": (".json", ""),
     "table": (".csv", ".tsv", ".txt", ""),
     "text": (".txt", ""),
@@ -23,6 +24,7 @@ SUFFIXES = {
 _OURS = {
     "tokens": "stable-keypoints-tokens",
     "landmark map": "stable-keypoints-landmark-map",
+    "guidance": "stable-keypoints-guidance",
 }
 
 
