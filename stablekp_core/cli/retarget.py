@@ -18,7 +18,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
     p.add_argument("--skeleton", help="openpose, ap10k, coco17, or edges such as '0-1, 1-2' (that of the keypoints)")
     p.add_argument("--place", choices=("target", "drive"), default="target", help="in whose image it stands (target)")
     p.add_argument("--scale", type=number(above=0), default=1.0, help="makes the body larger or smaller (1)")
-    p.add_argument("--offset", type=number(), nargs=2, default=(0.0, 0.0), help="shift in image widths and heights (0 0)")
+    p.add_argument(
+        "--offset", type=number(), nargs=2, default=(0.0, 0.0), help="shift in image widths and heights (0 0)"
+    )
     p.add_argument("--root", default="", help="name of the point the body hangs on (the one with most bones)")
     add_category(p, "poses")
     return p
