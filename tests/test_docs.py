@@ -76,6 +76,29 @@ def test_python_examples_import_what_exists(text):
                 assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
 
 
+def test_python_examples_use_attributes_that_exist():
+    from stablekp_core import Backbone, ImageSet, KeypointDetector, Keypoints, KeypointTokens
+    from stablekp_core.detection.detector import Detection
+    from stablekp_core.training.train import StepInfo, TrainResult
+
+    kinds = {"keypoints": [Keypoints], "found": [Keypoints], "tokens": [KeypointTokens], "info": [StepInfo]}
+    kinds |= {"detector": [KeypointDetector], "backbone": [Backbone], "birds": [ImageSet], "images": [ImageSet]}
+    kinds |= {"result": [Detection, TrainResult]}
+    instance = {"names", "skipped", "tokens"}  # set on instances that are no dataclasses
+    seen = 0
+    for param in _code("python"):
+        for node in ast.walk(ast.parse(param.values[0])):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds:
+                known = {
+                    name
+                    for kind in kinds[node.value.id]
+                    for name in [*dir(kind), *kind.__dict__.get("__annotations__", {})]
+                }
+                assert node.attr in known | instance, f"{param.id}: {ast.unparse(node)}"
+                seen += 1
+    assert seen > 30
+
+
 def _lines(text: str) -> list[str]:
     """The command lines of a block, continued ones as one."""
     return re.sub(r"\\\n\s*", " ", text).splitlines()
