@@ -13,6 +13,7 @@ process. Every piece is kept in --cache, so that a stopped run goes on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -53,6 +54,9 @@ class Case:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.training = load_folder(IMAGES / kind / "train")
         self.test = load_folder(IMAGES / kind / "test", limit=args.poses)
+        settings = json.dumps([args.poses, args.steps, args.set], sort_keys=True)
+        self.samples = self.folder / f"samples_{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+        self.samples.mkdir(exist_ok=True)
         self.tokens = self._tokens()
         self.guidance = self._guidance()
 
@@ -74,14 +78,14 @@ class Case:
 
     def points(self, name: str, images: ImageSet) -> Keypoints:
         """Keypoints of images, kept under a name."""
-        path = self.folder / f"{name}.json"
+        path = self.samples / f"{name}.json"
         if not path.exists():
             path.write_text(detect(self.backbone, self.tokens, images, HOW).keypoints.to_json())
         return Keypoints.load(path)
 
     def sampled(self, name: str, pose: Keypoints | None, noise: int = 0, points: str = "") -> tuple[list, float]:
         """Images, one for each held-out pose, and their CPU seconds, kept under a name; not steered without `pose`."""
-        path = self.folder / f"{name}.npz"
+        path = self.samples / f"{name}.npz"
         if not path.exists():
             start = time.process_time()
             images = generate(
@@ -139,6 +143,7 @@ def measure(case: Case, judge, judge_error: float) -> dict:
         "best of 2 unguided": best.mean(),
         "to permuted poses, guided": np.linalg.norm(found["guided"] - permuted, axis=-1).mean(),
         "to permuted poses, unguided": np.linalg.norm(found["unguided"] - permuted, axis=-1).mean(),
+        "to permuted poses, the poses asked for": np.linalg.norm(target - permuted, axis=-1).mean(),
         "half given: those, guided": away["half"][:, given].mean(),
         "half given: those, unguided": away["unguided"][:, given].mean(),
         "half given: free ones": away["half"][:, free].mean(),
@@ -179,6 +184,8 @@ def ratios(rows: list[dict]) -> dict:
         "PCK 10 % guided": mean["PCK 10 % guided"],
         "independent judge, guided / unguided": mean["judge: guided"] / mean["judge: unguided"],
         "to permuted poses, guided / unguided": mean["to permuted poses, guided"] / mean["to permuted poses, unguided"],
+        "to permuted poses, guided / the poses asked for": mean["to permuted poses, guided"]
+        / mean["to permuted poses, the poses asked for"],
         "guided / best of 2 unguided": mean["error guided"] / mean["best of 2 unguided"],
         "half given: those, guided / unguided": mean["half given: those, guided"] / mean["half given: those, unguided"],
         "free points as plausible as training images": mean["free points as plausible as training images"],
