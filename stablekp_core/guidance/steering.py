@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from .energy import energy_gradient
 from .readers import KeypointGuidance
 from .targets import Targets
 
+_log = logging.getLogger(__name__)
 STEP = 0.05  # length of a step at strength 1: root mean square per latent value, in units of the noise's deviation
 
 
@@ -57,11 +59,23 @@ class Steering:
         targets = self.targets.repeated(len(x))
         xy, weights = targets.xy.to(self.backbone.device), targets.weights.to(self.backbone.device)
         for _ in range(self.config.gradient_steps):
-            gradient = self._gradient(x + total, timestep, xy, weights).to(x)
+            gradient = self._finite(self._gradient(x + total, timestep, xy, weights).to(x), timestep)
             norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-20)[:, None, None, None]
             length = self.config.strength * STEP * deviation * math.sqrt(x[0].numel())
             total = total - gradient / norm * length
         return total
+
+    @staticmethod
+    def _finite(gradient: torch.Tensor, timestep: float) -> torch.Tensor:
+        """The gradient, 0 for images of which half precision left something that is not a number."""
+        bad = ~gradient.flatten(1).isfinite().all(1)
+        if bad.any():
+            _log.warning(
+                "The gradient overflows for %d of %d images at timestep %.0f: not moved there; use bf16 or fp32.",
+                bad.sum(), len(bad), timestep,
+            )  # fmt: skip
+            gradient = gradient.masked_fill(bad[:, None, None, None], 0)
+        return gradient
 
     def _gradient(self, noisy: torch.Tensor, timestep: float, xy: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """[B, 4, h, w], some images at a time; fewer when memory runs out."""
@@ -78,7 +92,7 @@ class Steering:
                     raise
                 if self.at_once == 1:
                     raise KeypointError(
-                        "There is not enough memory to guide one image; make a smaller image, or set recompute."
+                        "There is not enough memory to guide one image; make a smaller image (or use --recompute)."
                     ) from error
                 self.at_once = (self.at_once + 1) // 2
                 continue

@@ -304,6 +304,22 @@ def test_memory_that_runs_out_means_smaller_passes(backbone, guidance, monkeypat
     assert sizes == [2, 2, 1, 1] or sizes[-2:] == [1, 1]
 
 
+def test_an_image_whose_gradient_overflows_is_left_alone(backbone, guidance, monkeypatch, caplog):
+    real = energies.energy_gradient
+
+    def overflowing(*args):
+        energy, gradient = real(*args)
+        gradient[0, 0, 0, 0] = float("inf")
+        return energy, gradient
+
+    noisy = torch.randn(2, 4, 8, 8)
+    expected = steering(backbone, guidance).shift(noisy, 500, 0.8)
+    monkeypatch.setattr("stablekp_core.guidance.steering.energy_gradient", overflowing)
+    shift = steering(backbone, guidance).shift(noisy, 500, 0.8)
+    assert not shift[0].any() and torch.equal(shift[1], expected[1])
+    assert "overflows for 1 of 2 images" in caplog.text
+
+
 def test_poses_take_turns_over_a_batch():
     targets = Targets(torch.rand(2, 3, 2), torch.ones(2, 3))
     assert torch.equal(targets.repeated(4).xy, targets.xy[[0, 1, 0, 1]])
