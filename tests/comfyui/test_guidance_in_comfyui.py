@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from comfy_server import NodeError
-from test_nodes_in_comfyui import FACES, SD15, SMALL, from_model, newest_latent, node
+from test_nodes_in_comfyui import FACES, SD15, from_model, newest_latent, node
+
+from stablekp_core.keypoints.tokens import KeypointTokens
 
 GRID = {"width": 64, "height": 64}
 
@@ -16,7 +19,7 @@ def guided(poses: int = 2, batch: int = 2, backbone: dict | None = None, **setti
         **from_model(),
         **(backbone or {}),
         "2": {**FACES, "inputs": {**FACES["inputs"], "max_images": 8}},
-        "3": node("StableKPTrain", backbone=["1", 0], images=["2", 0], **SMALL),
+        "3": node("StableKPLoadTokens", tokens_file="small.safetensors"),
         "4": node("StableKPFitGuidance", backbone=["1", 0], tokens=["3", 0], images=["2", 0]),
         "5": {**FACES, "inputs": {**FACES["inputs"], "max_images": poses}},
         "6": node(
@@ -45,6 +48,16 @@ def guided(poses: int = 2, batch: int = 2, backbone: dict | None = None, **setti
         ),
         "26": node("SaveLatent", samples=["23", 0], filename_prefix="latents/guided"),
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tokens(server):
+    """Random tokens for a 64-pixel view of the images: guidance does not ask how good they are."""
+    config = dict(keypoints=3, tokens=6, candidates=3, image_size=64, map_size=16)
+    embeddings = torch.randn(6, 768, generator=torch.Generator().manual_seed(0))
+    KeypointTokens(embeddings, (0, 1, 2), config=config).save(
+        server.base / "models" / "keypoint_tokens" / "small.safetensors"
+    )
 
 
 def latents(server, prompt: dict) -> np.ndarray:
