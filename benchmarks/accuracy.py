@@ -55,7 +55,7 @@ ROWS = {
     "+ identity view": ("reference", {}, "reference", dict(identity=True), {}),
     "+ sub-pixel read-out": ("reference", {}, "reference", dict(readout="soft"), {}),
     "+ confidence weights": ("reference", {}, "reference", {}, dict(weights=True)),
-    "+ refined tokens": ("reference", dict(refine_images=250), "reference", dict(refined=True), {}),
+    "+ refined tokens": ("reference", dict(refine_images=250), "reference", dict(read="refined"), {}),
     "+ ridge": ("reference", {}, "reference", {}, dict(ridge=0.5)),
     "+ intercept": ("reference", {}, "reference", {}, dict(bias=True)),
     "default, not refined": ("default", NOT_REFINED, "default", {}, {}),

@@ -108,6 +108,9 @@ class TrainConfig(_Config):
     occluded_views: int = _knob(
         4, "views of each of these images under pasted shapes, to find what is occluded; 0 = none"
     )
+    check_share: float = _knob(
+        0.1, "share of the images, at least 4, left out to judge the result by; 0 = none, it is judged on images seen"
+    )
     gradient: str = _knob("exact", "exact, or cached (features are constants of a fixed prompt)")
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
 
@@ -121,13 +124,14 @@ class TrainConfig(_Config):
         "gradient": ("exact", "cached"),
     }
     _presets = {
-        "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine_images=0),
+        "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine_images=0, check_share=0.0),
         "paper": dict(
             loss_tokens="all",
             closeness="normalized",
             coverage_mask=False,
             selection="votes",
             refine_images=0,
+            check_share=0.0,
             scale=(1 / 1.2, 1.0),
             translation=0.5,
         ),
@@ -156,6 +160,7 @@ class TrainConfig(_Config):
                 "selection_views": (1, 100),
                 "refine_images": (0, 1_000_000),
                 "occluded_views": (0, 100),
+                "check_share": (0, 0.5),
                 "view_pool": (0, 1000),
             }
         )
@@ -182,7 +187,9 @@ class DetectConfig(_Config):
 
     views: int = _knob(10, "random affine views averaged (test-time augmentation); 0 = the image alone")
     identity: bool = _knob(True, "the image itself is one more view")
-    refined: bool = _knob(True, "read the refined tokens, where training made them; else the learned ones")
+    read: str = _knob(
+        "auto", "which tokens are read: refined, learned, or auto = those that the training's self-check found better"
+    )
     readout: str = _knob(
         "soft", "argmax = highest pixel; soft = mean of the map around it, widely for refined tokens, else in a window"
     )
@@ -191,10 +198,10 @@ class DetectConfig(_Config):
     batch_size: int = _knob(8, "views per pass")
     seed: int = _knob(0, "of views and noise; the same for every image")
 
-    _choices = {"readout": ("argmax", "soft")}
+    _choices = {"readout": ("argmax", "soft"), "read": ("auto", "refined", "learned")}
     _presets = {
-        "reference": dict(identity=False, refined=False, readout="argmax", map_size=512),
-        "paper": dict(identity=False, refined=False, readout="argmax"),
+        "reference": dict(identity=False, read="learned", readout="argmax", map_size=512),
+        "paper": dict(identity=False, read="learned", readout="argmax"),
     }
 
     def __post_init__(self) -> None:

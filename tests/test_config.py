@@ -26,6 +26,7 @@ def test_presets():
         "coverage_mask": False,
         "selection": "votes",
         "refine_images": 0,
+        "check_share": 0.0,
     }
     assert changed(TrainConfig, "paper") == {
         "loss_tokens": "all",
@@ -33,16 +34,17 @@ def test_presets():
         "coverage_mask": False,
         "selection": "votes",
         "refine_images": 0,
+        "check_share": 0.0,
         "scale": (1 / 1.2, 1.0),
         "translation": 0.5,
     }
     assert changed(DetectConfig, "reference") == {
         "identity": False,
-        "refined": False,
+        "read": "learned",
         "readout": "argmax",
         "map_size": 512,
     }
-    assert changed(DetectConfig, "paper") == {"identity": False, "refined": False, "readout": "argmax"}
+    assert changed(DetectConfig, "paper") == {"identity": False, "read": "learned", "readout": "argmax"}
 
 
 def test_a_preset_with_changes():

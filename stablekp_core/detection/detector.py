@@ -63,7 +63,8 @@ class Detector:
 
     def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
         tokens.check_model(backbone.hash, backbone.width)
-        self.backbone, self.tokens, self.config = backbone, tokens, config or DetectConfig()
+        self.backbone, self.config = backbone, config or DetectConfig()
+        self.tokens = tokens = tokens.read(self.config.read)
         self.reading = tokens.reading
         self.side = backbone.input_side(self.reading.image_size)
         self.size = self.config.map_size or self.reading.map_size
@@ -71,7 +72,7 @@ class Detector:
         self.embeddings = tokens.embeddings.to(backbone.device)
         self.chosen = torch.tensor(tokens.chosen, device=backbone.device)
         self.refined = self.occlusion_net = None
-        if self.config.refined and tokens.refined is not None:
+        if tokens.refined is not None:
             self.refined = tokens.refined.to(backbone.device)  # [K, L, D]
             if tokens.occlusion is not None:
                 self.occlusion_net = load_occlusion_network(tokens.occlusion, backbone.device)

@@ -100,6 +100,15 @@ class ImageSet:
             yield name, image
         self._check_count(read)
 
+    def pick(self, indices: Sequence[int]) -> ImageSet:
+        """Some of the images; what they leave out is recorded here too."""
+        where = {self.names[i]: i for i in indices}
+        return ImageSet(
+            [self._sources[i] for i in indices],
+            [self.names[i] for i in indices],
+            on_skip=lambda name, reason: self.skip(where[name], reason),
+        )
+
     def skip(self, index: int, reason: str) -> None:
         """Leave image `index` out of later iterations and record why; for those who read by index."""
         self._broken.add(index)

@@ -18,7 +18,9 @@ import torch
 
 from ..errors import KeypointError
 from .read_settings import ReadSettings
+from .readouts import Readout, numbers
 from .schema import check_length, check_subset, clean_labels, edges_of_subset, pick
+from .self_check import LEARNED, REFINED, SelfCheck
 from .spatial_prior import SpatialPrior
 from .tokens_file import read_tokens, write_tokens
 
@@ -35,7 +37,9 @@ class KeypointTokens:
     each step, or empty. spatial_prior: where the keypoints lie on the training images. refined: float32 [K, L, D], the
     chosen tokens fitted anew to where they were found, one for each of L layers, for a prompt of their own
     (selection/refinement.py), or None. occlusion: state_dict of the network that tells what lies in front from the
-    features of these layers (selection/occlusion.py), or None. Raises KeypointError when the parts do not fit together.
+    features of these layers (selection/occlusion.py), or None. other: the keypoints chosen for the other read-out,
+    which the self-check found no better, or None. check: the self-check, or None. Raises KeypointError when the parts
+    do not fit together.
     """
 
     embeddings: torch.Tensor
@@ -53,6 +57,8 @@ class KeypointTokens:
     refined: torch.Tensor | None = None
     occlusion: Mapping[str, torch.Tensor] | None = None
     reading: ReadSettings | None = None
+    other: Readout | None = None
+    check: SelfCheck | None = None
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
@@ -78,6 +84,8 @@ class KeypointTokens:
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._check_choice(count, self.embeddings.shape[0])
+        if self.other is not None:
+            self._with(self.other)
 
     @property
     def width(self) -> int:
@@ -93,13 +101,30 @@ class KeypointTokens:
     def digest(self) -> str:
         """64 hex digits that tell what decides where keypoints are found and how sure they are."""
         digest = hashlib.sha256(self.embeddings.numpy().tobytes())
-        prior = self.spatial_prior
-        parts = (prior and prior.mean, prior and prior.covariance, self.refined, *(self.occlusion or {}).values())
-        for part in parts:
-            if part is not None:
-                digest.update(part.numpy().tobytes())
+        for part in numbers(self):
+            digest.update(part.numpy().tobytes())
         digest.update(json.dumps([self.chosen, self.scores, self.config], sort_keys=True).encode())
+        if self.other is not None:
+            for part in numbers(self.other):
+                digest.update(part.numpy().tobytes())
+            digest.update(json.dumps([self.other.chosen, self.other.scores]).encode())
         return digest.hexdigest()
+
+    # The two read-outs
+
+    def read(self, how: str) -> KeypointTokens:
+        """These tokens with the keypoints of a read-out: "auto", the one in use; "refined" or "learned", those chosen
+        for it where there are any, else as near to it as these tokens come."""
+        is_refined = self.refined is not None
+        if how == "auto" or is_refined == (how == REFINED):
+            return self
+        if self.other is not None and (self.other.refined is not None) == (how == REFINED):
+            return self._with(self.other)
+        return replace(self, refined=None, occlusion=None) if how == LEARNED else self
+
+    def _with(self, readout: Readout) -> KeypointTokens:
+        """These tokens with the keypoints of `readout` alone; labels do not carry over to other keypoints."""
+        return replace(self, **vars(readout), names=(), skeleton=(), colors=(), other=None)
 
     def _check_choice(self, count: int, tokens: int) -> None:
         if not count:
@@ -134,7 +159,8 @@ class KeypointTokens:
     # Editing: each returns new tokens and leaves the embeddings alone
 
     def reorder(self, indices: Sequence[int]) -> KeypointTokens:
-        """Keep keypoints `indices` (0-based, each at most once) in this order; edges to dropped ones go."""
+        """Keep keypoints `indices` (0-based, each at most once) in this order; edges to dropped ones go, and so do the
+        keypoints of the other read-out, which are not these."""
         indices = check_subset(indices, len(self.chosen))
         votes_of_all_tokens = len(self.votes) != len(self.chosen)
         return replace(
@@ -147,6 +173,7 @@ class KeypointTokens:
             scores=pick(self.scores, indices),
             spatial_prior=self.spatial_prior and self.spatial_prior.pick(indices),
             refined=None if self.refined is None else self.refined[indices],
+            other=None,
         )
 
     def drop(self, indices: Sequence[int]) -> KeypointTokens:

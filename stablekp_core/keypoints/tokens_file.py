@@ -17,6 +17,8 @@ from safetensors.torch import save
 from ..errors import KeypointError
 from ..files import write_atomically
 from .read_settings import ReadSettings
+from .readouts import Readout
+from .self_check import SelfCheck
 from .spatial_prior import SpatialPrior
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ VERSION = 1
 _METADATA_KEY = "stable_keypoints"
 _PROMPT = "mean of tokens, layer by layer"  # how refined tokens were fitted
 _OCCLUDER = "occluder_"  # and the number of a weight
+_OTHER = "other_"  # before the tensors of the other read-out
 _TENSORS = ("embeddings", "scores", "losses", "peers_mean", "peers_covariance", "refined")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
@@ -39,17 +42,11 @@ def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
     if path.suffix.lower() != ".safetensors":
         path = path.with_name(path.name + ".safetensors")
     tensors = {"embeddings": tokens.embeddings}
-    if tokens.scores:
-        tensors["scores"] = torch.tensor(tokens.scores, dtype=torch.float64)
     if tokens.losses:
         tensors["losses"] = torch.tensor(tokens.losses, dtype=torch.float64)
-    if tokens.spatial_prior is not None:
-        tensors["peers_mean"] = tokens.spatial_prior.mean
-        tensors["peers_covariance"] = tokens.spatial_prior.covariance.contiguous()
-    if tokens.refined is not None:
-        tensors["refined"] = tokens.refined
-    for i, weight in enumerate((tokens.occlusion or {}).values()):
-        tensors[f"{_OCCLUDER}{i}"] = weight.contiguous()
+    tensors |= _readout_tensors(tokens)
+    if tokens.other is not None:
+        tensors |= {_OTHER + key: value for key, value in _readout_tensors(tokens.other).items()}
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -63,12 +60,32 @@ def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
         "colors": tokens.colors,
         "reading": tokens.reading.to_dict(),
         "peers_images": tokens.spatial_prior.images if tokens.spatial_prior else 0,
-        "refined_prompt": _PROMPT if tokens.refined is not None else "",
+        "refined_prompt": _PROMPT,
     }
+    if tokens.other is not None:
+        images = tokens.other.spatial_prior.images if tokens.other.spatial_prior else 0
+        header["other"] = {"chosen": tokens.other.chosen, "votes": tokens.other.votes, "peers_images": images}
+    if tokens.check is not None:
+        header["check"] = tokens.check.to_dict()
     data = save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
     return path
+
+
+def _readout_tensors(readout: KeypointTokens | Readout) -> dict[str, torch.Tensor]:
+    """What is stored of one read-out, by the names in the file."""
+    tensors = {}
+    if readout.scores:
+        tensors["scores"] = torch.tensor(readout.scores, dtype=torch.float64)
+    if readout.spatial_prior is not None:
+        tensors["peers_mean"] = readout.spatial_prior.mean
+        tensors["peers_covariance"] = readout.spatial_prior.covariance.contiguous()
+    if readout.refined is not None:
+        tensors["refined"] = readout.refined.float().contiguous()
+    for i, weight in enumerate((readout.occlusion or {}).values()):
+        tensors[f"{_OCCLUDER}{i}"] = weight.contiguous()
+    return tensors
 
 
 def read_tokens(path: str | Path) -> dict[str, Any]:
@@ -84,7 +101,8 @@ def read_tokens(path: str | Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             header = _read_header(path.name, file.metadata())
             stored = set(file.keys())
-            wanted = [key for key in stored if key in _TENSORS or key.startswith(_OCCLUDER)]
+            plain = {key: key.removeprefix(_OTHER) for key in stored}
+            wanted = [key for key, name in plain.items() if name in _TENSORS or name.startswith(_OCCLUDER)]
             # Copies: Windows cannot replace a file that tensors are still mapped to.
             tensors = {key: file.get_tensor(key).clone() for key in wanted}
     except SafetensorError as error:
@@ -96,23 +114,20 @@ def _from_parts(name: str, header: dict[str, Any], tensors: dict[str, torch.Tens
     if "embeddings" not in tensors:
         raise KeypointError(f"{name} has no embeddings; it is damaged, use another tokens file.")
     try:
-        refined = _refined(name, header, tensors)
+        own = {key: value for key, value in tensors.items() if not key.startswith(_OTHER)}
         return dict(
+            **_readout(name, header, own, header.get("refined_prompt")),
             embeddings=tensors["embeddings"],
-            chosen=tuple(header["chosen"]),
-            votes=tuple(header["votes"]),
             config=dict(header["config"]),
             model_name=str(header["model_name"]),
             model_hash=str(header["model_hash"]),
             names=tuple(header["names"]),
             skeleton=tuple(header["skeleton"]),
             colors=tuple(header["colors"]),
-            scores=_vector(tensors, "scores"),
             losses=_vector(tensors, "losses"),
             reading=ReadSettings.from_dict(header["reading"]) if "reading" in header else None,
-            spatial_prior=_spatial_prior(header, tensors),
-            refined=refined,
-            occlusion=_occlusion(tensors) if refined is not None else None,
+            other=_other(name, header, tensors),
+            check=SelfCheck.from_dict(header["check"]) if "check" in header else None,
         )
     except KeypointError as error:
         raise KeypointError(f"{name}: {error}") from error
@@ -140,14 +155,36 @@ def _read_header(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
     return header
 
 
+def _readout(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor], prompt: str | None) -> dict[str, Any]:
+    """The fields of a `Readout`."""
+    refined = _refined(name, header, tensors, prompt)
+    return dict(
+        chosen=tuple(header["chosen"]),
+        votes=tuple(header["votes"]),
+        scores=_vector(tensors, "scores"),
+        spatial_prior=_spatial_prior(header, tensors),
+        refined=refined,
+        occlusion=_occlusion(tensors) if refined is not None else None,
+    )
+
+
+def _other(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Readout | None:
+    if "other" not in header:
+        return None
+    own = {key.removeprefix(_OTHER): value for key, value in tensors.items() if key.startswith(_OTHER)}
+    return Readout(**_readout(name, header["other"], own, header.get("refined_prompt")))
+
+
 def _spatial_prior(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SpatialPrior | None:
     if "peers_mean" not in tensors:
         return None
     return SpatialPrior(tensors["peers_mean"], tensors["peers_covariance"], int(header["peers_images"]))
 
 
-def _refined(name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> torch.Tensor | None:
-    if "refined" in tensors and header.get("refined_prompt") != _PROMPT:
+def _refined(
+    name: str, header: dict[str, Any], tensors: dict[str, torch.Tensor], prompt: str | None
+) -> torch.Tensor | None:
+    if "refined" in tensors and prompt != _PROMPT:
         warnings.warn(
             f"{name} was refined by an earlier version, in a way that is read no more; its learned tokens are used. "
             "Train again for better keypoints.",

@@ -8,7 +8,7 @@ Works on features, wherever they come from; knows nothing of models or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,13 @@ class FeatureStore:
         self._open = None
         if area is not None:
             self._area.append(area.flatten(2).transpose(1, 2).clamp(min=1e-6).log().cpu())
+
+    def pick(self, rows: Sequence[int]) -> FeatureStore:
+        """The same of some of the images."""
+        out = FeatureStore(self.theta, self.device)
+        out._features = [self._features[i] for i in rows if i < len(self)]
+        out._area = [self._area[i] for i in rows if i < len(self._area)]
+        return out
 
     def coarse(self) -> FeatureStore:
         """The same with means over blocks of positions, `COARSE` along a side where that divides it; faster to work
@@ -153,3 +160,14 @@ class FeatureStore:
             x = features.flatten(0, 1)  # [s*P, D]
             count, total, square = count + len(x), total + x.sum(0).cpu(), square + (x.T @ x).cpu()
         return count, total, square
+
+
+def seen_positions(position: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Positions [V, N, 2] that views [V, 2, 3] of an image give, in its unit square; where a view cannot see a token,
+    by where the first view, the image itself, has it, its peak is a stray one: the mean of those that do takes its
+    place."""
+    seen = affine.visible(position[:1], theta)[0]  # [V, N]
+    seen[0] = True
+    weight = seen[..., None].to(position)
+    mean = (position * weight).sum(0) / weight.sum(0)  # [N, 2]
+    return torch.where(seen[..., None], position, mean)

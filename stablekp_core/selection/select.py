@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import torch
 
@@ -12,51 +12,22 @@ from ..backbone.backbone import Backbone
 from ..config import TrainConfig
 from ..images import affine
 from ..images.latent_cache import LatentSource
+from ..keypoints.self_check import REFINED, SelfCheck, better_readout
 from ..keypoints.spatial_prior import SpatialPrior
 from ..progress import EXTRACTING, Progress, silent
 from ..randomness import generator_for
 from . import ranking
+from .choice import Choice, Seen, Stores
 from .features import FeatureExtractor
 from .occlusion import learn_occlusion
-from .positions import FeatureStore
+from .positions import FeatureStore, seen_positions
 from .predictive import informativeness, most_predictive
+from .probe import Probe, check_choices, check_in_turn, probe_views, probed_images
 from .refinement import refine, refine_candidates
 
 FEATURE_BYTES = 2 << 30  # kept to refine tokens; images beyond are left out
 CANDIDATES = 100  # tokens that are refined roughly before K of them are chosen
 SHARPNESS = 3.0  # how much less a candidate counts per nat by which its positions are missed
-
-
-@dataclass(frozen=True)
-class Choice:
-    """chosen: int64 [K] in keypoint order. votes: for each the number of images that chose it, 0 where that was not the
-    rule. peak_scores: median score of each one's peak in [0, 1], the reference that confidence is measured against.
-    spatial_prior: where they lie on the images. refined: float32 [K, L, D], the tokens fitted anew to where they were
-    found, or None. occlusion: state_dict of the occlusion network, where images were seen under shapes."""
-
-    chosen: torch.Tensor
-    votes: torch.Tensor
-    peak_scores: tuple[float, ...] = ()
-    spatial_prior: SpatialPrior | None = None
-    refined: torch.Tensor | None = None
-    occlusion: dict[str, torch.Tensor] | None = None
-
-
-@dataclass
-class _Stores:
-    """Features of the images that tokens are refined on: their views, further images as they are, and the first of all
-    these under shapes. indices: the images of `views` and `more`. covered [V, 1, G, G]: how much of each position of
-    `occluded` the shapes cover."""
-
-    views: FeatureStore
-    more: FeatureStore
-    occluded: FeatureStore
-    indices: list[int] = field(default_factory=list)
-    covered: list[torch.Tensor] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(store.nbytes for store in (self.views, self.more, self.occluded))
 
 
 @torch.no_grad()
@@ -67,6 +38,7 @@ def choose_tokens(
     config: TrainConfig,
     at_once: int = 8,
     on_progress: Progress | None = None,
+    held: LatentSource | None = None,
 ) -> Choice:
     """Choose K of tokens [N, D] on up to `selection_images` images of the training set, and refine them on up to
     `refine_images`, whose features are extracted once more under shapes (`occluded_views`).
@@ -74,13 +46,15 @@ def choose_tokens(
     Selection "votes": the K tokens most often chosen by the training's own rule on single views (Eq. 10). "prediction":
     those from whose positions over the images the positions of all tokens can be told best; where tokens are refined,
     the best `CANDIDATES` are refined roughly first and chosen by where they are then. at_once: views or images per
-    pass. on_progress may raise to stop.
+    pass. held: images left out of training, for the self-check, which also picks the read-out. on_progress may raise to
+    stop.
     """
-    extractor, stores = FeatureExtractor(backbone, tokens, source, config, at_once), _stores(config, backbone.device)
+    extractor, stores = FeatureExtractor(backbone, tokens, source, config, at_once), _stores(config, backbone)
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
     images, extra = order[: config.selection_images], order[config.selection_images : config.refine_images]
     under = min(config.refine_images, len(order)) if config.occluded_views else 0
-    total, done = len(images) + len(extra) + under, 0
+    looked_at = probed_images(source, images, held, config)
+    total, done = len(images) + len(extra) + under + len(looked_at), 0
     on_progress = on_progress or silent
 
     def count(some: int) -> None:
@@ -89,28 +63,59 @@ def choose_tokens(
             done += 1
             on_progress(EXTRACTING, done, total)
 
-    position, score, choices = _extract_views(extractor, stores, images, count)  # [I, V, N, 2], [I, N]
+    seen = Seen(*_extract_views(extractor, stores, images, count), stores)
     _extract_more(extractor, stores, extra, count)
     _extract_under_shapes(extractor, stores, under, count)
-    votes = torch.zeros(len(tokens), dtype=torch.long)
+    looking = FeatureExtractor(backbone, tokens, held or source, config, at_once)
+    probe = Probe.of(looking, looked_at, probe_views(config), bool(len(stores.views)), count)
+    choices = _choices(seen, config, on_progress)
+    if held is None and config.check_share and len(looked_at) > 1:
+        how, checks = (
+            "left out in turn",
+            check_in_turn(choices, seen, probe, lambda part: _choices(part, config, silent)),
+        )
+    else:
+        how, checks = "left out" if held is not None else "seen", check_choices(choices, seen, probe)
+    names = tuple(held.images.names[i] for i in looked_at) if held is not None else ()
+    used = better_readout(*checks)
+    check = SelfCheck(len(looked_at), how, used, *checks, names=names)
+    learned, refined = (*choices, None)[:2]
+    best, other = (refined, learned) if used == REFINED else (learned, refined)
+    return replace(best, other=other, check=check)
+
+
+def _choices(seen: Seen, config: TrainConfig, on_progress: Progress) -> list[Choice]:
+    """The choice for the learned read-out and, where tokens are refined, that for the refined one."""
+    plain = replace(seen, stores=replace(seen.stores, views=seen.stores.views.pick([])))
+    return [
+        _choice(plain, config, on_progress),
+        *([_choice(seen, config, on_progress)] if len(seen.stores.views) else []),
+    ]
+
+
+def _choice(seen: Seen, config: TrainConfig, on_progress: Progress) -> Choice:
+    """The K tokens of one read-out: refined where there are features to refine them on."""
+    position, score, stores = seen.position, seen.score, seen.stores
+    votes = torch.zeros(position.shape[2], dtype=torch.long)
     if config.selection == "votes":
-        chosen, votes = ranking.most_voted(choices, len(tokens), config.keypoints)
+        chosen, votes = ranking.most_voted(seen.votes, len(votes), config.keypoints)
     elif len(stores.views):
         chosen, position = _choose_refined(position, score, stores.views, config.keypoints, on_progress)
     else:
         chosen = most_predictive(position, score, config.keypoints, on_progress)
     reference = tuple(score[:, chosen].median(0).values.tolist())
-    where, refined, occlusion = position[:, :, chosen].mean(1), None, None  # [I, K, 2]
-    if len(stores.views):
-        refined, where = _refined(position[: len(stores.views), :, chosen], stores, on_progress)
-        refined = refined.unflatten(-1, (-1, tokens.shape[1]))  # [K, L, D]
+    if not len(stores.views):
+        where = position[:, :, chosen].mean(1)  # [I, K, 2]
+        return Choice(chosen, votes[chosen], reference, SpatialPrior.of(where), where=where)
+    refined, where = _refined(position[: len(stores.views), :, chosen], stores, on_progress)
+    refined, occlusion = refined.unflatten(-1, (-1, stores.width)), None  # [K, L, D]
     if len(stores.occluded):
         random = generator_for(config.seed, "occluder net")
-        occlusion = learn_occlusion(stores.occluded.features, stores.covered, random, backbone.device, on_progress)
-    return Choice(chosen, votes[chosen], reference, SpatialPrior.of(where), refined, occlusion)
+        occlusion = learn_occlusion(stores.occluded.features, stores.covered, random, stores.views.device, on_progress)
+    return Choice(chosen, votes[chosen], reference, SpatialPrior.of(where), refined, occlusion, where)
 
 
-def _stores(config: TrainConfig, device: torch.device) -> _Stores:
+def _stores(config: TrainConfig, backbone: Backbone) -> Stores:
     """Empty stores, for views drawn from the seed."""
     c = config
     views = 0 if c.selection == "votes" else c.selection_views
@@ -120,11 +125,11 @@ def _stores(config: TrainConfig, device: torch.device) -> _Stores:
     ]
     identity = affine.identity_affine(1)
     theta = torch.cat([identity, random[0]]), identity, random[1]
-    return _Stores(*(FeatureStore(t, device) for t in theta))
+    return Stores(backbone.width, *(FeatureStore(t, backbone.device) for t in theta))
 
 
 def _extract_views(
-    extractor: FeatureExtractor, stores: _Stores, images: list[int], count: Callable[[int], None]
+    extractor: FeatureExtractor, stores: Stores, images: list[int], count: Callable[[int], None]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Views of images: the peaks of all tokens [I, V, N, 2] brought back to the image, the scores [I, N] of those on
     the image itself, and with selection "votes" the choices [I, K]."""
@@ -146,20 +151,7 @@ def _extract_views(
     return torch.stack(positions), torch.stack(scores), torch.stack(choices) if choices else torch.empty(0)
 
 
-def seen_positions(position: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Positions [V, N, 2] that views [V, 2, 3] of an image give, in its unit square; where a view cannot see a token,
-    by where the first view, the image itself, has it, its peak is a stray one: the mean of those that do takes its
-    place."""
-    seen = affine.visible(position[:1], theta)[0]  # [V, N]
-    seen[0] = True
-    weight = seen[..., None].to(position)
-    mean = (position * weight).sum(0) / weight.sum(0)  # [N, 2]
-    return torch.where(seen[..., None], position, mean)
-
-
-def _extract_more(
-    extractor: FeatureExtractor, stores: _Stores, images: list[int], count: Callable[[int], None]
-) -> None:
+def _extract_more(extractor: FeatureExtractor, stores: Stores, images: list[int], count: Callable[[int], None]) -> None:
     """Images as they are, several at a time."""
     for start in range(0, len(images), extractor.at_once):
         some = [extractor.source.usable(image) for image in images[start : start + extractor.at_once]]
@@ -171,7 +163,7 @@ def _extract_more(
 
 
 def _extract_under_shapes(
-    extractor: FeatureExtractor, stores: _Stores, images: int, count: Callable[[int], None]
+    extractor: FeatureExtractor, stores: Stores, images: int, count: Callable[[int], None]
 ) -> None:
     """The first of the images kept, under shapes."""
     for index in stores.indices[:images]:
@@ -203,7 +195,7 @@ def _vote(maps: torch.Tensor, peak: torch.Tensor, config: TrainConfig) -> torch.
     return ranking.spread_choice(maps, peak, c.keypoints, c.candidates, c.sigma, c.closeness, c.border)[0].cpu()
 
 
-def _refined(position: torch.Tensor, stores: _Stores, on_progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
+def _refined(position: torch.Tensor, stores: Stores, on_progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
     """Refined tokens [K, L*D], and where they lie on all images [I, K, 2]; position [I, V, K, 2]: where views found
     them."""
     refined = refine(position, stores.views, stores.more, occluded=stores.occluded, on_progress=on_progress)

@@ -126,7 +126,13 @@ def _run(
                 on_step(StepInfo(trainer.step, config.steps, trainer.losses, trainer.snapshot))
             on_progress(TRAINING, trainer.step, config.steps)
         choice = choose_tokens(
-            backbone, trainer.tokens.detach(), trainer.source, config, 2 * trainer.micro_batch, on_progress
+            backbone,
+            trainer.tokens.detach(),
+            trainer.source,
+            config,
+            2 * trainer.micro_batch,
+            on_progress,
+            trainer.held,
         )
     except TrainingDiverged:
         raise  # the optimiser is spoilt; the last checkpoint is not

@@ -22,10 +22,12 @@ from ..images import affine
 from ..images.image_set import ImageSet
 from ..images.latent_cache import LatentSource
 from ..images.masks import Masks
+from ..keypoints.readouts import Readout
 from ..keypoints.tokens import KeypointTokens
 from ..randomness import generator_for, image_order
 from ..selection import ranking
-from ..selection.select import Choice
+from ..selection.choice import Choice
+from ..selection.probe import held_out
 from .distributed import Ranks
 from .fixed_features import FeatureSource
 from .step import StepOutput, step_losses, training_step
@@ -60,7 +62,11 @@ class Trainer:
         # A view of the caller's backbone, so that `recompute` is this run's own.
         self.backbone = backbone = copy(backbone)
         self.config, self.notice, self.ranks = config, notice, Ranks.current()
-        self.source = LatentSource(backbone, images, config.image_size, config.resize, masks)
+        learn, held = held_out(len(images), config)
+        self.source, self.held = (
+            LatentSource(backbone, some, config.image_size, config.resize, masks) if some is not None else None
+            for some in ((images.pick(learn), images.pick(held)) if held else (images, None))
+        )
         self.images = images
         if start is not None:
             start.check_model(backbone.hash, backbone.width)
@@ -195,14 +201,23 @@ class Trainer:
         """The tokens as they are, with the keypoints of `choice`."""
         return KeypointTokens(
             self.tokens.detach().cpu().clone(),
-            tuple(choice.chosen.tolist()),
-            tuple(choice.votes.tolist()),
-            self.config.to_dict(),
-            self.backbone.name,
-            self.backbone.hash,
-            scores=choice.peak_scores,
-            spatial_prior=choice.spatial_prior,
-            refined=choice.refined,
-            occlusion=choice.occlusion,
+            config=self.config.to_dict(),
+            model_name=self.backbone.name,
+            model_hash=self.backbone.hash,
             losses=tuple(float(x[0]) for x in self.losses),
+            other=choice.other and Readout(**_readout(choice.other)),
+            check=choice.check,
+            **_readout(choice),
         )
+
+
+def _readout(choice: Choice) -> dict:
+    """The fields of a choice that tokens keep."""
+    return dict(
+        chosen=tuple(choice.chosen.tolist()),
+        votes=tuple(choice.votes.tolist()),
+        scores=choice.peak_scores,
+        spatial_prior=choice.spatial_prior,
+        refined=choice.refined,
+        occlusion=choice.occlusion,
+    )

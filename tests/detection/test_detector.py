@@ -406,7 +406,8 @@ def test_refined_tokens_are_read_under_the_mean_of_the_learned_ones(backbone):
             expected = naive_average(views[:, k].double().numpy(), detector.theta.double().numpy())
             np.testing.assert_allclose(maps[i, k], expected, atol=3e-5)
     plain, without = (
-        Detector(backbone, t, DetectConfig(views=2, refined=r)) for t, r in ((tokens, False), (make_tokens(), True))
+        Detector(backbone, t, DetectConfig(views=2, read=r))
+        for t, r in ((tokens, "learned"), (make_tokens(), "refined"))
     )
     assert torch.equal(plain.maps(squares)[0], without.maps(squares)[0])
     assert not torch.allclose(maps, plain.maps(squares)[0], atol=0.01)

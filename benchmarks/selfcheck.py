@@ -1,0 +1,164 @@
+"""Does the self-check know how good keypoints are? Many small runs whose joints are known.
+
+    python benchmarks/selfcheck.py                  # all runs, seed by seed; resumable, one JSON file per run
+    python benchmarks/selfcheck.py --report         # docs/results/selfcheck.json and the table
+
+A run: tokens are learned on 12 generated images for some steps, 4 more are left out for the check, and both read-outs
+are chosen and checked as in training. True error: joints told from the keypoints by ridge regression, each test image
+left out in turn, mean distance in % of the image side on 12 test images. Sets: standard and wild figures, and `few`
+(standard, 6 images, left out in turn). Models: the small one as it is, with noise on its queries, with the queries of
+three layers exchanged, and with the weights of its UNet shuffled within each tensor, which know nothing. Seeds from 100
+on are for finding the criterion, those below for reporting it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from stablekp_core.backbone.loading import load_backbone
+from stablekp_core.config import TrainConfig
+from stablekp_core.images.image_set import ImageSet
+from stablekp_core.images.latent_cache import LatentSource
+from stablekp_core.keypoints.self_check import LEARNED, REFINED
+from stablekp_core.selection.features import FeatureExtractor
+from stablekp_core.selection.probe import Probe, probe_views
+from stablekp_core.selection.select import choose_tokens
+from stablekp_core.synthetic import generator
+from stablekp_core.training.trainer import Trainer
+
+TEST, RIDGE = 12, 0.003
+SETS = {"standard": ("standard", 16), "wild": ("wild", 16), "few": ("standard", 6)}
+DAMAGES = ("none", "noise", "swapped", "random")
+STEPS = (0, 5, 20, 60, 150)
+SETTINGS = dict(
+    keypoints=8,
+    tokens=100,
+    map_size=32,
+    sigma=1.5,
+    batch_size=1,
+    learning_rate=0.05,
+    selection_views=1,
+    occluded_views=0,
+    check_share=0.25,
+)
+#: (class, set, damage) of one seed; every one is stopped after each of STEPS (damaged ones after three of them).
+PLAN = [
+    ("dolls", "standard", "none"),
+    ("faces", "standard", "none"),
+    ("dolls", "standard", "random"),
+    ("dolls", "wild", "none"),
+    ("faces", "few", "none"),
+    ("faces", "standard", "noise"),
+    ("dolls", "few", "none"),
+    ("faces", "standard", "swapped"),
+    ("faces", "wild", "none"),
+    ("faces", "standard", "random"),
+    ("dolls", "standard", "swapped"),
+    ("dolls", "standard", "noise"),
+]
+
+
+def backbone_with(damage: str, seed: int):
+    """The small model, damaged in one way."""
+    backbone = load_backbone("demo")
+    whole, g = backbone.queries, torch.Generator().manual_seed(seed)
+
+    def noisy(*args):
+        return [q + 2 * q.std() * torch.randn(q.shape, generator=g) for q in whole(*args)]
+
+    def exchanged(*args):
+        a, b, c, d = whole(*args)
+        return [b, c, a, d]
+
+    if damage == "random":
+        for p in backbone.unet.parameters():
+            p.data.copy_(p.flatten()[torch.randperm(p.numel(), generator=g)].view_as(p))
+    elif damage != "none":
+        backbone.queries = noisy if damage == "noise" else exchanged
+    return backbone
+
+
+class Images:
+    def __init__(self, kind: str, variant: str, first: int, count: int):
+        samples = [generator.render(kind, first + i, 128, variant) for i in range(count)]
+        self.set = ImageSet.from_arrays([s.image for s in samples])
+        self.joints = torch.tensor(np.stack([s.joints / 128 for s in samples])).double()  # [B, L, 2]
+        self.visible = torch.tensor(np.stack([s.visible for s in samples]))
+
+
+def true_error(found, joints: torch.Tensor, visible: torch.Tensor) -> float:
+    """% of the side: joints [J, L, 2] of test images told from the points of all other test images."""
+    x, y = found.held.double().flatten(1), joints.flatten(1)
+    errors = []
+    for i in range(len(x)):
+        rest = [j for j in range(len(x)) if j != i]
+        mean_x, mean_y = x[rest].mean(0), y[rest].mean(0)
+        a = x[rest] - mean_x
+        weights = torch.linalg.solve(
+            a.T @ a + RIDGE * len(a) * torch.eye(a.shape[1]).double(), a.T @ (y[rest] - mean_y)
+        )
+        expected = ((x[i] - mean_x) @ weights + mean_y).view(-1, 2)
+        errors.append((expected - joints[i]).norm(dim=-1)[visible[i]])
+    return 100 * float(torch.cat(errors).mean())
+
+
+def path(kind: str, name: str, damage: str, seed: int, cache: Path, steps: list[int]) -> None:
+    """All runs of one class, set, damage and seed: one training, looked at after each of `steps`."""
+    files = {s: cache / f"{kind}_{name}_{damage}_{seed}_{s}.json" for s in steps}
+    if all(file.exists() for file in files.values()):
+        return
+    variant, count = SETS[name]
+    train, test = (Images(kind, variant, 100_000 + 10_000 * seed + at, n) for at, n in ((0, count), (5_000, TEST)))
+    backbone, config = backbone_with(damage, seed), TrainConfig(seed=seed, steps=max(steps), **SETTINGS)
+    trainer, source = Trainer(backbone, train.set, config), LatentSource(backbone, test.set)
+    clock = time.process_time()
+    for step in steps:
+        while trainer.step < step:
+            trainer.run_step()
+        tokens = trainer.tokens.detach()
+        learned_in, start = time.process_time() - clock, time.process_time()
+        choice = choose_tokens(backbone, tokens, trainer.source, config, held=trainer.held)
+        chosen_in, start = time.process_time() - start, time.process_time()
+        looking = FeatureExtractor(backbone, tokens, source, config, 8)
+        probe = Probe.of(looking, range(TEST), probe_views(config), True, lambda n: None)
+        errors = {}
+        for one in (choice, choice.other):
+            if one.refined is None:
+                errors[LEARNED] = true_error(probe.learned(one.chosen, one.where), test.joints, test.visible)
+            else:
+                found = probe.refined(one.refined.flatten(1), one.where)
+                errors[REFINED] = true_error(found, test.joints, test.visible)
+        run = dict(kind=kind, set=name, damage=damage, seed=seed, step=step, errors=errors)
+        run |= dict(
+            check=choice.check.to_dict(), seconds=[learned_in, chosen_in], losses=[float(x[0]) for x in trainer.losses]
+        )
+        files[step].write_text(json.dumps(run))
+        print(
+            kind, name, damage, seed, step, {k: round(v, 2) for k, v in errors.items()}, choice.check.used, flush=True
+        )
+        clock += time.process_time() - start + chosen_in
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "selfcheck", help="one JSON file per run")
+    parser.add_argument("--report", action="store_true", help="write docs/results/selfcheck.json and print the table")
+    args = parser.parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for kind, name, damage in PLAN:
+            path(kind, name, damage, seed, args.cache, list(STEPS if damage == "none" else STEPS[1:4:2]))
+
+
+if __name__ == "__main__":
+    main()
