@@ -30,7 +30,7 @@ from stablekp_core.images.image_set import ImageSet
 from stablekp_core.images.latent_cache import LatentSource
 from stablekp_core.keypoints.self_check import LEARNED, REFINED
 from stablekp_core.selection.features import FeatureExtractor
-from stablekp_core.selection.probe import Probe, probe_views
+from stablekp_core.selection.probe import Probe
 from stablekp_core.selection.select import choose_tokens
 from stablekp_core.synthetic import generator
 from stablekp_core.training.trainer import Trainer
@@ -129,7 +129,7 @@ def path(kind: str, name: str, damage: str, seed: int, cache: Path, steps: list[
         choice = choose_tokens(backbone, tokens, trainer.source, config, held=trainer.held)
         chosen_in, start = time.process_time() - start, time.process_time()
         looking = FeatureExtractor(backbone, tokens, source, config, 8)
-        probe = Probe.of(looking, range(TEST), probe_views(config), True, lambda n: None)
+        probe = Probe.of(looking, range(TEST), True, lambda done: None)
         errors = {}
         for one in (choice, choice.other):
             if one.refined is None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from comfy_api.latest import io
 
+from stablekp_core.keypoints.self_check import report
+
 from .comfy import sockets
 from .comfy.batches import image_batches, single_images
 from .comfy.kept import KeptTraining
@@ -52,7 +54,7 @@ class TrainKeypointTokens(io.ComfyNode):
                 sockets.LossMap.Output(display_name="loss", tooltip="For ComfyUI's Plot Loss Graph node."),
                 io.Image.Output(
                     display_name="contact_sheet",
-                    tooltip="The keypoints found on some of the images after training.",
+                    tooltip="The keypoints found on images left out of training, with the self-check's verdict.",
                 ),
             ],
         )
@@ -88,9 +90,11 @@ def _finished(kept: KeptTraining, anew: bool):
     found = kept.load()
     if found is not None:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.sheet.stat().st_mtime))
+        check = found[0].check
         show_text(
             f"Trained earlier ({when}) on the same images with the same model and settings: {len(found[0].losses)} "
             f"steps. Set earlier_run to {ANEW!r} to train again."
+            + (f"\n{report(check, found[0].config)}" if check is not None else "")
         )
     return found
 

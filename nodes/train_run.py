@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from stablekp_core.config import DetectConfig, TrainConfig
+from stablekp_core.keypoints.self_check import report
 from stablekp_core.progress import CHOOSING, DETECTING, EXTRACTING, OCCLUSION, REFINING
 
 from .comfy import folders
 from .comfy.kept import KeptTraining
-from .comfy.messages import Status, duration, leave_note, short_path
+from .comfy.messages import Status, duration, leave_note, short_path, show_text
 from .comfy.runtime import Progress
 
 #: Images on the live preview and on the final contact sheet.
@@ -56,9 +57,7 @@ class TrainingRun:
                 resume=True,
             )
             self.status.show("drawing the contact sheet", now=True)
-            sheet = keypoint_sheet(
-                self.model, result.tokens, self.images, _SHEET_IMAGES, _SHEET, on_progress=self._on_progress
-            )
+            sheet = self._result_sheet(result.tokens)
         except TrainingDiverged as error:
             self.kept.forget_state()
             if error.tokens is not None:
@@ -70,7 +69,17 @@ class TrainingRun:
             raise
         self.progress.show(100, sheet)
         self.kept.save(result.tokens, sheet)
+        if result.tokens.check is not None:
+            show_text(report(result.tokens.check, result.tokens.config))
         return result.tokens, sheet
+
+    def _result_sheet(self, tokens) -> np.ndarray:
+        """Contact sheet of the images left out of training, where there are any, with the verdict above."""
+        check, images, heading = tokens.check, self.images, ""
+        if check is not None:
+            left_out = check.indices(images.names)
+            images, heading = images.pick(left_out) if left_out else images, check.heading(left_out)
+        return keypoint_sheet(self.model, tokens, images, _SHEET_IMAGES, _SHEET, heading, self._on_progress)
 
     def _on_step(self, info) -> None:
         self.last = info
@@ -132,7 +141,9 @@ def _rescue(tokens) -> Path:
     return tokens.save(path)
 
 
-def keypoint_sheet(model, tokens, images, count: int, config: DetectConfig, on_progress=None) -> np.ndarray:
+def keypoint_sheet(
+    model, tokens, images, count: int, config: DetectConfig, heading: str = "", on_progress=None
+) -> np.ndarray:
     """Contact sheet, uint8 RGB [H, W, 3], of the keypoints on up to `count` images spread over the set."""
     from stablekp_core.detection.detector import detect
     from stablekp_core.images.image_set import ImageSet
@@ -140,4 +151,4 @@ def keypoint_sheet(model, tokens, images, count: int, config: DetectConfig, on_p
     chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
     arrays = [images[int(i)] for i in chosen]
     points = detect(model, tokens, ImageSet.from_arrays(arrays), config, on_progress=on_progress).keypoints
-    return points.contact_sheet(arrays)
+    return points.contact_sheet(arrays, heading=heading)

@@ -21,6 +21,7 @@ EXTRACTING = "extracting features"
 CHOOSING = "choosing keypoints"
 REFINING = "refining keypoints"
 OCCLUSION = "learning occlusion"
+CHECKING = "checking the result"
 DETECTING = "detecting"
 DRAWING = "drawing"
 EXPORTING = "exporting"
@@ -28,7 +29,7 @@ FITTING_GUIDANCE = "fitting guidance"
 GENERATING = "generating"
 
 #: The phases of `train`, in order; those that a configuration does without are not reported.
-TRAINING_PHASES = (TRAINING, EXTRACTING, CHOOSING, REFINING, OCCLUSION)
+TRAINING_PHASES = (TRAINING, EXTRACTING, CHOOSING, REFINING, OCCLUSION, CHECKING)
 
 
 def silent(phase: str, done: int, total: int) -> None:

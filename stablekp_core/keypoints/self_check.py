@@ -16,6 +16,9 @@ from ..errors import KeypointError
 VERSION = 1
 LEARNED, REFINED = "learned", "refined"
 READOUTS = (LEARNED, REFINED)
+GOOD, USABLE = 0.5, 0.75  # ratios of error to chance up to which a result is called so
+FEW_CHECKED = 5  # images
+_LISTS = ("dead", "duplicate", "stuck")
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,10 @@ class ReadoutCheck:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ReadoutCheck:
         """The inverse of dataclasses.asdict. Raises TypeError, ValueError or KeyError for other values."""
-        lists = ("dead", "duplicate", "stuck")
-        numbers = {f.name: float(values[f.name]) for f in fields(cls) if f.name not in lists}
+        numbers = {f.name: float(values[f.name]) for f in fields(cls) if f.name not in _LISTS}
         if not all(map(math.isfinite, numbers.values())):
             raise ValueError("a number that is not finite")
-        return cls(**numbers, **{name: tuple(int(k) for k in values[name]) for name in lists})
+        return cls(**numbers, **{name: tuple(int(k) for k in values[name]) for name in _LISTS})
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,18 @@ class SelfCheck:
 
     @property
     def verdict(self) -> str:
-        """ "good", "usable" or "poor"."""
+        """See `verdict`."""
         return verdict(self.best)
+
+    def indices(self, names: Sequence[str]) -> list[int]:
+        """Which of the named images were left out."""
+        left_out = set(self.names)
+        return [i for i, name in enumerate(names) if name in left_out]
+
+    def heading(self, left_out: Sequence[int] = ()) -> str:
+        """A line above a contact sheet of the images left out, or of others."""
+        shown = "left out of training" if left_out else "seen in training"
+        return f"{self.verdict().upper()}: steady within {100 * self.best.steadiness:.1f} %. Images {shown}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold, with the record's version."""
@@ -114,6 +126,73 @@ def better_readout(learned: ReadoutCheck, refined: ReadoutCheck | None = None) -
     return REFINED if refined is not None and merit(refined) >= merit(learned) else LEARNED
 
 
-def verdict(check: ReadoutCheck) -> str:
-    """ "good", "usable" or "poor"."""
-    return "good" if merit(check) > 1 else "usable" if merit(check) > 0.5 else "poor"
+def ratio(check: ReadoutCheck) -> float:
+    """Of error to chance, the mean of steadiness and predictability: 0 = perfect, 1 = no better than chance."""
+    pairs = (
+        (check.steadiness, check.steadiness_chance),
+        (check.predictability, check.predictability_chance),
+    )
+    return sum(error / max(chance, 1e-6) for error, chance in pairs) / len(pairs)
+
+
+def verdict(check: ReadoutCheck, keypoints: int = 0) -> str:
+    """How good a result is, "good", "usable" or "poor": by `ratio`, one step worse when more than a quarter of the
+    keypoints is of no use."""
+    level = (ratio(check) > GOOD) + (ratio(check) > USABLE)
+    if keypoints and 4 * len(check.useless) > keypoints:
+        level += 1
+    return ("good", "usable", "poor")[min(level, 2)]
+
+
+def report(check: SelfCheck, config: Mapping[str, Any]) -> str:
+    """The check in words, a line each; config: the training's settings, which the advice depends on."""
+    best, count = check.best, int(config.get("keypoints", 0))
+    where = {
+        "left out": f"on {check.images} images that were left out",
+        "left out in turn": f"on {check.images} images, each left out once",
+        "seen": f"on {check.images} images that training saw too",
+    }.get(check.how, f"on {check.images} images")
+    lines = [
+        f"self-check {where}: {check.verdict(count)}",
+        f"  the {check.used} tokens are read: {_words(best)}",
+    ]
+    other = check.learned if check.used == REFINED else check.refined
+    if other is not None:
+        lines.append(f"  the {LEARNED if check.used == REFINED else REFINED} ones are not: {_words(other)}")
+    for what, which in (
+        ("of flat maps", best.dead),
+        ("that double others", best.duplicate),
+        ("that stand still", best.stuck),
+    ):
+        if which:
+            lines.append(f"  keypoints {what}: {', '.join(map(str, which))}")
+    return "\n".join(lines + [f"  {text}" for text in advice(check, config)])
+
+
+def _words(check: ReadoutCheck) -> str:
+    c = {name: 100 * getattr(check, name) for name in (f.name for f in fields(check)) if name not in _LISTS}
+    return (
+        f"steady within {c['steadiness']:.1f} % of the side (chance {c['steadiness_chance']:.0f} %), "
+        f"{c['predictability']:.1f} % from where the others put them (chance {c['predictability_chance']:.0f} %), "
+        f"maps over {c['area']:.0f} % of the image"
+    )
+
+
+def advice(check: SelfCheck, config: Mapping[str, Any]) -> list[str]:
+    """What to try, a sentence each; nothing for a good result."""
+    count = int(config.get("keypoints", 0))
+    found, out = check.verdict(count), []
+    if found == "good":
+        return out
+    if found == "poor" and config.get("selection") == "prediction":
+        out.append(
+            "Try the preset paper with more steps (--preset paper --steps 2000): default rests on a small model, paper "
+            "on the tables for Stable Diffusion 1.5."
+        )
+    elif found == "poor":
+        out.append("Try the preset default, which refines its tokens, and look at the images: one kind of thing only.")
+    if check.images <= FEW_CHECKED:
+        out.append("More images help learning and this check; 50 or more of one kind of thing are a good start.")
+    if best := check.best.useless:
+        out.append(f"Ask for fewer keypoints, or leave out those of no use ({', '.join(map(str, best))}).")
+    return out

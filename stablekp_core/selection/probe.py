@@ -44,20 +44,20 @@ class Probe:
         cls,
         extractor: FeatureExtractor,
         indices: Sequence[int],
-        theta: torch.Tensor,
         refined: bool,
-        count: Callable[[int], None],
+        on_image: Callable[[int], None],
     ) -> Probe:
-        """Look at images `indices` of the extractor's source; count is called with 1 after each."""
+        """Look at images `indices` of the extractor's source; on_image is called with the number of images done."""
+        theta = probe_views(extractor.config)
         store, position, area = FeatureStore(theta, extractor.backbone.device), [], []
-        for index in indices:
+        for done, index in enumerate(indices, 1):
             maps, features = extractor.views(index, theta, refined)
             if features is not None:
                 extractor.keep(store, index, features)
             xy = (peaks(maps).flip(-1) + 0.5) / maps.shape[-1]
             position.append(affine.view_to_image(xy, theta.to(xy.device)).cpu())
             area.append(map_area(maps[0]).cpu())
-            count(1)
+            on_image(done)
         return cls(theta, torch.stack(position), torch.stack(area), store)
 
     def pick(self, rows: Sequence[int]) -> Probe:
@@ -126,17 +126,23 @@ def check_choices(choices: Sequence[Choice], seen: Seen, probe: Probe) -> list[R
 
 
 def check_in_turn(
-    choices: Sequence[Choice], seen: Seen, probe: Probe, choose: Callable[[Seen], list[Choice]]
+    choices: Sequence[Choice],
+    seen: Seen,
+    probe: Probe,
+    choose: Callable[[Seen], list[Choice]],
+    on_part: Callable[[int], None],
 ) -> list[ReadoutCheck]:
     """The same where the probe's images are those of `seen`: each part of them is left out once, tokens are chosen and
     refined on the others, and the numbers are means over the parts. Which keypoints are of no use is told of `choices`,
     the final ones."""
     images = list(range(len(probe.position)))
     parts = []
-    for part in range(min(IN_TURN, len(images))):
+    for part in range(IN_TURN):
         known, left_out = [i for i in images if i % IN_TURN != part], images[part::IN_TURN]
-        some = seen.pick(known)
-        parts.append(check_choices(choose(some), some, probe.pick(left_out)))
+        if left_out and known:
+            some = seen.pick(known)
+            parts.append(check_choices(choose(some), some, probe.pick(left_out)))
+        on_part(part + 1)
     return [
         mean_check(checks, whole) for *checks, whole in zip(*parts, check_choices(choices, seen, probe), strict=True)
     ]

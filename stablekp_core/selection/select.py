@@ -14,7 +14,7 @@ from ..images import affine
 from ..images.latent_cache import LatentSource
 from ..keypoints.self_check import REFINED, SelfCheck, better_readout
 from ..keypoints.spatial_prior import SpatialPrior
-from ..progress import EXTRACTING, Progress, silent
+from ..progress import CHECKING, EXTRACTING, Progress, silent
 from ..randomness import generator_for
 from . import ranking
 from .choice import Choice, Seen, Stores
@@ -22,7 +22,7 @@ from .features import FeatureExtractor
 from .occlusion import learn_occlusion
 from .positions import FeatureStore, seen_positions
 from .predictive import informativeness, most_predictive
-from .probe import Probe, check_choices, check_in_turn, probe_views, probed_images
+from .probe import IN_TURN, Probe, check_choices, check_in_turn, probed_images
 from .refinement import refine, refine_candidates
 
 FEATURE_BYTES = 2 << 30  # kept to refine tokens; images beyond are left out
@@ -53,8 +53,7 @@ def choose_tokens(
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
     images, extra = order[: config.selection_images], order[config.selection_images : config.refine_images]
     under = min(config.refine_images, len(order)) if config.occluded_views else 0
-    looked_at = probed_images(source, images, held, config)
-    total, done = len(images) + len(extra) + under + len(looked_at), 0
+    total, done = len(images) + len(extra) + under, 0
     on_progress = on_progress or silent
 
     def count(some: int) -> None:
@@ -66,22 +65,34 @@ def choose_tokens(
     seen = Seen(*_extract_views(extractor, stores, images, count), stores)
     _extract_more(extractor, stores, extra, count)
     _extract_under_shapes(extractor, stores, under, count)
-    looking = FeatureExtractor(backbone, tokens, held or source, config, at_once)
-    probe = Probe.of(looking, looked_at, probe_views(config), bool(len(stores.views)), count)
     choices = _choices(seen, config, on_progress)
-    if held is None and config.check_share and len(looked_at) > 1:
-        how, checks = (
-            "left out in turn",
-            check_in_turn(choices, seen, probe, lambda part: _choices(part, config, silent)),
-        )
+    looking = FeatureExtractor(backbone, tokens, held or source, config, at_once)
+    check = _checked(choices, seen, looking, probed_images(source, images, held, config), held, on_progress)
+    learned, refined = (*choices, None)[:2]
+    best, other = (refined, learned) if check.used == REFINED else (learned, refined)
+    return replace(best, other=other, check=check)
+
+
+def _checked(
+    choices: list[Choice],
+    seen: Seen,
+    looking: FeatureExtractor,
+    images: list[int],
+    held: LatentSource | None,
+    on_progress: Progress,
+) -> SelfCheck:
+    """The self-check of the choices, on images of the extractor's source."""
+    config, parts = looking.config, IN_TURN if held is None and looking.config.check_share and len(images) > 1 else 0
+    total = len(images) + parts
+    probe = Probe.of(looking, images, bool(len(seen.stores.views)), lambda done: on_progress(CHECKING, done, total))
+    if parts:
+        on_part = lambda part: on_progress(CHECKING, len(images) + part, total)  # noqa: E731
+        checks = check_in_turn(choices, seen, probe, lambda some: _choices(some, config, silent), on_part)
+        how = "left out in turn"
     else:
         how, checks = "left out" if held is not None else "seen", check_choices(choices, seen, probe)
-    names = tuple(held.images.names[i] for i in looked_at) if held is not None else ()
-    used = better_readout(*checks)
-    check = SelfCheck(len(looked_at), how, used, *checks, names=names)
-    learned, refined = (*choices, None)[:2]
-    best, other = (refined, learned) if used == REFINED else (learned, refined)
-    return replace(best, other=other, check=check)
+    names = tuple(held.images.names[i] for i in images) if held is not None else ()
+    return SelfCheck(len(images), how, better_readout(*checks), *checks, names=names)
 
 
 def _choices(seen: Seen, config: TrainConfig, on_progress: Progress) -> list[Choice]:

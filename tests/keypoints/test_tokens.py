@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from stablekp_core.errors import KeypointError
 from stablekp_core.files import sanitize_name
 from stablekp_core.keypoints.read_settings import ReadSettings
+from stablekp_core.keypoints.readouts import Readout
+from stablekp_core.keypoints.self_check import ReadoutCheck, SelfCheck
 from stablekp_core.keypoints.spatial_prior import SpatialPrior
 from stablekp_core.keypoints.tokens import KeypointTokens
 from stablekp_core.keypoints.tokens_file import FORMAT
@@ -105,6 +107,84 @@ def test_the_digest_tells_what_decides_where_keypoints_are():
         make(occlusion=None),
     )
     assert len({t.digest for t in (*others, make(refined=None, occlusion=None), make())}) == 6
+
+
+def test_tokens_without_a_second_readout_have_the_digest_they_always_had():
+    """Detections kept under a digest stay valid."""
+    assert make().digest == "1ca69be218aad0371a4de5c6ae8f406c87d53e1bb89136207a1d1c48de03d9af"
+
+
+CHECK = SelfCheck(
+    4,
+    "left out",
+    "refined",
+    ReadoutCheck(0.06, 0.15, 0.08, 0.2, 0.8, 0.3, dead=(1,)),
+    ReadoutCheck(0.02, 0.14, 0.03, 0.2, 0.5, 0.06, duplicate=(2,), stuck=(0, 2)),
+    ("a.png", "b.png"),
+)
+OTHER = Readout((1, 2, 3), (5, 6, 7), (0.5, 0.6, 0.7), SpatialPrior.of(torch.rand(9, 3, 2)))
+
+
+def test_the_other_readout_and_the_check_go_through_the_file(tmp_path):
+    tokens = make(other=OTHER, check=CHECK)
+    assert tokens.digest != make().digest
+    loaded = KeypointTokens.load(tokens.save(tmp_path / "dog"))
+    same(loaded, tokens)
+    assert loaded.check == CHECK and loaded.digest == tokens.digest
+    learned = loaded.read("learned")
+    assert (learned.chosen, learned.scores, learned.refined) == ((1, 2, 3), (0.5, 0.6, 0.7), None)
+    assert learned.names == ("kp0", "kp1", "kp2") and learned.skeleton == () and learned.other is None
+    assert loaded.read("refined") is loaded is loaded.read("auto")
+    swapped = make(
+        refined=None, occlusion=None, other=Readout((1, 2, 3), refined=make().refined, occlusion=make().occlusion)
+    )
+    back = KeypointTokens.load(swapped.save(tmp_path / "cat"))
+    assert torch.equal(back.read("refined").refined, make().refined) and len(back.read("refined").occlusion) == 10
+    assert back.read("learned") is back
+
+
+def test_tokens_with_one_readout_are_read_as_near_as_they_come():
+    tokens = make()
+    assert tokens.read("learned").refined is None and tokens.read("learned").chosen == tokens.chosen
+    plain = make(refined=None, occlusion=None)
+    assert plain.read("refined") is plain
+
+
+def test_an_edit_drops_the_keypoints_of_the_other_readout():
+    tokens = make(other=OTHER, check=CHECK)
+    assert tokens.drop([1]).other is None and tokens.drop([1]).check == CHECK
+    assert tokens.rename(["a", "b", "c"]).other is OTHER
+
+
+@pytest.mark.parametrize(
+    "damage, match",
+    [
+        (lambda h: h["check"].update(used="both"), "record of the self-check is damaged"),
+        (lambda h: h["check"]["learned"].update(area=float("nan")), "record of the self-check is damaged"),
+        (lambda h: h["check"].pop("images"), "record of the self-check is damaged"),
+        (lambda h: h["other"].update(chosen=[1, 2, 99]), "chosen tokens .* must be different numbers from 0 to 11"),
+        (lambda h: h["other"].pop("chosen"), "damaged header"),
+    ],
+)
+def test_a_damaged_second_readout_or_check_is_named(tmp_path, damage, match):
+    path = make(other=OTHER, check=CHECK).save(tmp_path / "dog")
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["stable_keypoints"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    damage(header)
+    save_file(tensors, path, {"stable_keypoints": json.dumps(header)})
+    with pytest.raises(KeypointError, match=match):
+        KeypointTokens.load(path)
+
+
+def test_a_check_of_a_later_version_is_passed_over(tmp_path):
+    path = make(check=CHECK).save(tmp_path / "dog")
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["stable_keypoints"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    header["check"] = {"version": 99, "something": "else"}
+    save_file(tensors, path, {"stable_keypoints": json.dumps(header)})
+    assert KeypointTokens.load(path).check is None
 
 
 def test_embeddings_are_a_detached_copy():

@@ -12,7 +12,8 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.images import affine
 from stablekp_core.images.affine import random_affine
 from stablekp_core.images.image_set import load_folder
-from stablekp_core.progress import CHOOSING, EXTRACTING, TRAINING, TRAINING_PHASES
+from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.progress import CHECKING, CHOOSING, EXTRACTING, TRAINING, TRAINING_PHASES
 from stablekp_core.randomness import generator_for, image_order
 from stablekp_core.selection import ranking, select
 from stablekp_core.selection.occlusion import load_occlusion_network
@@ -497,7 +498,7 @@ def test_votes_are_counted_over_single_views(model, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(select.FeatureExtractor, "views", lambda *a: seen.append(a[2]) or views(*a))
         result = train(model, load_folder(folder), config)
-    assert [len(theta) for theta in seen] == [1] * 5
+    assert [len(theta) for theta in seen] == [1] * 5 + [3] * 5  # to choose, and to check
     tokens, source = result.tokens.embeddings, trainer.LatentSource(model, load_folder(folder))
     votes, heights = torch.zeros(12, dtype=torch.long), []
     for i in range(5):
@@ -534,28 +535,29 @@ def test_prediction_sees_the_image_and_its_views(model, folder, monkeypatch):
 
 def test_the_chosen_tokens_are_refined(model, folder):
     config = CONFIG.replace(steps=0)
-    result = train(model, load_folder(folder), config)
+    result = train(model, load_folder(folder), config).tokens.read("refined")
     plain = train(model, load_folder(folder), config.replace(refine_images=0)).tokens
-    assert plain.refined is None and plain.occlusion is None and load_occlusion_network(result.tokens.occlusion)
-    assert result.tokens.refined.shape == (3, len(model.layers), WIDTH)
-    again = train(model, load_folder(folder), config).tokens.refined
-    assert torch.equal(again, result.tokens.refined)
+    assert plain.refined is None and plain.occlusion is None and load_occlusion_network(result.occlusion)
+    assert result.refined.shape == (3, len(model.layers), WIDTH)
+    again = train(model, load_folder(folder), config).tokens.read("refined").refined
+    assert torch.equal(again, result.refined)
     fewer = [train(model, load_folder(folder), config.replace(refine_images=n)).tokens for n in (2, 3)]
-    assert len({t.digest for t in (*fewer, result.tokens)}) == 3
+    assert len({t.digest for t in (*fewer, result)}) == 3
 
 
 def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
     kept, add = [], select.FeatureStore.add
     monkeypatch.setattr(select.FeatureStore, "add", lambda self, *a: kept.append(len(a[0])) or add(self, *a))
     train(model, load_folder(folder), CONFIG.replace(steps=0))
-    assert kept == [3] * 3 + [1] * 2 + [4] * 5
+    assert kept == [3] * 3 + [1] * 2 + [4] * 5 + [3] * 3
     kept.clear()
     monkeypatch.setattr(select, "FEATURE_BYTES", 1)
     seen = []
     config = CONFIG.replace(steps=0)
     tokens = train(model, load_folder(folder), config, on_progress=lambda *a: seen.append(a)).tokens
     assert seen[:10] == [(EXTRACTING, i + 1, 10) for i in range(10)] and seen[10][0] == CHOOSING
-    assert kept == [3] and tokens.refined.isfinite().all() and tokens.spatial_prior.images == 1
+    tokens = tokens.read("refined")
+    assert kept[0] == 3 and tokens.refined.isfinite().all() and tokens.spatial_prior.images == 1
 
 
 def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
@@ -564,7 +566,7 @@ def test_masks_count_when_tokens_are_refined(model, folder, monkeypatch):
     half = np.zeros((20, 24), bool)
     half[:, 12:] = True
     train(model, load_folder(folder), CONFIG.replace(steps=0), masks=lambda name: half)
-    assert [len(a) for a in areas] == [3] * 3 + [1] * 2 + [4] * 5
+    assert [len(a) for a in areas] == [3] * 3 + [1] * 2 + [4] * 5 + [3] * 3
     assert all(0.2 < area.mean() < 0.8 for area in areas[5:])  # under shapes, in turned views
     for area in areas[:5]:
         middle = area.shape[-1] // 2
@@ -593,8 +595,8 @@ def test_every_phase_of_training_can_be_watched(model, folder):
     assert seen[TRAINING] == [(i + 1, steps) for i in range(steps)]
     assert seen[EXTRACTING] == [(i + 1, 10) for i in range(10)]  # to choose on 3 images, to refine all, under shapes
     assert watched(model, folder, steps=0, refine_images=2)[EXTRACTING] == [(i + 1, 5) for i in range(5)]
-    assert tuple(watched(model, folder, steps=0, refine_images=0)) == (EXTRACTING, CHOOSING)
-    assert tuple(watched(model, folder, selection="votes", refine_images=0)) == (TRAINING, EXTRACTING)
+    assert tuple(watched(model, folder, steps=0, refine_images=0)) == (EXTRACTING, CHOOSING, CHECKING)
+    assert tuple(watched(model, folder, selection="votes", refine_images=0)) == (TRAINING, EXTRACTING, CHECKING)
 
 
 @pytest.mark.parametrize("phase", TRAINING_PHASES)
@@ -605,6 +607,56 @@ def test_every_phase_of_training_can_be_stopped(model, folder, phase):
 
     with pytest.raises(KeyboardInterrupt):
         train(model, load_folder(folder), CONFIG, on_progress=stop)
+
+
+# The self-check
+
+
+def test_left_out_images_take_no_part_in_anything(model, tmp_path):
+    """The same tokens come out whatever the left-out images show, and from the other images alone."""
+    write_images(tmp_path / "a", 14)
+    images = load_folder(tmp_path / "a")
+    found = train(model, images, CONFIG).tokens
+    check = found.check
+    assert (check.how, check.images, len(check.names)) == ("left out", 4, 4)
+    write_images(tmp_path / "b", 14, seed=5)
+    for name in check.names:
+        (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    other = train(model, load_folder(tmp_path / "a"), CONFIG).tokens
+    assert torch.equal(other.embeddings, found.embeddings) and other.check != check
+    for how in ("learned", "refined"):
+        assert other.read(how).digest == found.read(how).digest
+    for name in check.names:
+        (tmp_path / "a" / name).unlink()
+    alone = train(model, load_folder(tmp_path / "a"), CONFIG.replace(check_share=0.0)).tokens
+    assert torch.equal(alone.embeddings, found.embeddings) and torch.equal(
+        alone.read("refined").refined, found.read("refined").refined
+    )
+    assert alone.check.how == "seen" and alone.check.names == ()
+
+
+def test_few_images_are_left_out_in_turn(model, folder, monkeypatch):
+    chosen_on, choices = [], select._choices
+    monkeypatch.setattr(select, "_choices", lambda s, *a: chosen_on.append(len(s.position)) or choices(s, *a))
+    tokens = train(model, load_folder(folder), CONFIG.replace(steps=0, selection_images=5)).tokens
+    assert chosen_on == [5, 3, 3, 4]  # on all, then without each part of two, two and one
+    assert (tokens.check.how, tokens.check.images) == ("left out in turn", 5)
+    alone = train(model, load_folder(folder, 1), CONFIG.replace(steps=0)).tokens
+    assert alone.check.how == "seen"
+
+
+def test_both_readouts_are_kept_and_the_better_one_is_read(model, folder, monkeypatch, tmp_path):
+    for used in ("learned", "refined"):
+        monkeypatch.setattr(select, "better_readout", lambda *checks, used=used: used)
+        tokens = train(model, load_folder(folder), CONFIG.replace(steps=0)).tokens
+        tokens = KeypointTokens.load(tokens.save(tmp_path / used))
+        assert tokens.check.used == used and (tokens.refined is not None) == (used == "refined")
+        assert tokens.read("auto") is tokens
+        learned, refined = tokens.read("learned"), tokens.read("refined")
+        assert learned.refined is None and refined.refined is not None and refined.occlusion is not None
+    plain = train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=0)).tokens
+    assert learned.chosen == plain.chosen and learned.scores == plain.scores  # its own choice
+    assert plain.other is None and plain.check.refined is None
 
 
 def test_what_is_chosen_from_does_not_depend_on_the_size_of_passes(model, folder):
