@@ -46,6 +46,7 @@ class Stores:
 
     @property
     def nbytes(self) -> int:
+        """Memory of the features."""
         return sum(store.nbytes for store in (self.views, self.more, self.occluded))
 
 
