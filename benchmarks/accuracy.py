@@ -43,8 +43,8 @@ TEST = 200
 SMALL = dict(keypoints=10, tokens=200, map_size=64)
 #: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and fewer looks at many
 #: images make up for it.
-EQUAL_TIME = dict(steps=50, selection_images=60, selection_views=2, refine_images=150)
-NOT_REFINED = dict(steps=130, refine_images=0)
+EQUAL_TIME = dict(stop="fixed", steps=50, selection_images=60, selection_views=2, refine_images=150)
+NOT_REFINED = dict(stop="fixed", steps=130, refine_images=0)
 #: row -> (training preset, changes, detection preset, changes, regression options)
 ROWS = {
     "reference": ("reference", {}, "reference", {}, {}),

@@ -7,7 +7,7 @@ A run: tokens are learned on 16 generated images for some steps, 4 more are left
 are chosen and checked as in training. True error: joints told from the keypoints by ridge regression, each test image
 left out in turn, mean distance in % of the image side on 12 test images. Sets: standard and wild figures, and `few`
 (standard, 6 images, left out in turn). Models: the small one as it is, with noise on its queries, with the queries of
-three layers exchanged, and with the weights of its UNet shuffled within each tensor, which know nothing; and, whole, with
+three layers exchanged, with the weights of its UNet shuffled within each tensor, which know nothing; and, whole, with
 refinement starved to two images. Seeds from 100 on are for finding the criterion, those below for reporting it.
 """
 
@@ -37,7 +37,7 @@ from stablekp_core.training.trainer import Trainer
 
 TEST, RIDGE = 12, 0.003
 SETS = {"standard": ("standard", 20), "wild": ("wild", 20), "few": ("standard", 6)}
-STEPS, DAMAGED_STEPS = (0, 20, 80), (0, 20)
+STEPS, DAMAGED_STEPS = (0, 20, 40, 80), (0, 20)
 SETTINGS = dict(
     keypoints=8,
     tokens=100,

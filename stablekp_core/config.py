@@ -81,7 +81,7 @@ class TrainConfig(_Config):
     keypoints: int = _knob(10, "K, keypoints kept")
     tokens: int = _knob(500, "N, learned tokens")
     candidates: int = _knob(0, "kappa, most Gaussian-like tokens per image; 0 = 25, or K where that is more")
-    steps: int = _knob(500, "optimiser steps")
+    steps: int = _knob(500, "optimiser steps; with stop auto the most it may take")
     learning_rate: float = _knob(5e-3, "Adam, no schedule")
     batch_size: int = _knob(4, "images per step")
     micro_batch: int = _knob(0, "images per pass, gradients added up; 0 = the whole batch at once")
@@ -108,6 +108,7 @@ class TrainConfig(_Config):
     occluded_views: int = _knob(
         4, "views of each of these images under pasted shapes, to find what is occluded; 0 = none"
     )
+    stop: str = _knob("auto", "auto = training ends when two rounds of steps bring nothing; fixed = after all steps")
     check_share: float = _knob(
         0.1, "share of the images, at least 4, left out to judge the result by; 0 = none, it is judged on images seen"
     )
@@ -122,9 +123,12 @@ class TrainConfig(_Config):
         "upsample": ("logits", "maps"),
         "selection": ("votes", "prediction"),
         "gradient": ("exact", "cached"),
+        "stop": ("auto", "fixed"),
     }
     _presets = {
-        "reference": dict(border="penalized", coverage_mask=False, selection="votes", refine_images=0, check_share=0.0),
+        "reference": dict(
+            border="penalized", coverage_mask=False, selection="votes", refine_images=0, check_share=0.0, stop="fixed"
+        ),
         "paper": dict(
             loss_tokens="all",
             closeness="normalized",
@@ -132,6 +136,7 @@ class TrainConfig(_Config):
             selection="votes",
             refine_images=0,
             check_share=0.0,
+            stop="fixed",
             scale=(1 / 1.2, 1.0),
             translation=0.5,
         ),

@@ -27,6 +27,7 @@ def test_presets():
         "selection": "votes",
         "refine_images": 0,
         "check_share": 0.0,
+        "stop": "fixed",
     }
     assert changed(TrainConfig, "paper") == {
         "loss_tokens": "all",
@@ -35,6 +36,7 @@ def test_presets():
         "selection": "votes",
         "refine_images": 0,
         "check_share": 0.0,
+        "stop": "fixed",
         "scale": (1 / 1.2, 1.0),
         "translation": 0.5,
     }

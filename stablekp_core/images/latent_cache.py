@@ -7,7 +7,8 @@ turn out to be broken are left out and named by the image set.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +79,13 @@ class LatentSource:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def pick(self, indices: Sequence[int]) -> LatentSource:
+        """Some of the images as a source of their own."""
+        out = copy(self)
+        out.images, out._broken = self.images.pick(list(indices)), set()
+        out._squares, out._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
+        return out
 
     def usable(self, index: int) -> int:
         """`index`, or the next image that can be read."""

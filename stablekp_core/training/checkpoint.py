@@ -32,6 +32,7 @@ def save_state(path: Path, trainer) -> None:
         "format": _FORMAT,
         "version": _VERSION,
         "step": trainer.step,
+        "ratios": trainer.ratios,
         "config": trainer.config.to_dict(),
         "model": trainer.backbone.hash,
         "pictures": len(trainer.source),
@@ -78,6 +79,7 @@ def load_state(path: Path, trainer) -> None:
         "exp_avg_sq": tensors["exp_avg_sq"].to(trainer.tokens.device),
     }
     trainer.step = header["step"]
+    trainer.ratios = list(header.get("ratios", []))
     trainer.losses.extend(tensors["losses"].to(trainer.tokens.device))
     recent = sorted((k for k in tensors if k.startswith("recent.")), key=lambda k: int(k.split(".")[1]))
     trainer.recent.extend(tensors[k].to(trainer.tokens.device) for k in recent)

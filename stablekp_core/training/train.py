@@ -19,6 +19,7 @@ from ..keypoints.tokens import KeypointTokens
 from ..progress import TRAINING, Progress, silent
 from ..selection.select import choose_tokens
 from .checkpoint import load_state, save_state
+from .rounds import check_rounds
 from .trainer import Trainer, TrainingDiverged
 
 _log = logging.getLogger(__name__)
@@ -115,6 +116,9 @@ def _run(
     backbone, config = trainer.backbone, trainer.config
     try:
         while trainer.step < config.steps:
+            if check_rounds(trainer, lambda: on_progress(TRAINING, trainer.step, config.steps)):
+                _log.info("training ends after %d steps: two rounds brought nothing", trainer.step)
+                break
             trainer.run_step()
             saving = path is not None and trainer.step % checkpoint_every == 0
             # Looking at a number waits for the device, so off the CPU it is done now and then.

@@ -82,6 +82,7 @@ class Trainer:
         self.tokens = first.to(backbone.device).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.tokens], lr=config.learning_rate)
         self.step, self.losses = 0, deque()
+        self.ratios: list[float] = []  # of the cheap self-checks after each round (rounds.py)
         self.recent = deque(maxlen=max(1, 100 // config.batch_size))  # choices of the last images
         self.micro_batch = config.micro_batch or config.batch_size
         self._good = self.tokens.detach().clone()
