@@ -98,10 +98,9 @@ def _checked(
 def _choices(seen: Seen, config: TrainConfig, on_progress: Progress) -> list[Choice]:
     """The choice for the learned read-out and, where tokens are refined, that for the refined one."""
     plain = replace(seen, stores=replace(seen.stores, views=seen.stores.views.pick([])))
-    return [
-        _choice(plain, config, on_progress),
-        *([_choice(seen, config, on_progress)] if len(seen.stores.views) else []),
-    ]
+    if not len(seen.stores.views):
+        return [_choice(plain, config, on_progress)]
+    return [_choice(plain, config, silent), _choice(seen, config, on_progress)]
 
 
 def _choice(seen: Seen, config: TrainConfig, on_progress: Progress) -> Choice:

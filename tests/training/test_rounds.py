@@ -10,7 +10,7 @@ from stablekp_core.progress import TRAINING
 from stablekp_core.training import rounds
 from stablekp_core.training.train import train
 
-LONG = CONFIG.replace(steps=16)
+LONG = CONFIG.replace(steps=16, check_share=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,6 @@ def test_the_cheap_check_changes_nothing(model, images, monkeypatch):
     monkeypatch.setattr(rounds, "settled", lambda ratios: False)
     kept, cheap = [], rounds._cheap_check
     monkeypatch.setattr(rounds, "_cheap_check", lambda *a: kept.append(cheap(*a)) or kept[-1])
-    auto, fixed = (train(model, load_folder(images), CONFIG.replace(steps=5, stop=s)).tokens for s in ("auto", "fixed"))
+    auto, fixed = (train(model, load_folder(images), LONG.replace(steps=5, stop=s)).tokens for s in ("auto", "fixed"))
     assert len(kept) == 3 and all(0 < value < 5 for value in kept)
     assert torch.equal(auto.embeddings, fixed.embeddings) and auto.chosen == fixed.chosen

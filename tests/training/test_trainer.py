@@ -616,19 +616,20 @@ def test_left_out_images_take_no_part_in_anything(model, tmp_path):
     """The same tokens come out whatever the left-out images show, and from the other images alone."""
     write_images(tmp_path / "a", 14)
     images = load_folder(tmp_path / "a")
-    found = train(model, images, CONFIG).tokens
+    config = CONFIG.replace(check_share=0.1)
+    found = train(model, images, config).tokens
     check = found.check
     assert (check.how, check.images, len(check.names)) == ("left out", 4, 4)
     write_images(tmp_path / "b", 14, seed=5)
     for name in check.names:
         (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
-    other = train(model, load_folder(tmp_path / "a"), CONFIG).tokens
+    other = train(model, load_folder(tmp_path / "a"), config).tokens
     assert torch.equal(other.embeddings, found.embeddings) and other.check != check
     for how in ("learned", "refined"):
         assert other.read(how).digest == found.read(how).digest
     for name in check.names:
         (tmp_path / "a" / name).unlink()
-    alone = train(model, load_folder(tmp_path / "a"), CONFIG.replace(check_share=0.0)).tokens
+    alone = train(model, load_folder(tmp_path / "a"), CONFIG).tokens
     assert torch.equal(alone.embeddings, found.embeddings) and torch.equal(
         alone.read("refined").refined, found.read("refined").refined
     )
@@ -638,10 +639,11 @@ def test_left_out_images_take_no_part_in_anything(model, tmp_path):
 def test_few_images_are_left_out_in_turn(model, folder, monkeypatch):
     chosen_on, choices = [], select._choices
     monkeypatch.setattr(select, "_choices", lambda s, *a: chosen_on.append(len(s.position)) or choices(s, *a))
-    tokens = train(model, load_folder(folder), CONFIG.replace(steps=0, selection_images=5)).tokens
+    config = CONFIG.replace(steps=0, selection_images=5, check_share=0.1)
+    tokens = train(model, load_folder(folder), config).tokens
     assert chosen_on == [5, 3, 3, 4]  # on all, then without each part of two, two and one
     assert (tokens.check.how, tokens.check.images) == ("left out in turn", 5)
-    alone = train(model, load_folder(folder, 1), CONFIG.replace(steps=0)).tokens
+    alone = train(model, load_folder(folder, 1), config).tokens
     assert alone.check.how == "seen"
 
 
@@ -654,6 +656,7 @@ def test_both_readouts_are_kept_and_the_better_one_is_read(model, folder, monkey
         assert tokens.read("auto") is tokens
         learned, refined = tokens.read("learned"), tokens.read("refined")
         assert learned.refined is None and refined.refined is not None and refined.occlusion is not None
+    monkeypatch.undo()
     plain = train(model, load_folder(folder), CONFIG.replace(steps=0, refine_images=0)).tokens
     assert learned.chosen == plain.chosen and learned.scores == plain.scores  # its own choice
     assert plain.other is None and plain.check.refined is None
