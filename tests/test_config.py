@@ -103,6 +103,7 @@ RANGES = {
         "selection_views": (1, 100),
         "refine_images": (0, 1_000_000),
         "occluded_views": (0, 100),
+        "check_share": (0, 0.5),
         "view_pool": (0, 1000),
     },
     DetectConfig: {
