@@ -61,7 +61,7 @@ class ReadoutCheck:
 class SelfCheck:
     """The check of one training. images: how many it was measured on; how: "left out" (of learning, choosing and
     refining), "left out in turn" (of choosing and refining, where there are few images) or "seen" (nothing was left
-    out). used: the read-out that `auto` takes. names: of the images left out."""
+    out). used: the read-out that `auto` takes. names: of the images left out. keypoints: K."""
 
     images: int
     how: str
@@ -69,6 +69,7 @@ class SelfCheck:
     learned: ReadoutCheck
     refined: ReadoutCheck | None = None
     names: tuple[str, ...] = ()
+    keypoints: int = 0
 
     @property
     def best(self) -> ReadoutCheck:
@@ -77,8 +78,8 @@ class SelfCheck:
 
     @property
     def verdict(self) -> str:
-        """See `verdict`."""
-        return verdict(self.best)
+        """How good the result is: "good", "usable" or "poor"."""
+        return verdict(self.best, self.keypoints)
 
     def indices(self, names: Sequence[str]) -> list[int]:
         """Which of the named images were left out."""
@@ -88,7 +89,7 @@ class SelfCheck:
     def heading(self, left_out: Sequence[int] = ()) -> str:
         """A line above a contact sheet of the images left out, or of others."""
         shown = "left out of training" if left_out else "seen in training"
-        return f"{self.verdict().upper()}: steady within {100 * self.best.steadiness:.1f} %. Images {shown}."
+        return f"{self.verdict.upper()}: steady within {100 * self.best.steadiness:.1f} %. Images {shown}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold, with the record's version."""
@@ -105,7 +106,8 @@ class SelfCheck:
             used, how = str(record["used"]), str(record["how"])
             if used not in READOUTS or learned is None:
                 raise ValueError(f"read-out {used}")
-            return cls(int(record["images"]), how, used, learned, refined, tuple(map(str, record["names"])))
+            names, count = tuple(map(str, record["names"])), int(record["keypoints"])
+            return cls(int(record["images"]), how, used, learned, refined, names, count)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KeypointError(f"the record of the self-check is damaged ({error!r}); train again.") from error
 
@@ -146,21 +148,21 @@ def verdict(check: ReadoutCheck, keypoints: int = 0) -> str:
 
 def report(check: SelfCheck, config: Mapping[str, Any]) -> str:
     """The check in words, a line each; config: the training's settings, which the advice depends on."""
-    best, count = check.best, int(config.get("keypoints", 0))
+    best = check.best
     where = {
         "left out": f"on {check.images} images that were left out",
         "left out in turn": f"on {check.images} images, each left out once",
         "seen": f"on {check.images} images that training saw too",
     }.get(check.how, f"on {check.images} images")
     lines = [
-        f"self-check {where}: {check.verdict(count)}",
+        f"self-check {where}: {check.verdict}",
         f"  the {check.used} tokens are read: {_words(best)}",
     ]
     other = check.learned if check.used == REFINED else check.refined
     if other is not None:
         lines.append(f"  the {LEARNED if check.used == REFINED else REFINED} ones are not: {_words(other)}")
     for what, which in (
-        ("of flat maps", best.dead),
+        ("with flat maps", best.dead),
         ("that double others", best.duplicate),
         ("that stand still", best.stuck),
     ):
@@ -180,8 +182,7 @@ def _words(check: ReadoutCheck) -> str:
 
 def advice(check: SelfCheck, config: Mapping[str, Any]) -> list[str]:
     """What to try, a sentence each; nothing for a good result."""
-    count = int(config.get("keypoints", 0))
-    found, out = check.verdict(count), []
+    found, out = check.verdict, []
     if found == "good":
         return out
     if found == "poor" and config.get("selection") == "prediction":
