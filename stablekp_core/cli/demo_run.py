@@ -33,7 +33,14 @@ MAIN_CLASS, OTHER_CLASS = "dolls", "faces"
 #: For the small model: few wide tokens maps are enough, and its tokens take a larger learning rate. Fewer looks
 #: under shapes than the preset has keep the demo short.
 SETTINGS = dict(
-    keypoints=10, tokens=200, map_size=64, sigma=2.0, learning_rate=0.05, selection_images=64, occluded_views=2
+    keypoints=10,
+    tokens=200,
+    map_size=64,
+    sigma=2.0,
+    learning_rate=0.05,
+    selection_images=64,
+    occluded_views=2,
+    stop="fixed",
 )
 STEPS, OTHER_STEPS = 80, 40
 VIEWS = 2

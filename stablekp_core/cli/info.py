@@ -61,13 +61,15 @@ def _keypoints(path: Path) -> str:
 def _tokens(path: Path) -> str:
     if format_of(path) != "stable-keypoints-tokens":
         return ""
+    from ..keypoints.self_check import report
     from ..keypoints.tokens import KeypointTokens
 
     tokens = KeypointTokens.load(path)
+    check = f"\n{report(tokens.check, tokens.config)}" if tokens.check is not None else ""
     return (
         f"tokens: {len(tokens.embeddings)} of width {tokens.width}, {tokens.num_keypoints} chosen\n"
         f"model: {tokens.model_name} {tokens.model_hash[:16]}\nnames: {', '.join(tokens.names)}\n"
-        f"chosen: {list(tokens.chosen)}\nskeleton: {list(tokens.skeleton)}\nconfig: {json.dumps(tokens.config)}"
+        f"chosen: {list(tokens.chosen)}\nskeleton: {list(tokens.skeleton)}\nconfig: {json.dumps(tokens.config)}{check}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import islice
 from pathlib import Path
 
 from ..config import DetectConfig, TrainConfig
@@ -64,6 +65,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks, device: str) ->
     from ..backbone.loading import load_backbone
     from ..images.image_set import load_folder
     from ..images.masks import folder_masks
+    from ..keypoints.self_check import report
     from ..keypoints.tokens import KeypointTokens
     from ..training.train import StepInfo, train
     from ..training.trainer import TrainingDiverged
@@ -115,6 +117,10 @@ def _train(args: argparse.Namespace, config: TrainConfig, ranks, device: str) ->
         write_training_images(backbone, result, images, path.with_suffix(""), masks, bars)
     loss = f"\nloss: {_images_beside(path.with_suffix(''))[0]}" if result.losses else ""
     print(f"tokens: {path}{loss}\nkeypoints: {_images_beside(path.with_suffix(''))[1]}")
+    if len(result.losses) < config.steps:
+        print(f"training ended after {len(result.losses)} of at most {config.steps} steps: more brought nothing")
+    if result.tokens.check is not None:
+        print(report(result.tokens.check, result.tokens.config))
 
 
 def _say(text: str) -> None:
@@ -122,7 +128,7 @@ def _say(text: str) -> None:
 
 
 def write_training_images(backbone, result, images, stem: Path, masks=None, on_progress=None) -> None:
-    """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 training images."""
+    """`stem`_loss.png and `stem`_keypoints.jpg, a contact sheet of up to 16 images, those left out if there are any."""
     from ..detection.detector import detect
     from ..drawing.plots import loss_plot
 
@@ -130,14 +136,13 @@ def write_training_images(backbone, result, images, stem: Path, masks=None, on_p
     if result.losses:
         names = ("loss", "localization", "equivariance")
         save_image(loss, loss_plot({n: [row[i] for row in result.losses] for i, n in enumerate(names)}))
-    some = []
-    for item in images:
-        some.append(item)
-        if len(some) == 16:
-            break
+    check = result.tokens.check
+    left_out = check.indices(images.names) if check is not None else []
+    some = list(islice(images.pick(left_out) if left_out else images, 16))
     look = DetectConfig(views=2)
     found = detect(backbone, result.tokens, some, look, masks=masks, on_progress=on_progress).keypoints
-    save_image(sheet, contact_sheet([image for _, image in some], found))
+    heading = check.heading(left_out) if check is not None else ""
+    save_image(sheet, contact_sheet([image for _, image in some], found, heading=heading))
 
 
 def contact_sheet(images: list, found, **options):

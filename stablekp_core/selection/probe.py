@@ -18,7 +18,7 @@ from ..keypoints.self_check import ReadoutCheck, mean_check
 from ..randomness import generator_for
 from .choice import Choice, Seen
 from .features import FeatureExtractor
-from .positions import FeatureStore
+from .positions import FeatureStore, seen_positions
 from .predictive import informativeness
 from .self_check import Found, check_readout, map_area
 
@@ -55,7 +55,7 @@ class Probe:
             if features is not None:
                 extractor.keep(store, index, features)
             xy = (peaks(maps).flip(-1) + 0.5) / maps.shape[-1]
-            position.append(affine.view_to_image(xy, theta.to(xy.device)).cpu())
+            position.append(seen_positions(affine.view_to_image(xy, theta.to(xy.device)).cpu(), theta))
             area.append(map_area(maps[0]).cpu())
             on_image(done)
         return cls(theta, torch.stack(position), torch.stack(area), store)
