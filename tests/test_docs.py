@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote
@@ -130,6 +131,21 @@ def test_the_command_lines_of_every_command_are_shown():
     (commands,) = (a.choices for a in build_parser()._actions if a.dest == "command")
     missing = [name for name in commands if not re.search(rf"^stable-keypoints {name}\b", text, re.MULTILINE)]
     assert not missing
+
+
+def test_options_and_settings_in_the_text_exist():
+    from stablekp_core.config import DetectConfig, TrainConfig
+
+    (commands,) = (a.choices for a in build_parser()._actions if a.dest == "command")
+    options = {o for command in commands.values() for a in command._actions for o in a.option_strings}
+    for name in ("README.md", "docs/cli.md", "docs/how-it-works.md", "docs/evaluation.md", "docs/python.md"):
+        used = re.findall(r"`(--[a-z-]+)", _prose(ROOT / name))
+        assert set(used) <= options, f"{name}: {set(used) - options}"
+    page = re.sub(r"\[[^\]]*\]\([^)]*\)", "", _prose(ROOT / "docs" / "how-it-works.md"))
+    settings = {f.name for kind in (TrainConfig, DetectConfig) for f in fields(kind)}
+    used = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?:=\w+)?`", page))
+    assert len(used) > 5
+    assert used <= settings, used - settings
 
 
 def test_results_have_no_history():
