@@ -1,4 +1,4 @@
-"""Several figures in one image: cut out each, detect on the cut-outs, and put the points back.
+"""Several figures in one image: crop each, detect on the crops, and transform the points back to the image.
 
 A box is (left, top, width, height) in pixels of its image, x right, y down.
 """
@@ -21,9 +21,9 @@ MIN_CROP = 16  # pixels; the smallest image the rest of the program takes
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a cut-out lies: image number and name, its (width, height), and the window in its pixels.
+    """Where a crop lies: number, name and (width, height) of its image, and the window in pixels of that image.
 
-    The window may reach over the image's border.
+    The window may reach over the border of the image.
     """
 
     image: int
@@ -72,8 +72,10 @@ def boxes_from_masks(masks: np.ndarray, threshold: float = 0.5) -> list[tuple[fl
 
 
 def boxes_from_keypoints(keypoints: Keypoints, threshold: float = 0.5, margin: float = 0.15) -> list[list[Box]]:
-    """The box around each row's points of confidence `threshold` or more, for each image in order; whole pixels, inside
-    the image. margin: room around the points, share of the box's longer side. A row without such points has no box.
+    """The boxes around the points of each row with confidence `threshold` or more: a list for each image, in whole
+    pixels inside the image.
+
+    margin: space around the points, share of the longer side of the box. A row without such points has no box.
     """
     boxes: list[list[Box]] = [[] for _ in range(keypoints.num_images)]
     for row, image in enumerate(keypoints.image_index.tolist()):
@@ -98,14 +100,14 @@ def crop_instances(
     square: bool = True,
     isolate: str = "none",
 ) -> tuple[list[np.ndarray], tuple[Crop, ...]]:
-    """Cut each figure out of its image.
+    """Crop each figure.
 
-    images: uint8 RGB [H, W, 3] each. boxes: for each image its boxes (see `read_boxes`); or figure_masks: for
-    each image [M, H, W], a mask per figure. margin: how much wider than its box a cut-out is, share of the box's
-    longer side on each side. square: make windows square, as models see them. isolate, with figure_masks only:
-    "others" greys out the other figures, "background" everything but the figure, in the mean colour of the
-    cut-out. Returns the cut-outs, uint8 RGB, and where they lie. Windows are moved into the image where they
-    fit; what still reaches over its border repeats the border's pixels.
+    images: uint8 RGB [H, W, 3] each. boxes: for each image its boxes (see `read_boxes`); or figure_masks: for each
+    image a mask per figure, [M, H, W]. margin: space around the box, on each side a share in 0..10 of its longer side.
+    square: make the windows square, like the model input. isolate, with figure_masks only: paint over the other
+    figures ("others") or everything but the figure ("background") in the mean colour of the crop. Returns the crops,
+    uint8 RGB, and where they lie. A window is moved into the image if it fits; what still reaches over the border
+    repeats the pixels of the border. Raises KeypointError for settings, boxes or masks that do not fit.
     """
     if (boxes is None) == (figure_masks is None):
         raise KeypointError("give either boxes or masks of the figures, not both and not neither.")
@@ -132,8 +134,8 @@ def crop_instances(
             crop = Crop(i, str(names[i]) if names else "", (width, height), *window)
             piece = _cut(image, crop)
             if isolate != "none":
-                occluded = _occluded(inside[i], number, isolate)
-                piece = np.where(_cut(occluded, crop)[..., None], _mean_colour(piece), piece)
+                removed = _removed(inside[i], number, isolate)
+                piece = np.where(_cut(removed, crop)[..., None], _mean_colour(piece), piece)
             cut.append(piece)
             crops.append(crop)
     return cut, tuple(crops)
@@ -145,18 +147,18 @@ def to_full_image(
     sizes: Sequence[tuple[int, int]] | None = None,
     names: Sequence[str] | None = None,
 ) -> Keypoints:
-    """Keypoints found on cut-outs (row i on crop i) in pixels of the whole images, several rows per image.
+    """Transform keypoints on crops (row i in pixels of crop i) to pixels of the whole images, several rows per image.
 
     sizes, names: (width, height) and name of every image, also of those without a figure; without them the last image
-    is the last one that has a figure.
+    is the last one that has a figure. Raises KeypointError when there is not one crop for each row.
     """
     if len(keypoints) != len(crops):
         raise KeypointError(
-            f"there are keypoints of {len(keypoints)} cut-outs but {len(crops)} cut-outs; detect on all of them."
+            f"there are keypoints of {len(keypoints)} crops but {len(crops)} crops; detect on all of them."
         )
     window = np.array([(c.width, c.height) for c in crops], dtype=np.float64).reshape(-1, 2)
     corner = np.array([(c.left, c.top) for c in crops], dtype=np.float64).reshape(-1, 2)
-    scale = window / keypoints.sizes.reshape(-1, 2)  # 1 unless the cut-outs were resized in between
+    scale = window / keypoints.sizes.reshape(-1, 2)  # 1 unless the crops were resized in between
     return replace(
         keypoints,
         xy=keypoints.xy * scale[:, None] + corner[:, None],
@@ -175,9 +177,9 @@ def detect_instances(
     figure_masks: Sequence[np.ndarray] | None = None,
     **settings: Any,
 ) -> Keypoints:
-    """Detect on a cut-out per box or mask, results in pixels of the whole images.
+    """Detect on a crop for each box or mask; the keypoints are in pixels of the whole images.
 
-    detect: cut-outs (uint8 RGB) -> keypoints, one row each. settings: see `crop_instances`.
+    detect: crops (uint8 RGB) -> keypoints, one row each. settings: see `crop_instances`.
     """
     cut, crops = crop_instances(images, boxes, figure_masks, **settings)
     if not cut:
@@ -216,7 +218,7 @@ def _as_masks(masks: Any, threshold: float) -> np.ndarray:
 
 
 def _window(box, width: int, height: int, margin: float, square: bool) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the cut-out in whole pixels."""
+    """(left, top, width, height) of the crop in whole pixels."""
     left, top, w, h = box
     x, y = left + w / 2, top + h / 2
     if not (0 <= x < width and 0 <= y < height):
@@ -243,8 +245,8 @@ def _cut(image: np.ndarray, crop: Crop) -> np.ndarray:
     return image[rows[:, None], columns[None]]
 
 
-def _occluded(masks: np.ndarray, number: int, isolate: str) -> np.ndarray:
-    """bool [H, W]: what to grey out around figure `number`."""
+def _removed(masks: np.ndarray, number: int, isolate: str) -> np.ndarray:
+    """bool [H, W]: what to paint over around figure `number`."""
     if isolate == "background":
         return ~masks[number]
     others = np.delete(masks, number, axis=0)

@@ -72,7 +72,7 @@ def load_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(name: str, data: bytes) -> np.ndarray:
-    """An encoded image as RGB, uint8 [H, W, 3]; rules and errors are those of `load_image`."""
+    """An encoded image (the content of a file) as RGB, uint8 [H, W, 3]; rules and errors are those of `load_image`."""
     return _decode(name, io.BytesIO(data))
 
 
@@ -88,7 +88,7 @@ def _decode(name: str, file) -> np.ndarray:
 
 
 def pil_to_rgb(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W, 3] of a PIL image, by the rules of `load_image` but for its EXIF orientation."""
+    """A PIL image as RGB, uint8 [H, W, 3]: the rules of `load_image` without its EXIF orientation."""
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_grey_to_rgb(np.asarray(image).astype(np.float64), _white_of(image))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -130,7 +130,7 @@ def check_unit_range(values: np.ndarray) -> None:
 
 
 def check_header(path: Path) -> None:
-    """Look at the file's header only (no pixel is decoded); raises BrokenImage or SmallImage."""
+    """Check a file by its header alone (no pixel is decoded); raises BrokenImage or SmallImage."""
     try:
         with Image.open(path) as opened:
             width, height = opened.size
@@ -163,7 +163,8 @@ def reason_of(error: BaseException) -> str:
 
 
 def scan_folder(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """Image files and stray files of `folder`, both in natural order."""
+    """The image files and the other files of `folder`, both in natural order, without hidden ones. Raises KeypointError
+    when it is not a folder."""
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -208,7 +209,8 @@ def natural_key(path: Path) -> tuple:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Hash of the names, sizes and modification times of the images in `folder`."""
+    """A hash of the names, sizes and modification times of the images in `folder`. Raises KeypointError when it is not
+    a folder."""
     digest = hashlib.sha256()
     for path in list_images(folder):
         stat = path.stat()

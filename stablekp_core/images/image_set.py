@@ -32,12 +32,12 @@ SkipCallback = Callable[[str, str], None]
 
 
 class ImageSet:
-    """Named images that are decoded when asked for, one at a time, and never kept.
+    """Named images that are decoded one at a time, when they are used, and never kept.
 
-    `len(s)`, `s.names`; iteration yields `(name, uint8 [H, W, 3] RGB)`; `s[i]` gives the array of image i.
+    `len(s)`, `s.names`; iteration yields `(name, uint8 [H, W, 3] RGB)`; `s[i]` is the array of image i.
     Iteration leaves out a file that turns out to be broken and records it in `skipped`, a list of (name,
-    reason); `s[i]` raises BrokenImage for it. When a full iteration finds fewer than `minimum` readable
-    images it ends in a KeypointError, because header checks cannot see damage further inside a file.
+    reason); `s[i]` raises BrokenImage for it. A full iteration that finds fewer than `minimum` readable
+    images ends in a KeypointError, because the check of a header cannot find damage further inside a file.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ImageSet:
         )
 
     def skip(self, index: int, reason: str) -> None:
-        """Leave image `index` out of later iterations and record why; for those who read by index."""
+        """Leave image `index` out of later iterations and record why, for callers that read by index."""
         self._broken.add(index)
         self._skip(self.names[index], reason)
 
@@ -137,11 +137,10 @@ def load_folder(
     minimum: int = 1,
     on_skip: SkipCallback | None = None,
 ) -> ImageSet:
-    """The images of a folder as an ImageSet, in natural order, or shuffled by `seed`; at most `limit` of
-    them.
+    """The images of a folder as an ImageSet of at most `limit`, in natural order or shuffled by `seed`.
 
-    Only headers are read. Files that are no images are skipped and named (`on_skip(name, reason)`).
-    Raises KeypointError for a missing or empty folder, an image under 16 pixels, or fewer than `minimum`.
+    Only headers are read. Files that are no images are skipped and reported (`on_skip(name, reason)`). Raises
+    KeypointError for a missing or empty folder, an image with a side under 16 pixels, and fewer than `minimum` images.
     """
     images, strays = scan_folder(folder)
     if not images:
@@ -160,8 +159,10 @@ def load_files(
     strays: Sequence[Path] = (),
     names: Sequence[str] | None = None,
 ) -> ImageSet:
-    """Files in the given order as an ImageSet of at most `limit`, under their own names or `names`; checks as
-    `load_folder`."""
+    """Image files as an ImageSet of at most `limit`, in the given order; checks and errors as `load_folder`.
+
+    names: of the images, instead of those of the files. strays: files to report as skipped.
+    """
     if limit is not None and limit < 1:
         raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every image.")
     kept: list[Path] = []
@@ -185,7 +186,7 @@ def load_files(
 
 
 def as_image_set(images: Any) -> ImageSet:
-    """An ImageSet of whatever images come in.
+    """The ImageSet of images of any kind.
 
     images: an ImageSet; the path of a folder or of an image file; one PIL image; one array or tensor [H, W, C] or a
     batch [B, H, W, C] (uint8 in 0..255 or float in [0, 1], C = 1, 3 or 4); (name, array) pairs; or an iterable of any
@@ -244,7 +245,7 @@ def _array_to_rgb(image: Any) -> np.ndarray:
         image = image.detach().float().cpu().numpy() if image.is_floating_point() else image.cpu().numpy()
     array = np.asarray(image)
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
-        raise KeypointError(f"An image of {array.dtype} is of no use; give uint8 from 0 to 255, or float from 0 to 1.")
+        raise KeypointError(f"An image has type {array.dtype}; give uint8 from 0 to 255, or float from 0 to 1.")
     if array.dtype != np.uint8:
         check_unit_range(array)
         # Non-finite values come out of a failed VAE decode; black is what every viewer shows for them.

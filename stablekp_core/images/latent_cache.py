@@ -1,7 +1,7 @@
-"""Images as the model wants them: decoded, made square, encoded to latents, with bounded caches.
+"""Model inputs and latents of the images of a set, in caches of bounded size.
 
-Whatever the number of images, at most `CACHE_BYTES` of decoded squares and as much of latents are kept; images that
-turn out to be broken are left out and named by the image set.
+Whatever the number of images, at most `CACHE_BYTES` of model inputs and as much of latents are kept; images that turn
+out to be broken are left out and named by the image set.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Recent:
         return value
 
     def gather(self, names: list, compute: Callable[[list[int]], Iterable[torch.Tensor]], at_once: int) -> torch.Tensor:
-        """The tensors of all names, stacked; those that are not kept come from `compute`, which is given the positions
-        in `names` of at most `at_once` at a time, and are kept."""
+        """The tensors of all names, stacked. Those that are not kept are computed and then kept: `compute` gets the
+        indices into `names` of at most `at_once` of them at a time."""
         found = {name: self.get(name) for name in names}
         missing = list({name: j for j, name in enumerate(names) if found[name] is None}.values())
         for start in range(0, len(missing), at_once):
@@ -56,13 +56,18 @@ class Recent:
 
 
 def images_per_pass(device: torch.device) -> int:
-    """Images per pass when filling a cache. One at a time on a CPU: rounding depends on the size of the batch, and
-    which images are missing from the cache depends on when a run was resumed."""
+    """Images per pass when filling a cache. One on a CPU: there rounding depends on the size of the batch, and which
+    images are missing from the cache depends on when a run was resumed."""
     return 1 if device.type == "cpu" else 8
 
 
 class LatentSource:
-    """Random access to an image set as squares, latents and latents of affine views."""
+    """Random access to the images of a set as model inputs, latents, and latents of affine views.
+
+    image_size: side S of the model input in pixels, 0 for the size that the model was made for. resize: "squash" or
+    "pad" (see `to_model_input`). masks: by the name of the image. Raises KeypointError for an image_size that does not
+    fit the model.
+    """
 
     def __init__(
         self,
@@ -74,7 +79,7 @@ class LatentSource:
     ):
         self.backbone, self.images, self.resize, self.mask_of = backbone, images, resize, masks
         self.side = backbone.input_side(image_size)
-        self._squares, self._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
+        self._inputs, self._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
         self._broken: set[int] = set()
 
     def __len__(self) -> int:
@@ -88,13 +93,14 @@ class LatentSource:
         return out
 
     def usable(self, index: int) -> int:
-        """`index`, or the next image that can be read."""
+        """`index`, or the index of the next image that can be read; others are recorded as skipped. Raises BrokenImage
+        when no image can be read."""
         for offset in range(len(self)):
             candidate = (index + offset) % len(self)
             if candidate in self._broken:
                 continue
             try:
-                self.square(candidate)
+                self.model_input(candidate)
                 return candidate
             except BrokenImage as error:
                 self._broken.add(candidate)
@@ -102,38 +108,41 @@ class LatentSource:
                     self.images.skip(candidate, error.reason)
         raise BrokenImage(self.images.names[index], "no image of the set can be read")
 
-    def square(self, index: int) -> torch.Tensor:
-        """uint8 [3, S, S]."""
-        return self._square(index)[:3]
+    def model_input(self, index: int) -> torch.Tensor:
+        """The model input of image `index`: uint8 RGB [3, S, S]. Raises BrokenImage."""
+        return self._input(index)[:3]
 
-    def _square(self, index: int) -> torch.Tensor:
-        """uint8 [4, S, S]: the image and where it counts."""
-        found = self._squares.get(index)
+    def _input(self, index: int) -> torch.Tensor:
+        """The model input and, in its last channel, how much each pixel counts: uint8 [4, S, S]."""
+        found = self._inputs.get(index)
         if found is None:
-            square, way = to_model_input(self.images[index], self.side, self.resize)
+            image, transform = to_model_input(self.images[index], self.side, self.resize)
             mask = self.mask_of(self.images.names[index]) if self.mask_of else None
-            both = torch.cat([square, input_mask(way, self.side, mask)])
-            found = self._squares.put(index, both.mul(255).round().to(torch.uint8))
+            both = torch.cat([image, input_mask(transform, self.side, mask)])
+            found = self._inputs.put(index, both.mul(255).round().to(torch.uint8))
         return found
 
     def batch(self, indices: list[int]) -> torch.Tensor:
-        """float32 [B, 3, S, S] in [0, 1]."""
-        return torch.stack([self.square(i) for i in indices]).float() / 255
+        """The model inputs of some images: float32 [B, 3, S, S] in [0, 1]."""
+        return torch.stack([self.model_input(i) for i in indices]).float() / 255
 
     def area(self, indices: list[int], theta: torch.Tensor, size: int) -> torch.Tensor | None:
-        """float32 [B, 1, size, size]: how much each pixel counts, for images seen through theta [B, 2, 3]; None when
-        everything does (no masks were given and no bars pad the images)."""
+        """How much each pixel of the views theta [B, 2, 3] of some images counts: float32 [B, 1, size, size] in [0, 1];
+        None when all of them do (no masks were given and no bars pad the images)."""
         if self.mask_of is None and self.resize == "squash":
             return None
-        masks = torch.stack([self._square(i)[3:] for i in indices]).float() / 255
+        masks = torch.stack([self._input(i)[3:] for i in indices]).float() / 255
         return F.interpolate(affine.warp(masks, theta), (size, size), mode="area").to(self.backbone.device)
 
     def latents(self, indices: list[int]) -> torch.Tensor:
-        """Latents [B, 4, h, w] of whole images, each encoded once."""
+        """The latents of some images: float32 [B, 4, S/f, S/f], each image encoded once while it is kept."""
         return self._cached([(i, None) for i in indices], indices, affine.identity_affine(len(indices)), False)
 
     def view_latents(self, indices: list[int], theta: torch.Tensor, slots: list[int] | None = None) -> torch.Tensor:
-        """Latents of the images seen through theta [B, 2, 3]; with `slots` they are kept under (image, slot)."""
+        """The latents of the views theta [B, 2, 3] of some images: float32 [B, 4, S/f, S/f].
+
+        slots: with them the latents are kept under (image, slot).
+        """
         if slots is None:
             return self.backbone.encode(affine.warp(self.batch(indices), theta))
         return self._cached(list(zip(indices, slots, strict=True)), indices, theta, True)

@@ -1,4 +1,4 @@
-"""Masks that a user gives for images: what lies outside does not count, in training or in detection."""
+"""Masks that a user gives for images: attention outside a mask is ignored in training and in detection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Masks = Callable[[str], np.ndarray]
 
 
 def folder_masks(folder: str | Path, images: Iterable[str] = ()) -> Masks:
-    """Masks from image files, white where the object is, named like the images (the suffix may differ; see
-    `match_names`).
+    """The masks in a folder of image files, white where the object is, named like the images (the suffix may differ;
+    see `match_names`).
 
     Raises KeypointError for a folder without images, for two masks of one name, and for an image without a mask: at
     once for those named in `images`, later when asked for its mask.

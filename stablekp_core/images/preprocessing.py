@@ -1,4 +1,4 @@
-"""The model's square: resize an image into it, and map points between it and the image's pixels."""
+"""The model input: resize or pad an image to a square, and map points between it and the pixels of the image."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RESIZE_MODES = ("squash", "pad")
 
 @dataclass(frozen=True)
 class InputTransform:
-    """Where a `width` x `height` image lies in the model's unit square, [0, 1] x [0, 1], x right, y down.
+    """The transform between an image of `width` x `height` pixels and the unit square of the model input.
 
-    The image fills the rectangle from (`left`, `top`) of size (`span_x`, `span_y`) in unit coordinates.
-    Both directions are one scale and shift per axis in float64, so that they are each other's inverse.
+    In the unit square, [0, 1] x [0, 1] with x right and y down, the image fills the rectangle from (`left`, `top`) of
+    size (`span_x`, `span_y`). Both directions scale and shift each axis in float64 and are inverse to each other.
     """
 
     width: int
@@ -33,28 +33,31 @@ class InputTransform:
     span_y: float = 1.0
 
     def to_original(self, xy_unit: np.ndarray) -> np.ndarray:
-        """Unit square [..., 2] -> pixels of the original image [..., 2]; not clipped to the image."""
+        """Points (x, y) [..., 2] of the unit square -> pixels of the original image, float64 [..., 2], not clipped to
+        it."""
         xy = np.asarray(xy_unit, dtype=np.float64)
         return (xy - (self.left, self.top)) * (self.width / self.span_x, self.height / self.span_y)
 
     def to_unit(self, xy_pixels: np.ndarray) -> np.ndarray:
-        """Pixels of the original image [..., 2] -> unit square [..., 2]."""
+        """Points (x, y) [..., 2] in pixels of the original image -> the unit square, float64 [..., 2]."""
         xy = np.asarray(xy_pixels, dtype=np.float64)
         return xy / (self.width / self.span_x, self.height / self.span_y) + (self.left, self.top)
 
 
 def input_transform(width: int, height: int, size: int, mode: str = "squash") -> InputTransform:
-    """The map `to_model_input` uses for an image of this size, without touching pixels."""
+    """The transform that `to_model_input` applies to an image of `width` x `height` pixels. Raises KeypointError for an
+    unknown mode."""
     left, top, inner_w, inner_h = _inner_box(width, height, size, mode)
     return InputTransform(width, height, left / size, top / size, inner_w / size, inner_h / size)
 
 
 def to_model_input(image: np.ndarray, size: int, mode: str = "squash") -> tuple[torch.Tensor, InputTransform]:
-    """Antialiased resize of uint8 RGB [H, W, 3] to the model's square.
+    """The model input of an image uint8 RGB [H, W, 3], by an antialiased resize: float32 [3, size, size] in [0, 1], and
+    the transform between both.
 
-    mode "squash" stretches both axes to `size`; "pad" keeps the aspect ratio, centres the image and fills
-    the two bars with the mean colour of the image's edges that touch them (a black bar would be a strong
-    edge that tokens can lock on to). Returns (float32 [3, size, size] in [0, 1], InputTransform).
+    mode: "squash" stretches both axes to `size`; "pad" keeps the aspect ratio, centres the image and fills the two bars
+    with the mean colour of the image's edges that touch them (a black bar would be a strong edge that tokens can lock
+    on to). Raises KeypointError for an image of another shape or type, and for an unknown mode.
     """
     import torch
 
@@ -66,33 +69,32 @@ def to_model_input(image: np.ndarray, size: int, mode: str = "squash") -> tuple[
     height, width = image.shape[:2]
     left, top, inner_w, inner_h = _inner_box(width, height, size, mode)
     inner = Image.fromarray(image).resize((inner_w, inner_h), Image.Resampling.LANCZOS)
-    square = np.empty((size, size, 3), dtype=np.uint8)
-    square[:] = _edge_colour(image)
-    square[top : top + inner_h, left : left + inner_w] = np.asarray(inner)
-    tensor = torch.from_numpy(square).permute(2, 0, 1).contiguous().float().div_(255.0)  # [3, S, S]
+    canvas = np.empty((size, size, 3), dtype=np.uint8)
+    canvas[:] = _edge_colour(image)
+    canvas[top : top + inner_h, left : left + inner_w] = np.asarray(inner)
+    tensor = torch.from_numpy(canvas).permute(2, 0, 1).contiguous().float().div_(255.0)  # [3, S, S]
     return tensor, input_transform(width, height, size, mode)
 
 
-def input_mask(way: InputTransform, size: int, mask: np.ndarray | None = None) -> torch.Tensor:
-    """Where the model's square shows what counts: float32 [1, size, size] in [0, 1].
+def input_mask(transform: InputTransform, size: int, mask: np.ndarray | None = None) -> torch.Tensor:
+    """How much each pixel of the model input counts: float32 [1, size, size] in [0, 1], 0 in the bars of "pad".
 
-    1 where the image is, 0 in the bars that pad it; with `mask` (bool, uint8 or float in [0, 1], [H, W] of the image or
-    a copy of it) what the mask leaves of it. Raises KeypointError for a mask of another shape.
+    mask: [H, W] of the image or a copy of it, bool, uint8 or float in [0, 1]; None: all of the image counts. Raises
+    KeypointError for a mask of another shape.
     """
     import torch
 
-    left, top, right, bottom = (
-        round(x * size) for x in (way.left, way.top, way.left + way.span_x, way.top + way.span_y)
-    )
-    square = np.zeros((size, size), dtype=np.float32)
+    t = transform
+    left, top, right, bottom = (round(x * size) for x in (t.left, t.top, t.left + t.span_x, t.top + t.span_y))
+    out = np.zeros((size, size), dtype=np.float32)
     if mask is not None and np.ndim(mask) == 2:
-        scale_to_image(np.shape(mask)[::-1], (way.width, way.height), "masks")
+        scale_to_image(np.shape(mask)[::-1], (t.width, t.height), "masks")
     inner = np.ones((bottom - top, right - left), dtype=np.float32) if mask is None else _unit_mask(mask)
     if inner.shape != (bottom - top, right - left):
         shape = (right - left, bottom - top)
         inner = np.asarray(Image.fromarray(inner).resize(shape, Image.Resampling.BOX))
-    square[top:bottom, left:right] = inner
-    return torch.from_numpy(square)[None]
+    out[top:bottom, left:right] = inner
+    return torch.from_numpy(out)[None]
 
 
 def _unit_mask(mask: np.ndarray) -> np.ndarray:
@@ -104,7 +106,7 @@ def _unit_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _inner_box(width: int, height: int, size: int, mode: str) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the image inside the square, in whole pixels of the square."""
+    """(left, top, width, height) of the image inside the model input, in whole pixels of that."""
     if mode not in RESIZE_MODES:
         raise KeypointError(f"resize mode {mode!r} was given, but it must be one of {', '.join(RESIZE_MODES)}.")
     if mode == "squash":

@@ -16,7 +16,7 @@ def scene(dots, width=120, height=80):
 
 
 def find_dot(crops):
-    """A detector that finds the centre of the white pixel of each cut-out, exactly."""
+    """A detector that finds the centre of the white pixel of each crop, exactly."""
     xy, sizes = [], []
     for crop in crops:
         y, x = np.argwhere(crop[..., 0] == 255)[0]
@@ -32,7 +32,7 @@ def test_points_come_back_to_full_image_pixels(square, margin):
     images = [scene(d) for d in dots]
     boxes = [[(5, 5, 14, 20), {"x": 90, "y": 50, "width": 25, "height": 20}], [], [(0, 70, 10, 10)]]
     cut, _ = crop_instances(images, boxes, margin=margin, square=square)
-    if margin == 2.0:  # both dots may be in one cut-out then: leave the other one out
+    if margin == 2.0:  # both dots may be in one crop then: leave the other one out
         boxes, dots = [boxes[0][:1], [], boxes[2]], [dots[0][:1], [], dots[2]]
         images = [scene(d) for d in dots]
     found = detect_instances(find_dot, images, boxes, names=("a", "b", "c"), margin=margin, square=square)
@@ -135,5 +135,5 @@ def test_nothing_to_detect():
     with pytest.raises(KeypointError, match="no box or mask"):
         detect_instances(find_dot, [scene([])], [[]])
     _, crops = crop_instances([scene([])], [[(20, 20, 40, 20)]])
-    with pytest.raises(KeypointError, match="keypoints of 2 cut-outs but 1"):
+    with pytest.raises(KeypointError, match="keypoints of 2 crops but 1"):
         to_full_image(find_dot([scene([(1, 1)])] * 2), crops)

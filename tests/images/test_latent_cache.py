@@ -24,7 +24,7 @@ def views(count, seed=0):
     return random_affine(count, 15, (0.8, 1.0), 0.25, torch.Generator().manual_seed(seed))
 
 
-def test_latents_are_those_of_the_squares(backbone, image_folder):
+def test_latents_are_those_of_the_model_inputs(backbone, image_folder):
     images = load_folder(image_folder)
     source = LatentSource(backbone, images, resize="pad")
     squares = torch.stack([to_model_input(images[i], SIDE, "pad")[0] for i in (4, 1)])
@@ -69,7 +69,7 @@ def test_memory_is_bounded(backbone, image_folder, encoded, monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 2 * 4 * 8 * 8 * 4 + 100)  # two latents, two squares of 768 bytes
     source = LatentSource(backbone, load_folder(image_folder))
     expected = [source.latents([i]) for i in range(6)]
-    for cache in (source._squares, source._latents):
+    for cache in (source._inputs, source._latents):
         assert len(cache.items) == 2 and cache.size == sum(x.nbytes for x in cache.items.values())
     for _ in range(5):
         source.latents([5, 5, 4])
@@ -109,8 +109,8 @@ def test_images_in_memory(backbone):
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     image[:, 15:] = 255
     source = LatentSource(backbone, ImageSet.from_arrays([image]))
-    square = source.square(0)
-    assert square.dtype == torch.uint8 and square.shape == (3, SIDE, SIDE)
-    assert (square[:, :, :5] == 0).all() and (square[:, :, 11:] == 255).all()
+    model_input = source.model_input(0)
+    assert model_input.dtype == torch.uint8 and model_input.shape == (3, SIDE, SIDE)
+    assert (model_input[:, :, :5] == 0).all() and (model_input[:, :, 11:] == 255).all()
     assert source.latents([0]).shape == (1, 4, 8, 8)
     np.testing.assert_allclose(source.view_latents([0], identity_affine(1)), source.latents([0]), atol=1e-6)
