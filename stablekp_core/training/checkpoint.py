@@ -1,5 +1,5 @@
-"""The checkpoint of a training run: one safetensors file, written atomically. Randomness needs no place in it, since
-every step draws from the seed and its own number."""
+"""The checkpoint of a training run: one safetensors file, written atomically. It holds no state of random generators,
+since every step draws from the seed and its own number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERSION = 1
 
 
 def save_state(path: Path, trainer) -> None:
-    """Tokens, Adam's moments, losses, recent choices and the step of a Trainer."""
+    """Write the state of a Trainer to `path`: tokens, moments of Adam, losses, recent choices, step."""
     from safetensors.torch import save
 
     adam = trainer.optimizer.state[trainer.tokens]
@@ -45,7 +45,7 @@ def save_state(path: Path, trainer) -> None:
 
 
 def load_state(path: Path, trainer) -> None:
-    """Put a saved run into a fresh Trainer of the same configuration; only `steps` may differ.
+    """Read the state of a run into a new Trainer of the same configuration; only `steps` and `micro_batch` may differ.
 
     Raises KeypointError when the file is not a checkpoint or belongs to another run.
     """

@@ -1,9 +1,9 @@
-"""Several processes on one run: joining them, who takes which images of a batch, and sums over processes.
+"""Several processes in one run: how they join, which images of a batch each one takes, and sums over processes.
 
-    accelerate launch --multi_gpu --num_processes 8 -m stablekp_core train PICTURES TOKENS.safetensors ...
+    accelerate launch --multi_gpu --num_processes 8 -m stablekp_core train IMAGES TOKENS.safetensors ...
 
 `accelerate launch` (or torchrun, or mpirun) describes the processes in the environment; Accelerate joins
-them, over NCCL on CUDA and over Gloo on CPUs. Without it there is one process and nothing here does anything.
+them, over NCCL on CUDA and over Gloo on CPUs. Without a launcher there is one process and all of this does nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ranks:
 
     @staticmethod
     def current() -> Ranks:
-        """The group that `process_group` joined, or a group of one."""
+        """The number and size of the group that `process_group` joined, or those of a single process."""
         d = torch.distributed
         if d.is_available() and d.is_initialized():
             return Ranks(d.get_rank(), d.get_world_size())
@@ -47,11 +47,11 @@ class Ranks:
         return self.rank == 0
 
     def share(self, count: int) -> list[int]:
-        """Which of `count` items are this process's."""
+        """The indices, of 0 to `count` - 1, of the items that this process works on."""
         return list(range(self.rank, count, self.size))
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor summed over processes, in place."""
+        """The sum of `tensor` over all processes, computed in place."""
         if self.size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
@@ -66,10 +66,12 @@ class Ranks:
 
     @contextmanager
     def first_copy(self, path: Path) -> Iterator[Path]:
-        """A path with what `path` holds in the first process, or with nothing where that has no such file.
+        """Within the context, a path to the file that the first process has at `path`; no file exists there if it has
+        none.
 
-        In the first process it is `path` itself. The others get a temporary copy: they may run on other
-        machines, where `path` is absent or is left over from an older run."""
+        In the first process it is `path` itself. The others get a temporary copy: they may run on other machines,
+        where `path` is absent or is left over from an older run.
+        """
         if self.size == 1:
             yield path
             return
@@ -85,17 +87,18 @@ class Ranks:
 
 
 def launched_processes() -> int:
-    """How many processes the launcher says there are; 1 without a launcher."""
+    """The number of processes that the launcher started; 1 without a launcher."""
     return max([1, *(int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit())])
 
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[tuple[Ranks, str]]:
-    """Within the context this process belongs to the group that was launched; yields (its ranks, its device).
+    """Within the context, this process belongs to the group that was launched; yields (its ranks, its device).
 
-    device: auto, cpu or cuda; every process gets a GPU of its own where there are GPUs. With one process the
-    device comes back as it was given. Raises KeypointError for a device that several processes cannot share,
-    and when Accelerate is missing."""
+    device: "auto", "cpu" or "cuda"; every process gets a GPU of its own where there are GPUs. A single process gets
+    `device` as it was given. Raises KeypointError for a device that several processes cannot share, when Accelerate is
+    missing, and when fewer processes join than were launched.
+    """
     if launched_processes() == 1:
         yield Ranks(), device
         return

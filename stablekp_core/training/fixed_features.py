@@ -1,4 +1,4 @@
-"""Queries of a fixed prompt, kept: what training needs of images and views when features do not depend on tokens."""
+"""A cache of queries under a fixed prompt, for training with gradient "cached", where they do not depend on tokens."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ CACHE_BYTES = 2 << 30
 
 
 class FeatureSource:
-    """Queries of images (slot None) and of the views of their pools (slot 0, 1, ...), each computed once while at
-    most `CACHE_BYTES` of them are kept. The noise of a view is drawn once, from the seed, image and slot."""
+    """The queries of images (slot None) and of the views in their pools (slot 0, 1, ...), each computed once while at
+    most `CACHE_BYTES` are kept. The noise of a view is drawn once, from seed, image and slot."""
 
     def __init__(self, backbone: Backbone, source: LatentSource, config: TrainConfig):
         self.backbone, self.source, self.config = backbone, source, config
         self._kept = Recent(CACHE_BYTES)
 
     def queries(self, indices: list[int], theta: torch.Tensor, slots: list[int | None]) -> list[torch.Tensor]:
-        """Queries [B, heads, s*s, d] per layer of images seen through theta [B, 2, 3], which is the same for the same
-        image and slot."""
+        """Queries [B, heads, s*s, d] per layer of the views theta [B, 2, 3] of some images; theta must be the same
+        whenever image and slot are."""
         names = list(zip(indices, slots, strict=True))
         rows = self._kept.gather(
             names,

@@ -1,4 +1,4 @@
-"""One training step as a pure function: from latents, or logits, and tokens to losses.
+"""One training step as a pure function: from latents, or logits, and tokens to the total loss (Eq. 4).
 
 Nothing is drawn at random here: images, tokens, views and noise come from outside, so that a step can be compared
 number by number with any other implementation.
@@ -21,8 +21,12 @@ from . import losses
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What one step saw and lost: maps of the images and of their views [B, N, R, R] (no gradient), the tokens chosen
-    for each image int64 [B, k], and per image both losses [B] and their weighted sum [B]."""
+    """The result of one step.
+
+    maps, view_maps: token maps of the images and of their views, [B, N, R, R] in [0, 1], without gradient. chosen:
+    int64 [B, k], the tokens that the losses of each image are taken on. localization, equivariance, total: the losses
+    of each image, [B] (Eq. 6, 5 and 4).
+    """
 
     maps: torch.Tensor
     view_maps: torch.Tensor
@@ -42,10 +46,11 @@ def training_step(
     noise: torch.Tensor,
     area: torch.Tensor | None = None,
 ) -> StepOutput:
-    """One step's losses for B images (Eq. 4); differentiable in tokens [N, D] (fp32).
+    """The losses of one step on B images (Eq. 4 to 9), differentiable in tokens.
 
-    latents [B, 4, h, w] of the images, view_latents of the images seen through theta [B, 2, 3], noise
-    [2B, 4, h, w], images first; area [2B, 1, R, R] in [0, 1] likewise: maps count where they are 1.
+    tokens: fp32 [N, D]. latents: of the images, [B, 4, h, w]; view_latents: of their views theta [B, 2, 3], likewise.
+    noise: standard normal, [2B, 4, h, w], of the images, then of the views. area: [2B, 1, R, R] in [0, 1], likewise:
+    how much each pixel of the maps counts; None: fully.
     """
     noisy = backbone.add_noise(torch.cat([latents, view_latents]), noise, config.timestep)
     return step_losses(config, backbone.token_logits(noisy, config.timestep, tokens, config.gradient), theta, area)
@@ -54,7 +59,7 @@ def training_step(
 def step_losses(
     config: TrainConfig, logits: list[torch.Tensor], theta: torch.Tensor, area: torch.Tensor | None = None
 ) -> StepOutput:
-    """The losses from logits [2B, heads, s*s, N] per layer, images first, then views; see `training_step`."""
+    """The losses from logits [2B, heads, s*s, N] per layer, of the images, then of the views; see `training_step`."""
     b, theta = len(theta), theta.to(logits[0].device)
     maps_of = _MAPS[config.upsample]
     (maps, take), (view_maps, take_view) = (

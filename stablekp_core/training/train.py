@@ -1,4 +1,4 @@
-"""Learning tokens, whole: the steps, checkpoints on the way, and the choice of the keypoints after them."""
+"""A whole training run: the steps, checkpoints between them, and the choice of the keypoints at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class StepInfo:
-    """Progress after a step. Reading `loss` waits for the device; `snapshot()` gives usable tokens as of now."""
+    """Progress after step number `step` of `steps`. Reading `loss` waits for the device."""
 
     step: int
     steps: int
@@ -36,23 +36,26 @@ class StepInfo:
 
     @property
     def loss(self) -> float:
-        """Weighted sum of both losses, mean over the batch."""
+        """The total loss (Eq. 4), mean over the batch."""
         return float(self._losses[-1][0])
 
     @property
     def history(self) -> list[float]:
-        """The loss of every step so far."""
+        """The total loss (Eq. 4) of every step so far."""
         return [float(x[0]) for x in self._losses]
 
     def snapshot(self) -> KeypointTokens:
-        """The tokens after this step, with the keypoints that the last images voted for."""
+        """The tokens after this step, ready for detection, with the keypoints that the last images voted for."""
         return self._snapshot()
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """tokens: the file to keep; losses: per step (total, localization, equivariance), means over the batch; skipped:
-    (name, reason) of the images that could not be read."""
+    """The result of a training run.
+
+    tokens: what to save and to detect with. losses: (total, localization, equivariance) of each step (Eq. 4, 6 and 5),
+    means over the batch. skipped: (name, reason) of the images that could not be read.
+    """
 
     tokens: KeypointTokens
     losses: list[tuple[float, float, float]]
@@ -73,15 +76,15 @@ def train(
     masks: Masks | None = None,
     on_progress: Progress | None = None,
 ) -> TrainResult:
-    """Learn tokens on images of one kind of thing and pick K of them (section 3 of the paper).
+    """Learn tokens on images of one kind of object and choose K of them (the paper, Sec. 3.2).
 
-    images: whatever `as_image_set` takes (a folder, files, arrays, ...). config: the preset `default` when left out.
-    start: tokens to begin from instead of random ones. on_step is called after every step and may raise to stop; what
-    was learned until then is in `StepInfo.snapshot()`; on_progress likewise, in all of `progress.TRAINING_PHASES`.
-    checkpoint: file for the run's state, written atomically every `checkpoint_every` steps and when the run is
-    interrupted; with `resume` an existing one is continued, bit for bit on a CPU. masks: where the object is on each
-    image, by its name; attention outside does not count. Raises KeypointError for settings that do not fit,
-    TrainingDiverged when the loss is not finite.
+    images: anything that `as_image_set` takes (a folder, files, arrays, ...). config: the preset `default` when left
+    out. start: tokens to begin with instead of random ones. on_step: called after every step, may raise to stop; the
+    tokens at that time are `StepInfo.snapshot()`. on_progress: called in all phases of `progress.TRAINING_PHASES`, may
+    raise too. checkpoint: file for the state of the run, written atomically every `checkpoint_every` steps and when the
+    run is interrupted; with `resume` an existing one is continued, bit for bit on a CPU. notice: takes messages to the
+    user. masks: where the object is on each image, by its name; attention outside is ignored. Raises KeypointError for
+    arguments that do not fit together and for images that cannot be read, TrainingDiverged when the loss is not finite.
     """
     trainer = Trainer(backbone, as_image_set(images), _checked(backbone, config, start), start, notice, masks)
     path = Path(checkpoint) if checkpoint else None
@@ -92,7 +95,7 @@ def train(
 
 
 def _checked(backbone: Any, config: Any, start: Any) -> TrainConfig:
-    """The settings; raises KeypointError before any work for arguments of another kind."""
+    """The configuration; raises KeypointError before any work for arguments of a wrong type."""
     config = TrainConfig() if config is None else config
     if isinstance(backbone, (str, Path)):
         raise KeypointError(f"backbone is the path {backbone}, but a Backbone is needed; open it with load_backbone.")
@@ -121,7 +124,7 @@ def _run(
                 break
             trainer.run_step()
             saving = path is not None and trainer.step % checkpoint_every == 0
-            # Looking at a number waits for the device, so off the CPU it is done now and then.
+            # Reading a number waits for the device, so off the CPU it is done only now and then.
             if saving or backbone.device.type == "cpu" or trainer.step % 10 == 0 or trainer.step == config.steps:
                 trainer.check_finite()
             if saving and trainer.ranks.first:
@@ -139,7 +142,7 @@ def _run(
             trainer.held,
         )
     except TrainingDiverged:
-        raise  # the optimiser is spoilt; the last checkpoint is not
+        raise  # the state of the optimiser is not finite any more, so the last checkpoint is kept
     except BaseException:
         if path and trainer.step and trainer.ranks.first and trainer.finite():
             save_state(path, trainer)

@@ -1,7 +1,7 @@
 """Learning the tokens: the loop around the step.
 
-Images, views and noise are drawn from the seed and the step's number alone; a run that was stopped therefore goes on
-bit for bit, and any number of processes sees the same data.
+Images, views and noise are drawn from the seed and the number of the step alone; a run that was stopped therefore
+continues bit for bit, and any number of processes uses the same data.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class TrainingDiverged(KeypointError):
-    """The loss stopped being a number; `tokens` are the last good ones (None before the first step)."""
+    """The loss is not a finite number; `tokens` are those of the last finite one (None before the first step)."""
 
     def __init__(self, step: int, tokens: KeypointTokens | None):
         kept = " The last good tokens were kept." if tokens is not None else ""
@@ -48,7 +48,10 @@ class TrainingDiverged(KeypointError):
 
 
 class Trainer:
-    """The state of a run: tokens, optimiser, step, losses. `train` is the friendly way to use it."""
+    """The state of a training run: tokens, optimiser, step, losses. `train` does a whole run with it.
+
+    Arguments as for `train`. Raises KeypointError for start tokens of another model or number.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Trainer:
         notice: Callable[[str], None] = _log.warning,
         masks: Masks | None = None,
     ):
-        # A view of the caller's backbone, so that `recompute` is this run's own.
+        # A shallow copy: this run may set `recompute` without changing the caller's backbone.
         self.backbone = backbone = copy(backbone)
         self.config, self.notice, self.ranks = config, notice, Ranks.current()
         learn, held = held_out(len(images), config)
@@ -88,7 +91,8 @@ class Trainer:
         self._good = self.tokens.detach().clone()
 
     def run_step(self) -> None:
-        """One optimiser step; smaller pieces are tried when memory runs out, with the same result."""
+        """One optimiser step. When memory runs out it is done again in smaller pieces, with the same result; raises
+        KeypointError when one image does not fit."""
         while True:
             try:
                 self._accumulate()
@@ -145,7 +149,7 @@ class Trainer:
     def _losses(
         self, indices: list[int], theta: torch.Tensor, slots: list[int] | None, noise: torch.Tensor
     ) -> StepOutput:
-        """Losses of some images and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
+        """The losses of some images and their views theta [B, 2, 3], with noise [2, B, 4, h, w]."""
         config, backbone = self.config, self.backbone
         identity = affine.identity_affine(len(indices))
         area = self.source.area(indices * 2, torch.cat([identity, theta]), config.map_size)
@@ -164,7 +168,7 @@ class Trainer:
         return step_losses(config, logits, theta, area)
 
     def _pooled_views(self, images: list[int], slots: list[int]) -> torch.Tensor:
-        """theta [B, 2, 3]: view number `slot` of each image's pool, always the same for the same image."""
+        """View number `slot` of the pool of each image, theta [B, 2, 3]: the same view whenever it is used."""
         c = self.config
         return torch.cat(
             [
@@ -189,7 +193,7 @@ class Trainer:
         self._good.copy_(self.tokens.detach())
 
     def snapshot(self) -> KeypointTokens:
-        """Tokens as they are, with the keypoints that the last hundred images voted for."""
+        """The current tokens, with the K of them that the last hundred images voted for (Eq. 10)."""
         if not self.recent:
             chosen, votes = torch.arange(self.config.keypoints), torch.zeros(self.config.tokens)
         else:
@@ -199,7 +203,7 @@ class Trainer:
         return self.result(Choice(chosen, votes[chosen]))
 
     def result(self, choice: Choice) -> KeypointTokens:
-        """The tokens as they are, with the keypoints of `choice`."""
+        """The current tokens, with the keypoints of `choice`."""
         return KeypointTokens(
             self.tokens.detach().cpu().clone(),
             config=self.config.to_dict(),
