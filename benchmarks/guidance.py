@@ -149,8 +149,8 @@ def measure(case: Case, judge, judge_error: float) -> dict:
         judged = {n: float((judge(shrunk(images[n])) - true).norm(dim=-1).mean()) for n in ("unguided", "guided")}
         judged["real"] = float((judge(shrunk([image for _, image in case.test])) - true).norm(dim=-1).mean())
     known = torch.from_numpy(case.points("training", case.training).xy / side)
-    usual = case.tokens.spatial_prior.disagreement(known).quantile(0.95, dim=0)  # [K]
-    fits = (case.tokens.spatial_prior.disagreement(torch.from_numpy(found["half"])) <= usual)[:, free]
+    usual = case.tokens.spatial_prior.residual(known).quantile(0.95, dim=0)  # [K]
+    fits = (case.tokens.spatial_prior.residual(torch.from_numpy(found["half"])) <= usual)[:, free]
     best = np.min([away[n].mean(1) for n in away if n.startswith("unguided")], axis=0)
     percent = {
         "error guided": away["guided"].mean(),

@@ -1,4 +1,4 @@
-"""Finding the keypoints on images.
+"""Detecting the keypoints on images.
 
 In: a backbone, tokens, images. Out: keypoints with confidence, occlusion and, if asked for, heat maps. Holds Eq. 11,
 the average over random affine views."""

@@ -1,4 +1,4 @@
-"""Finding the learned keypoints on images: averaged views (test-time augmentation), read-out, confidence."""
+"""Detecting the learned keypoints on images: maps averaged over views (Eq. 11), read-out, confidence, occlusion."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ from ..randomness import generator_for
 from ..selection.occlusion import load_occlusion_network, occlusion_probability
 from ..selection.refinement import neutral_prompt
 
-SPREAD = 0.1  # sides of the model input: views that disagree by this much lower the confidence to 0.6
-WIDTH = 0.2  # sides of the model input: so does a refined token's map of this standard deviation
+SPREAD = 0.1  # sides of the model input: a spread of the views by this much lowers the confidence to 0.6
+WIDTH = 0.2  # sides of the model input: so does a map of a refined token with this standard deviation
 
 
 @dataclass(frozen=True)
 class Detection:
-    """keypoints: in pixels of each image. spread: float32 [B, K], mean distance of single views' peaks from the
-    result, share of the model input's side. maps: float32 [B, K, R, R] in [0, 1] on the model input, or None: the
-    attention, or for refined tokens the probability of each position, in units of the highest one's."""
+    """The result of a detection.
+
+    keypoints: in pixels of each image. spread: float32 [B, K], the mean distance of the peaks in single views from the
+    result, in sides of the model input. maps: float32 [B, K, R, R] in [0, 1] on the model input, or None: token maps,
+    or for refined tokens the probability of each position divided by the highest one.
+    """
 
     keypoints: Keypoints
     spread: np.ndarray
@@ -46,9 +49,9 @@ class Detection:
 
 
 def maps_on_image(maps: torch.Tensor, transform: InputTransform, size: tuple[int, int] | None = None) -> torch.Tensor:
-    """Maps [K, R, R] on the model input -> [K, H, W] on the image alone: bars that pad it are cut off.
+    """Transform maps [K, R, R] on the model input to maps [K, H, W] on the image; the bars of "pad" are cut off.
 
-    size: (width, height) of the result in pixels, by default R x R, which covers the image too.
+    size: (width, height) of the result in pixels, R x R by default; it covers the image whatever its shape.
     """
     t, (width, height) = transform, size or tuple(maps.shape[:0:-1])
     theta = torch.tensor(
@@ -59,7 +62,10 @@ def maps_on_image(maps: torch.Tensor, transform: InputTransform, size: tuple[int
 
 
 class Detector:
-    """A backbone, tokens and settings, ready for any number of images; holds no image between calls."""
+    """A backbone, tokens and settings that detect keypoints on any number of images; holds no image between calls.
+
+    Raises KeypointError for tokens of another width than the model's.
+    """
 
     def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
         tokens.check_model(backbone.hash, backbone.width)
@@ -76,7 +82,7 @@ class Detector:
             self.refined = tokens.refined.to(backbone.device)  # [K, L, D]
             if tokens.occlusion is not None:
                 self.occlusion_net = load_occlusion_network(tokens.occlusion, backbone.device)
-        #: What 1 in the maps of each keypoint is measured against: the score of its peak on the training images.
+        #: The reference peak score of each keypoint, [K] in (0, 1]: the median on the training images.
         scores = tokens.scores if self.refined is None else ()
         self.reference = torch.tensor(scores or (1.0,) * tokens.num_keypoints).clamp(min=1e-6)
         r, seed = self.reading, self.config.seed
@@ -88,9 +94,12 @@ class Detector:
 
     @torch.no_grad()
     def maps(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Model inputs [I, 3, S, S] in [0, 1] -> averaged maps [I, K, R, R] (Eq. 11), each view's peaks [I, V, K, 2] in
-        the images' unit squares, and how likely something lies in front at each position [I, R, R], if the tokens
-        tell."""
+        """Average the maps of the views of model inputs [I, 3, S, S] in [0, 1] (Eq. 11).
+
+        Returns the maps [I, K, R, R], the peaks in each view [I, V, K, 2] in the unit square of the image, and the
+        probability of occlusion at each position [I, R, R], or None for tokens without an occlusion network. Raises
+        KeypointError when memory does not suffice for one view.
+        """
         images, views = len(inputs), len(self.theta)
         theta = self.theta.repeat(images, 1, 1)  # [I*V, 2, 3]
         image, parts, start = torch.arange(images).repeat_interleave(views), [], 0
@@ -121,8 +130,8 @@ class Detector:
         warnings.warn(f"Out of memory: going on with {self.at_once} views at a time.", stacklevel=2)
 
     def _view_maps(self, images: torch.Tensor, theta: torch.Tensor, start: int) -> torch.Tensor:
-        """[b, K, R, R]: maps of the chosen tokens, in the views' frames, and behind them [b, K + 1, R, R] what lies in
-        front, if the tokens tell."""
+        """Maps [b, K, R, R] of the chosen tokens in the frame of each view; with an occlusion network [b, K + 1, R, R],
+        the last one being the probability of occlusion."""
         latents = self.backbone.encode(affine.warp(images, theta))
         noise = torch.stack(
             [self._noise((start + i) % len(self.theta), latents.shape[1:]) for i in range(len(latents))]
@@ -137,7 +146,7 @@ class Detector:
         return torch.randn(shape, generator=generator_for(self.config.seed, "detection noise", view, 0))
 
     def _token_maps(self, noisy: torch.Tensor) -> torch.Tensor:
-        """Maps [b, K, R, R] of the chosen tokens on noisy latents [b, 4, h, w], and behind them what lies in front."""
+        """Maps [b, K, R, R] of the chosen tokens on noisy latents [b, 4, h, w], then the probability of occlusion."""
         r = self.reading
         if self.refined is not None:
             queries = self.backbone.queries(noisy, r.timestep, neutral_prompt(self.embeddings))
@@ -155,21 +164,26 @@ class Detector:
         return token_maps.token_maps(logits, r.map_size, self.chosen)
 
     def occlusion(self, maps: torch.Tensor, front: torch.Tensor | None) -> np.ndarray:
-        """float32 [I, K] in [0, 1]: how likely each keypoint is occluded, of averaged maps [I, K, R, R] and how likely
-        something lies in front at each position [I, R, R]: the mean of the latter around where the spatial prior
-        expects the keypoint, given the others. 0 for tokens that do not tell."""
+        """The probability that each keypoint is occluded: float32 [I, K] in [0, 1].
+
+        maps: averaged maps [I, K, R, R]. front: the probability of occlusion at each position, [I, R, R]; the result is
+        its mean around the expected position of the keypoint given the others (spatial prior). 0 when `front` is None
+        or the tokens hold no spatial prior.
+        """
         if front is None or self.tokens.spatial_prior is None:
             return np.zeros(maps.shape[:2], np.float32)
         expected = self.tokens.spatial_prior.expected(*moments(maps))
         return share_at(front, *expected).clamp(0, 1).float().cpu().numpy()
 
     def unit_points(self, maps: torch.Tensor, peaks: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read out averaged maps: (xy [I, K, 2] in the unit square, confidence [I, K], spread [I, K]).
+        """Read out averaged maps: positions xy [I, K, 2] in the unit square of the model input, confidence [I, K] in
+        [0, 1], and spread [I, K] in sides of it.
 
-        Confidence is how well the point fits the other points (SpatialPrior.agreement), times, for refined tokens,
-        exp(-w^2 / (2 x 0.2^2)) of the width w of its map, and otherwise the score of the averaged peak against the
-        reference peak score of this keypoint (1 when it is as high, at most 1) times exp(-s^2 / (2 x 0.1^2)) of its
-        spread s. Spread is over the views that could see the point.
+        maps: [I, K, R, R]. peaks: those of each view, [I, V, K, 2] in the unit square. Spread is their mean distance
+        from xy over the views that contain the point. Confidence is the consistency of the point with the others
+        (SpatialPrior.consistency), times, for refined tokens, exp(-w^2 / (2 x 0.2^2)) of the width w of its map, and
+        otherwise the ratio of its peak score to the reference peak score, at most 1, times exp(-s^2 / (2 x 0.1^2)) of
+        its spread s.
         """
         radius = self.config.window * self.reading.sigma * self.size / self.reading.map_size
         xy, score = read_out(maps, self.config.readout, radius)
@@ -183,24 +197,28 @@ class Detector:
         else:
             confidence = (score / self.reference.to(maps)).clamp(0, 1) * torch.exp(-((spread / SPREAD) ** 2) / 2)
         if self.tokens.spatial_prior is not None:
-            confidence = confidence * self.tokens.spatial_prior.agreement(xy)
+            confidence = confidence * self.tokens.spatial_prior.consistency(xy)
         return xy.cpu().numpy(), confidence.float().cpu().numpy(), spread.float().cpu().numpy()
 
     def area(self, transform: InputTransform, mask: np.ndarray | None) -> torch.Tensor:
-        """float32 [1, R, R]: how much each pixel of the maps counts on one image, of which `mask` (white = object)
-        may rule out a part; bars that pad it never count."""
+        """How much each pixel of the maps of one image counts: float32 [1, R, R] in [0, 1]; 0 in the bars of "pad".
+
+        mask: [H, W], white where the object is (see `input_mask`), or None.
+        """
         area = input_mask(transform, self.side, mask)[None]
         return F.interpolate(area, (self.size,) * 2, mode="area")[0].to(self.backbone.device)
 
     def model_input(self, image: np.ndarray) -> tuple[torch.Tensor, InputTransform]:
-        """The model input [3, S, S] of one uint8 RGB image, and the transform between it and the image's pixels."""
+        """The model input [3, S, S] in [0, 1] of an image uint8 RGB [H, W, 3], and the transform between both."""
         return to_model_input(image, self.side, self.reading.resize)
 
     def stream(
         self, images: Iterable[tuple[str, np.ndarray]], keep_maps: bool = False, masks: Masks | None = None
     ) -> Iterator[Detection]:
-        """One Detection per image of (name, uint8 [H, W, 3]) pairs, in order; images share passes. masks: where the
-        object is on each image; attention outside does not count."""
+        """Yield a Detection for each (name, uint8 RGB [H, W, 3]), in order; several images share a pass.
+
+        keep_maps: with their maps. masks: where the object is on each image, by its name; attention outside is ignored.
+        """
         group: list[tuple[str, np.ndarray]] = []
         room = max(1, self.config.batch_size // len(self.theta))
         for item in images:
@@ -250,13 +268,13 @@ def detect(
     on_progress: Progress | None = None,
     masks: Masks | None = None,
 ) -> Detection:
-    """Find the keypoints of `tokens` on images: whatever `as_image_set` takes, or an iterator of (name, uint8 RGB)
-    pairs.
+    """Detect the keypoints of `tokens` on images.
 
-    on_progress: see progress.py; its total is 0 for images that come from an iterator. Maps are kept only when asked
-    for: they grow with the number of images. masks: where the object is on each image, by its name; attention outside
-    does not count, and under a mask that is black all over confidence is 0. Raises KeypointError for tokens of another
-    width and when no image can be read.
+    images: anything that `as_image_set` takes, or an iterator of (name, uint8 RGB [H, W, 3]). keep_maps: return the
+    maps [B, K, R, R] too; their memory grows with the number of images. on_progress: see progress.py; its total is 0
+    for an iterator. masks: where the object is on each image, by its name; attention outside is ignored, and confidence
+    is 0 for a mask that is black everywhere. Raises KeypointError for tokens of another width than the model's and when
+    no image can be read.
     """
     images = images if isinstance(images, Iterator) else as_image_set(images)
     stream = Detector(backbone, tokens, config).stream(images, keep_maps, masks)
@@ -264,7 +282,7 @@ def detect(
 
 
 def collect(stream: Iterable[Detection], keep_maps: bool, total: int, on_progress: Progress | None = None) -> Detection:
-    """The detections of single images, `total` of them or 0 where that is not known, as one."""
+    """Join the detections of single images; total: how many there will be, 0 where that is not known."""
     parts: list[Detection] = []
     on_progress = on_progress or silent
     for part in stream:

@@ -1,4 +1,4 @@
-"""The friendly way to detect: open once, then ask for the keypoints of anything that is an image."""
+"""Detection in two lines: open tokens and model once, then call the detector with images of any kind."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .detector import Detection, Detector, collect
 
 
 class KeypointDetector:
-    """Learned tokens and a frozen model, ready to be asked.
+    """Learned tokens and a frozen model that detect keypoints.
 
         detector = KeypointDetector.from_pretrained("bird.safetensors", model="sd15.safetensors")
         result = detector("one.jpg")
         result.keypoints.xy                  # float32 [1, K, 2], pixels of the image, x right, y down
 
-    The model and what the tokens need are held between calls, images are not.
+    The model and the tokens are held between calls, images are not.
     """
 
     def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
-        """Raises KeypointError for tokens of another width than the model's, and for other kinds of arguments."""
+        """Raises KeypointError for tokens of another width than the model's, and for arguments of a wrong type."""
         for value, kind, name in ((backbone, Backbone, "backbone"), (tokens, KeypointTokens, "tokens")):
             if not isinstance(value, kind):
                 raise KeypointError(
@@ -51,7 +51,8 @@ class KeypointDetector:
 
         tokens: path of the file, or tokens in memory. model: a Stable Diffusion 1.4/1.5 .safetensors file, a diffusers
         folder, a hub id, "demo" (the small built-in model), or a `Backbone`. dtype: auto, fp32, bf16 or fp16. device:
-        auto, cpu, cuda, cuda:1 or mps. Raises KeypointError when either cannot be opened or they do not fit.
+        auto, cpu, cuda, cuda:1 or mps. config: the preset `default` when left out. Raises KeypointError when one of
+        them cannot be opened, or when they do not fit each other.
         """
         tokens = tokens if isinstance(tokens, KeypointTokens) else KeypointTokens.load(tokens)
         backbone = model if isinstance(model, Backbone) else load_backbone(str(model), dtype, device)
@@ -65,10 +66,10 @@ class KeypointDetector:
         masks: Masks | None = None,
         on_progress: Progress | None = None,
     ) -> Detection:
-        """Find the keypoints on images.
+        """Detect the keypoints on images.
 
         images: the path of an image or of a folder, a PIL image, an array [H, W, C] or a batch [B, H, W, C] (uint8 in
-        0..255 or float in [0, 1]), a list of any of these, (name, array) pairs, or an ImageSet. keep_maps: keep the
+        0..255 or float in [0, 1]), a list of any of these, (name, array) pairs, or an ImageSet. keep_maps: return the
         maps [B, K, R, R] too. masks: where the object is on each image, by its name. on_progress: see progress.py.
         Raises KeypointError when no image can be read.
         """

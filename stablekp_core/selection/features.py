@@ -1,4 +1,4 @@
-"""Feature extraction: token maps of training images, and the features that refinement works on."""
+"""Feature extraction: token maps of training images, and the features that tokens are refined on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .refinement import neutral_prompt
 
 
 class FeatureExtractor:
-    """Images of the training set under the learned tokens: their maps, and features to refine tokens."""
+    """Token maps and features of training images under the learned tokens [N, D]; at_once: views or images per pass."""
 
     def __init__(
         self, backbone: Backbone, tokens: torch.Tensor, source: LatentSource, config: TrainConfig, at_once: int
@@ -28,8 +28,8 @@ class FeatureExtractor:
         self.at_once = at_once
 
     def views(self, index: int, theta: torch.Tensor, refine: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Maps [V, N, R, R] of an image's views theta [V, 2, 3], the first being the image itself, and, to refine
-        tokens, features [V, L*D, G, G] as in `features`."""
+        """Token maps [V, N, R, R] in [0, 1] of the views theta [V, 2, 3] of an image, of which the first must be the
+        image itself, and, with `refine`, features [V, L*D, G, G] as in `features`."""
         c, latents = self.config, self.source.latents([index])
         if len(theta) > 1:
             latents = torch.cat([latents, self.source.view_latents([index] * (len(theta) - 1), theta[1:])])
@@ -45,14 +45,14 @@ class FeatureExtractor:
         return maps if area is None else maps * area, self._features(noisy) if refine else None
 
     def features(self, indices: list[int]) -> torch.Tensor:
-        """[B, L*D, G, G]: features (Backbone.features) of whole images under refinement's prompt, those of the layers
-        one behind the other at the finest one."""
+        """The features (Backbone.features) of whole images under the prompt of refinement, those of the L layers
+        concatenated at the side G of the finest one: [B, L*D, G, G]."""
         latents = self.source.latents(indices)
         return self._features(self._noisy(latents, torch.cat([self._noise(index, latents[:1]) for index in indices])))
 
     def occluded(self, index: int, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [V, L*D, G, G] of an image's views theta [V, 2, 3] with shapes pasted over them, and how much of
-        each position these cover [V, 1, G, G]."""
+        """Features [V, L*D, G, G] of the views theta [V, 2, 3] of an image with shapes pasted over them, and the share
+        of each position that these cover, [V, 1, G, G] in [0, 1]."""
         views = affine.warp(self.source.batch([index] * len(theta)), theta)
         views, covered = occlude(views, generator_for(self.config.seed, "occluders", index))
         latents = self.backbone.encode(views)
@@ -77,5 +77,5 @@ class FeatureExtractor:
         return torch.cat(out)
 
     def keep(self, store: FeatureStore, index: int, features: torch.Tensor) -> None:
-        """Add an image's features [V, L*D, G, G], seen through the views of `store`."""
+        """Add the features [V, L*D, G, G] of the views of image `index` to `store`."""
         store.add(features, self.source.area([index] * len(features), store.theta, features.shape[-1]))

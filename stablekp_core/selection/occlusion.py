@@ -1,8 +1,7 @@
-"""Occlusion: shapes pasted over images, and a small network that learns from them to see what lies in front.
+"""Occlusion: shapes pasted over images, and a small network that learns from them to find what is occluded.
 
-Bars from one edge to another, as poles and fences are, rectangles and ellipses, of any colour and with a little noise:
-what lies in front of things is not known beforehand. The network reads features (positions.py), wherever they come
-from.
+The shapes are bars from one edge to another (like poles and fences), rectangles and ellipses, of any colour and with a
+little noise, since it is not known beforehand what will occlude an object. The network reads features (positions.py).
 
 Knows nothing of keypoints, models or files.
 """
@@ -33,8 +32,8 @@ BATCH, EPOCHS, RATE, DECAY = 8, 10, 3e-3, 0.05
 
 
 def occlude(images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paste shapes over each of images [B, 3, S, S] in [0, 1]: the images, and how much of each pixel they cover
-    [B, 1, S, S] in [0, 1]."""
+    """Paste random shapes over images [B, 3, S, S] in [0, 1]: returns the images, and the share of each pixel that the
+    shapes cover, [B, 1, S, S] in [0, 1]."""
     images, covered = images.clone(), torch.zeros_like(images[:, :1])
     low, high = SHAPES
     for i in range(len(images)):
@@ -49,7 +48,7 @@ def occlude(images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Ten
 
 
 def _shape(side: int, generator: torch.Generator) -> torch.Tensor:
-    """[S, S] in [0, 1]: one random shape, its middle anywhere on the image, its edges a pixel wide."""
+    """The coverage of one random shape, [S, S] in [0, 1]: its centre anywhere on the image, its edges a pixel wide."""
     kind, size, stretch, across, down, turn = torch.rand(6, generator=generator).tolist()
     x = (torch.arange(side) + 0.5) / side - across  # [S]
     y = ((torch.arange(side) + 0.5) / side - down)[:, None]
@@ -69,7 +68,7 @@ def _shape(side: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def occlusion_network(width: int) -> nn.Sequential:
-    """The network that tells from features [B, width, G, G] the logit [B, 1, G, G] that something lies in front."""
+    """A new network from features [B, width, G, G] to the logit of occlusion at each position, [B, 1, G, G]."""
     c, last, layers = CHANNELS, len(DILATIONS) - 1, []
     for i, dilation in enumerate(DILATIONS):
         side = 1 if i in (0, last) else 3
@@ -88,7 +87,7 @@ def occlusion_network(width: int) -> nn.Sequential:
 
 
 def load_occlusion_network(state: Mapping[str, torch.Tensor], device: torch.device | str = "cpu") -> nn.Sequential:
-    """The network of a saved `state_dict`, ready to be asked; raises KeypointError when that is of another network."""
+    """The network of a saved `state_dict`, for use without gradients; raises KeypointError when it does not fit."""
     first = next(iter(state.values()), torch.empty(0))
     try:
         net = occlusion_network(first.shape[1] if first.ndim == 4 else 0)
@@ -99,8 +98,8 @@ def load_occlusion_network(state: Mapping[str, torch.Tensor], device: torch.devi
 
 
 def occlusion_probability(net: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    """[B, 1, g, g] in [0, 1]: how likely something lies in front at each position of features [B, D, G, G]; g is G,
-    but at most `SIDE`."""
+    """The probability that each position of features [B, D, G, G] is occluded: [B, 1, g, g] in [0, 1]; g is G, but at
+    most `SIDE`."""
     return net(_pooled(features)).sigmoid()
 
 
@@ -111,9 +110,11 @@ def learn_occlusion(
     device: torch.device | str = "cpu",
     on_progress: Progress | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The `state_dict` (float32, on the CPU) of a network learned from features [V, D, G, G] of images and from how
-    much
-    of each position is known to be covered [V, 1, G, G]."""
+    """Train an occlusion network; returns its `state_dict`, float32 on the CPU.
+
+    views: features of each image, [V, D, G, G]. covered: the share of each of their positions that shapes cover,
+    [V, 1, G, G] in [0, 1].
+    """
     mean, spread = (value.to(device) for value in _moments(views))
     net = occlusion_network(len(mean))
     with torch.no_grad():
@@ -140,18 +141,18 @@ def learn_occlusion(
 
 
 def _reading_raw_features(net: nn.Sequential, mean: torch.Tensor, spread: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The state of `net`, its first layer taking features as they are instead of standardised by mean, spread [D]."""
+    """The state of `net` with a first layer for raw features instead of those standardised by mean and spread [D]."""
     state = {key: value.detach().cpu() for key, value in net.state_dict().items()}
     weight = state["0.weight"] / spread[:, None, None]
     return state | {"0.weight": weight, "0.bias": state["0.bias"] - (weight[..., 0, 0] @ mean)}
 
 
 def _pooled(values: torch.Tensor) -> torch.Tensor:
-    """Values [B, C, G, G] at no more than `SIDE` places along a side."""
+    """Values [B, C, G, G] at no more than `SIDE` positions along a side."""
     return values if values.shape[-1] <= SIDE else F.adaptive_avg_pool2d(values, SIDE)
 
 
 def _moments(views: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation [D] of features [V, D, G, G] over views and places."""
+    """Mean and standard deviation [D] of features [V, D, G, G] over views and positions."""
     x = torch.cat([view[:1] for view in views[:: max(1, len(views) // 64)]]).float()
     return x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=1e-6)

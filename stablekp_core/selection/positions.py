@@ -1,7 +1,8 @@
-"""Features at the spatial positions of images, kept while tokens are refined, and what tokens make of them.
+"""Features at the spatial positions of images, kept while tokens are refined, and the spatial softmax of tokens.
 
-A refined token has one embedding per captured layer. Summed over heads and layers, the logit of a position is linear
-in them: features . embedding. The softmax over all positions of an image (a spatial softmax) is where the keypoint is.
+A refined token has one embedding per captured layer. The logit of a position, summed over heads and layers, is linear
+in them: features . embedding. The softmax of the logits over all positions of an image is the probability that the
+keypoint is at a position.
 
 Works on features, wherever they come from; knows nothing of models or files.
 """
@@ -18,16 +19,16 @@ from ..images import affine
 from ..images.ensembling import average_views
 
 SPOT = 0.04  # sides of the image: sigma of the target at a position
-WINDOW = 2  # positions around the highest one whose mean is the peak
+WINDOW = 2  # positions: half side of the window around the highest one whose mean position is the peak
 COARSE = 16  # positions along a side of coarse features
 _CHUNK = 1 << 24  # feature values worked on at a time
 _OPEN = 128 << 20  # bytes of fp16 features up to which they are kept in fp32 too
 
 
 class FeatureStore:
-    """Features of the views of images, kept as fp16 on the CPU, and where tokens are on them.
+    """The features of the views of images, kept as fp16 on the CPU, and the positions of tokens on them.
 
-    theta [V, 2, 3]: the views, the same for every image. Work is done on `device`.
+    theta: the views [V, 2, 3], the same for every image. device: where the work is done.
     """
 
     def __init__(self, theta: torch.Tensor, device: torch.device | str = "cpu"):
@@ -37,7 +38,7 @@ class FeatureStore:
         self._open: list[tuple[slice, torch.Tensor]] | None = None  # all chunks, where they are few
 
     def add(self, features: torch.Tensor, area: torch.Tensor | None = None) -> None:
-        """Keep one more image: features [V, D, G, G]; area [V, 1, G, G] in [0, 1]: how much each position counts."""
+        """Keep one more image: features [V, D, G, G]; area: how much each position counts, [V, 1, G, G] in [0, 1]."""
         self._features.append(features.half().cpu())
         self._open = None
         if area is not None:
@@ -51,8 +52,8 @@ class FeatureStore:
         return out
 
     def coarse(self) -> FeatureStore:
-        """The same with means over blocks of positions, `COARSE` along a side where that divides it; faster to work
-        on."""
+        """The same features averaged over blocks of positions, `COARSE` along a side where that divides G; faster to
+        work on."""
         block = self.side // self.coarse_side if len(self) else 1
         if block < 2:
             return self
@@ -68,7 +69,7 @@ class FeatureStore:
 
     @property
     def features(self) -> list[torch.Tensor]:
-        """[V, D, G, G] of each image, fp16 on the CPU."""
+        """The features of each image, [V, D, G, G] fp16 on the CPU."""
         return self._features
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class FeatureStore:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the features."""
+        """The size of the features in bytes."""
         return sum(x.nbytes for x in self._features)
 
     @property
@@ -95,7 +96,7 @@ class FeatureStore:
         return self._features[0].shape[1]
 
     def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Some whole images at a time: which, and the features [s, P, D] of all their views in fp32."""
+        """Yield some images at a time: their indices, and the fp32 features [s, P, D] of all their views."""
         if self._open is not None:
             yield from self._open
             return
@@ -110,21 +111,22 @@ class FeatureStore:
         self._open = opened or None
 
     def log_likelihood(self, some: slice, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Log-probability [s, P, K] of each position under tokens [K, D] in the views of images `some`."""
+        """The log-probability of each position, [s, P, K], under tokens [K, D]; features: of the views of images
+        `some`, [s, P, D]."""
         logits = features @ tokens.T.to(features)
         if self._area:
             logits = logits + torch.cat(self._area[some]).to(features)
         return logits.log_softmax(1)
 
     def maps(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Maps [s, K, G, G] of tokens [K, D] in the views of some images at a time."""
+        """Yield the spatial softmax maps [s, K, G, G] of tokens [K, D] in the views of some images at a time."""
         for some, features in self.chunks():
             likely = self.log_likelihood(some, features, tokens).exp()  # [s, P, K]
             yield likely.transpose(1, 2).unflatten(-1, (self.side, self.side))
 
     def locate(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where tokens [K, D] are on each image, both [I, K, 2] in the unit square: the peak of the mean map over the
-        views, and the mean position under it as detection reads it."""
+        """Locate tokens [K, D] on each image by the average of its maps over the views (Eq. 11): its peak, and its mean
+        position as detection reads it, both [I, K, 2] in the unit square of the image."""
         peak, mean = [], []
         for maps in self.maps(tokens):
             images = len(maps) // len(self.theta)
@@ -134,14 +136,17 @@ class FeatureStore:
         return torch.cat(peak), torch.cat(mean)
 
     def locate_in_views(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Where each view alone says that tokens [K, D] are: [I, V, K, 2] in the unit square of the image."""
+        """Locate tokens [K, D] in each view alone: [I, V, K, 2] in the unit square of the image."""
         views = len(self.theta)
         xy = torch.cat([readout.spatial_mean(maps)[0].cpu() for maps in self.maps(tokens)])  # [I*V, K, 2]
         return affine.view_to_image(xy, self.theta.cpu().repeat(len(self), 1, 1)).unflatten(0, (-1, views))
 
     def targets(self, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[I, V, P, K]: for each view the mean of Gaussians at those of the positions [I, V', K, 2] that lie in it,
-        summing to 1; and [I, V, K], the share of positions that do."""
+        """What the spatial softmax is fitted to, for positions [I, V', K, 2] in the unit square of the image.
+
+        Returns for each view the mean of Gaussians at those positions that lie in it, [I, V, P, K], summing to 1 over
+        P, and the share of positions that do, [I, V, K] in [0, 1].
+        """
         g, (images, found) = self.side, position.shape[:2]
         targets, weights = [], []
         for theta in affine.invert_affine(self.theta):
@@ -154,7 +159,7 @@ class FeatureStore:
         return target / target.sum(2, keepdim=True).clamp(min=1e-9), torch.stack(weights, 1)
 
     def spread(self) -> tuple[int, torch.Tensor, torch.Tensor]:
-        """How many positions there are, the sum of their features [D] and of the products of these [D, D]."""
+        """The number of positions, the sum of their features [D], and the sum of the products of these [D, D]."""
         count, total, square = 0, torch.zeros(self.width), torch.zeros(self.width, self.width)
         for _, features in self.chunks():
             x = features.flatten(0, 1)  # [s*P, D]

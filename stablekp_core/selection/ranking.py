@@ -1,6 +1,6 @@
 """The paper's choice of tokens: ranking by KL divergence (Eq. 9), farthest points and votes (Eq. 10).
 
-Everything is batched tensor work without a host synchronisation; nothing here knows of models or files.
+Everything is batched tensor work that never waits for the device. Knows nothing of models or files.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _EPSILON = 1e-5  # added to the Gaussian before it is normalised, as in the refe
 
 @lru_cache(maxsize=16)
 def _negative_entropy_table(size: int, sigma: float) -> torch.Tensor:
-    """float32 [D, D]: sum of G log G of the normalised Gaussian whose peak is (i, j) pixels from the nearest borders;
-    from D - 1 on nothing is cut off."""
+    """The sum of G log G of the normalised Gaussian with a peak (i, j) pixels from the nearest borders: float32 [D, D];
+    at D - 1 pixels and more the border cuts nothing off."""
     reach = min(math.ceil(7 * sigma) + 1, (size + 1) // 2)
     along = torch.arange(size, dtype=torch.float64)
     g = torch.exp(-((along - along[:reach, None]) ** 2) / (2 * sigma**2))  # [D, R]
@@ -41,12 +41,12 @@ def _negative_entropy(peak: torch.Tensor, size: int, sigma: float, border: str) 
 def gaussian_divergence(
     maps: torch.Tensor, peak: torch.Tensor, sigma: float, closeness: str = "softmax", border: str = "penalized"
 ) -> torch.Tensor:
-    """KL(G || M), the rank of a token (Eq. 9): small when the map [B, N, R, R] looks like a Gaussian at its peak.
+    """KL(G || M), by which Eq. 9 ranks tokens: small when a map is close to a Gaussian at its peak. In nats, [B, N].
 
-    peak: int [B, N, 2] (row, column). closeness: M is the map's spatial softmax ("softmax", the reference) or the map
-    divided by its sum ("normalized", the paper's text). border "penalized" uses the true entropy of a Gaussian that the
-    border cuts off, which is smaller and so ranks tokens at the rim last; "neutral" uses that of an uncut one. Returns
-    [B, N].
+    maps: [B, N, R, R] in [0, 1]. peak: int [B, N, 2] (row, column) in pixels. sigma: of G, pixels. closeness: M is the
+    spatial softmax of the map ("softmax", the authors' code) or the map divided by its sum ("normalized", the paper's
+    text). border: "penalized" uses the true entropy of a Gaussian that the border cuts off, which is smaller, so that
+    tokens near the border rank last; "neutral" uses that of a complete one.
     """
     size = maps.shape[-1]
     along = torch.arange(size, device=maps.device, dtype=torch.float32)
@@ -64,8 +64,11 @@ def gaussian_divergence(
 
 
 def farthest_points(position: torch.Tensor, count: int) -> torch.Tensor:
-    """Farthest-point sampling among integer positions [B, M, 2]: the farthest pair first, then always the point that is
-    farthest from those taken. Ties go to the lower index. Returns int64 [B, count] indices into M."""
+    """Farthest-point sampling (FPS of Eq. 10) among integer positions [B, M, 2], in pixels: the farthest pair first,
+    then always the point that is farthest from those taken. Ties go to the lower index.
+
+    Returns indices into M, int64 [B, count].
+    """
     p = position.long()
     b, m = p.shape[:2]
     d = (p[:, :, None] - p[:, None]).square().sum(-1)  # [B, M, M]
@@ -88,7 +91,8 @@ def farthest_points(position: torch.Tensor, count: int) -> torch.Tensor:
 def most_gaussian(
     maps: torch.Tensor, peak: torch.Tensor, count: int, sigma: float, closeness: str, border: str
 ) -> torch.Tensor:
-    """int64 [B, count]: the tokens with the smallest divergence, best first; ties go to the lower index."""
+    """N(kappa) of Eq. 9, kappa = count: the tokens with the smallest divergence, best first, int64 [B, count]. Ties go
+    to the lower index. Arguments as for `gaussian_divergence`."""
     divergence = gaussian_divergence(maps, peak, sigma, closeness, border)
     return divergence.argsort(dim=1, stable=True)[:, :count]
 
@@ -102,15 +106,22 @@ def spread_choice(
     closeness: str,
     border: str,
 ) -> torch.Tensor:
-    """The reference's choice for one image: the `candidates` most Gaussian-like tokens of maps [B, N, R, R], then
-    `keypoints` of them by farthest points on the peaks `view_peak` [B, N, 2]. Returns int64 [B, keypoints]."""
+    """The set K of Eq. 10 for each image: the `candidates` most Gaussian-like tokens (Eq. 9) of maps [B, N, R, R], then
+    `keypoints` of them by farthest points. Returns int64 [B, keypoints].
+
+    view_peak: the peaks [B, N, 2] (row, column) between which distances are measured; the authors' code takes those of
+    the view. sigma, closeness, border: see `gaussian_divergence`.
+    """
     top = most_gaussian(maps, peaks(maps), candidates, sigma, closeness, border)  # [B, kappa]
     position = torch.gather(view_peak, 1, top[..., None].expand(-1, -1, 2))
     return torch.gather(top, 1, farthest_points(position, keypoints))
 
 
 def most_voted(choices: torch.Tensor, tokens: int, keypoints: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """choices int64 [images, K] -> (the `keypoints` most chosen tokens, votes of all tokens [N]); ties go to the lower
-    index."""
+    """The vote over images after Eq. 10: the tokens that were chosen on most images.
+
+    choices: the choice for each image, int64 [images, K]. tokens: N. Returns the `keypoints` most chosen tokens, int64
+    [keypoints], most votes first (ties go to the lower index), and the votes of all tokens, int64 [N].
+    """
     votes = torch.bincount(choices.flatten(), minlength=tokens)
     return votes.argsort(descending=True, stable=True)[:keypoints], votes

@@ -1,17 +1,17 @@
-"""Refining tokens: fitting them anew to where they were found, as classifiers of spatial positions.
+"""Refinement: fit the chosen tokens to the positions where they were found, as classifiers of spatial positions.
 
-Learning draws a token's map to a small Gaussian at its own peak, image by image, and a peak that jumps to another
-part teaches it as much as one that does not. Here all images vote at once. The softmax over the positions of an image
-(positions.py) is fitted by maximum likelihood to where the token was found in the images' views, which is multinomial
-logistic regression with one class a position: convex, without a starting point or a learning rate. What was found again
-and again in the same surroundings stays, stray finds are outvoted; then the images are read with the fitted tokens
-and they are fitted to that, several times (self-training).
+The losses draw the map of a token to a small Gaussian at its own peak, image by image, so a peak that jumps to another
+part has as much weight as one that does not. Refinement uses all images at once. The spatial softmax of an image
+(positions.py) is fitted by maximum likelihood to the positions where the token was found in the views of the images,
+which is multinomial logistic regression with one class for each position: convex, without a starting point or a
+learning rate. Positions that recur in the same surroundings prevail, outliers do not. Then the keypoints are located
+with the fitted tokens, and the tokens are fitted to these positions, several times (self-training).
 
 Images with shapes pasted over them (occlusion.py) take part with the positions found without the shapes: tokens learn
 to find what is occluded from what is around it.
 
-Features are taken, here and in detection, under a prompt of one token, the mean of all learned ones: those made under
-all of them at once told parts of cluttered images less well apart.
+Features are extracted, here and in detection, under a prompt of one token, the mean of all learned ones: features under
+the prompt of all of them at once separated the parts of cluttered images less well.
 
 Works on features, wherever they come from; knows nothing of models or files.
 """
@@ -26,22 +26,24 @@ from ..progress import CHOOSING, REFINING, Progress, Rounds
 from .positions import FeatureStore
 
 COARSE_ROUNDS, FINE_ROUNDS = 4, 2
-PENALTY = 0.03  # of the squared embedding in units of the features' spread, beside the mean log-likelihood
+PENALTY = 0.03  # weight of the squared embedding, for features of unit variance, beside the mean log-likelihood
 _ENOUGH = 1e-2  # change of the loss, a sum over tokens of some nats each, at which a fit ends
 _FIRST, _LATER = 20, 10  # the most iterations of a fit without and with a start
 
 
 def neutral_prompt(tokens: torch.Tensor) -> torch.Tensor:
-    """[1, D]: the prompt under which the UNet sees images when refined tokens are fitted and read; tokens [N, D]: all
-    learned ones."""
+    """The prompt of the UNet for fitting and reading refined tokens: [1, D], the mean of all learned tokens [N, D]."""
     return tokens.mean(0, keepdim=True)
 
 
 def refine_candidates(
     position: torch.Tensor, store: FeatureStore, on_progress: Progress | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit many tokens roughly, from positions [I, V', N, 2] in the unit square, where views found them: where each view
-    says they are then [I, V, N, 2], and the nats [N] by which the fitted likelihood of where it was found misses."""
+    """Refine many tokens roughly, on coarse features.
+
+    position: [I, V', N, 2] in the unit square of the image, where views found the tokens. Returns the positions in
+    which each view finds the fitted tokens, [I, V, N, 2], and their mean negative log-likelihood in nats, [N].
+    """
     coarse = store.coarse()
     spread, fit = _spread([coarse]), None
     rounds = Rounds(on_progress, CHOOSING, _evaluations(COARSE_ROUNDS))
@@ -61,9 +63,12 @@ def refine(
     occluded: FeatureStore | None = None,
     on_progress: Progress | None = None,
 ) -> torch.Tensor:
-    """Embeddings float32 [K, D] fitted to positions [I, V', K, 2] in the unit square: where some views found each
-    keypoint on the images of `store`. On the images of `more` the first fit finds them. `occluded`: the first of
-    all these images, in the same order, under shapes; tokens are fitted to finding there what they find without."""
+    """Refine the tokens of K keypoints; returns their embeddings, float32 [K, D].
+
+    position: [I, V', K, 2] in the unit square of the image, where views found each keypoint on the images of `store`.
+    more: further images, on which the first fit locates the keypoints. occluded: the first of all these images, in the
+    same order, under shapes; tokens are fitted to the positions found without the shapes.
+    """
     groups = [store, *(group for group in more if len(group))]
     occluded = occluded if occluded is not None and len(occluded) else None
     found, fit = [position], None
@@ -88,8 +93,8 @@ def refine(
 
 
 def _evaluations(rounds: int) -> list[int]:
-    """The most evaluations of the likelihood in each of so many fits that follow one another, the first without a
-    start (torch.optim.LBFGS takes up to 5/4 of its iterations)."""
+    """The largest number of evaluations of the likelihood in each of several successive fits, of which the first has no
+    start (torch.optim.LBFGS evaluates up to 5/4 times an iteration)."""
     return [(_FIRST if i == 0 else _LATER) * 5 // 4 for i in range(rounds)]
 
 
@@ -98,8 +103,11 @@ def fit_positions(
     start: torch.Tensor | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Embeddings float32 [K, D] fitted once to positions [I, V', K, 2] in the unit square of the images of each
-    (store, positions). start: embeddings [K, D] to begin at. tick is called after every evaluation and may raise."""
+    """Fit the tokens of K keypoints once; returns their embeddings, float32 [K, D].
+
+    pairs: (store, positions [I, V', K, 2] on its images, in their unit square). start: embeddings [K, D] to begin with.
+    tick: called after every evaluation, may raise.
+    """
     spread = _spread([store for store, _ in pairs])
     return _fit(pairs, spread, None if start is None else _Fit(start @ spread, spread), tick).tokens()
 
@@ -120,7 +128,7 @@ class _Fit:
         self.white, self.spread = white, spread
 
     def tokens(self) -> torch.Tensor:
-        """[K, D]"""
+        """The tokens in coordinates of the features, [K, D]."""
         return _coloured(self.white, self.spread)
 
     def moved_to(self, spread: torch.Tensor) -> _Fit:
@@ -163,8 +171,8 @@ def _fit(
     start: _Fit | None,
     tick: Callable[[], None],
 ) -> _Fit:
-    """Tokens of largest penalised likelihood of (store, positions [I, V', K, 2]), by L-BFGS; tick is called after every
-    evaluation."""
+    """The tokens of largest penalised likelihood given (store, positions [I, V', K, 2]), by L-BFGS; tick is called
+    after every evaluation."""
     aims, whole = _aims(pairs)
     white = (torch.zeros(len(whole), len(spread)) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(

@@ -1,4 +1,4 @@
-"""After training: choose the K tokens that become keypoints on some training images, and refine them."""
+"""After training: choose the K tokens that become keypoints (Eq. 10, or by prediction), and refine them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .predictive import informativeness, most_predictive
 from .probe import IN_TURN, Probe, check_choices, check_in_turn, probed_images
 from .refinement import refine, refine_candidates
 
-FEATURE_BYTES = 2 << 30  # kept to refine tokens; images beyond are left out
+FEATURE_BYTES = 2 << 30  # of features kept for refinement; further images are left out
 CANDIDATES = 100  # tokens that are refined roughly before K of them are chosen
-SHARPNESS = 3.0  # how much less a candidate counts per nat by which its positions are missed
+SHARPNESS = 3.0  # a candidate counts exp(-SHARPNESS) times less for each nat of negative log-likelihood
 
 
 @torch.no_grad()
@@ -40,14 +40,13 @@ def choose_tokens(
     on_progress: Progress | None = None,
     held: LatentSource | None = None,
 ) -> Choice:
-    """Choose K of tokens [N, D] on up to `selection_images` images of the training set, and refine them on up to
-    `refine_images`, whose features are extracted once more under shapes (`occluded_views`).
+    """Choose K of tokens [N, D] on up to `selection_images` training images, and refine them on up to `refine_images`
+    of them, whose features are extracted once more under shapes (`occluded_views`).
 
-    Selection "votes": the K tokens most often chosen by the training's own rule on single views (Eq. 10). "prediction":
-    those from whose positions over the images the positions of all tokens can be told best; where tokens are refined,
-    the best `CANDIDATES` are refined roughly first and chosen by where they are then. at_once: views or images per
-    pass. held: images left out of training, for the self-check, which also picks the read-out. on_progress may raise to
-    stop.
+    Selection "votes": the K tokens that the rule of training picks on most images (Eq. 10). "prediction": those from
+    whose positions the positions of all tokens are predicted best (`most_predictive`); with refinement, the best
+    `CANDIDATES` are refined roughly first and chosen by their positions after it. at_once: views or images per pass.
+    held: images left out of training, for the self-check, which also picks the read-out. on_progress may raise to stop.
     """
     extractor, stores = FeatureExtractor(backbone, tokens, source, config, at_once), _stores(config, backbone)
     order = torch.randperm(len(source), generator=generator_for(config.seed, "selection")).tolist()
@@ -141,8 +140,8 @@ def _stores(config: TrainConfig, backbone: Backbone) -> Stores:
 def _extract_views(
     extractor: FeatureExtractor, stores: Stores, images: list[int], count: Callable[[int], None]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Views of images: the peaks of all tokens [I, V, N, 2] brought back to the image, the scores [I, N] of those on
-    the image itself, and with selection "votes" the choices [I, K]."""
+    """Token maps of the views of images: the peaks of all tokens [I, V, N, 2] in the unit square of the image, the peak
+    scores [I, N] on the image itself, and with selection "votes" the choices [I, K]."""
     c, theta = extractor.config, stores.views.theta
     positions, scores, choices = [], [], []
     for done, image in enumerate(images):
@@ -162,7 +161,7 @@ def _extract_views(
 
 
 def _extract_more(extractor: FeatureExtractor, stores: Stores, images: list[int], count: Callable[[int], None]) -> None:
-    """Images as they are, several at a time."""
+    """Features of images without views, several at a time."""
     for start in range(0, len(images), extractor.at_once):
         some = [extractor.source.usable(image) for image in images[start : start + extractor.at_once]]
         if 4 * stores.nbytes < 3 * FEATURE_BYTES:
@@ -175,21 +174,24 @@ def _extract_more(extractor: FeatureExtractor, stores: Stores, images: list[int]
 def _extract_under_shapes(
     extractor: FeatureExtractor, stores: Stores, images: int, count: Callable[[int], None]
 ) -> None:
-    """The first of the images kept, under shapes."""
+    """Features of the first of the images kept, under shapes."""
     for index in stores.indices[:images]:
         if stores.nbytes < FEATURE_BYTES:
             features, covered = extractor.occluded(index, stores.occluded.theta)
             extractor.keep(stores.occluded, index, features)
             stores.covered.append(covered.cpu())
         count(1)
-    count(images - len(stores.indices[:images]))  # those that found no room
+    count(images - len(stores.indices[:images]))  # those that did not fit into memory
 
 
 def _choose_refined(
     position: torch.Tensor, score: torch.Tensor, store: FeatureStore, keypoints: int, on_progress: Progress
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The K of the tokens at positions [I, V, N, 2] with peak scores [I, N] that tell most of each other once they are
-    refined roughly: their numbers int64 [K], and positions as given but for them, where they are then."""
+    """Choose K tokens by prediction after refining the most informative ones roughly.
+
+    position: [I, V, N, 2] in the unit square of the image. score: peak scores [I, N]. Returns the tokens, int64 [K],
+    and the positions [I, V, N, 2], for the refined candidates those after refinement.
+    """
     best = informativeness(position, score).argsort(descending=True, stable=True)[: max(CANDIDATES, keypoints)]
     where, missed = refine_candidates(position[: len(store), :, best], store, on_progress)
     sharp = torch.exp(SHARPNESS * (missed.min() - missed)).expand(len(where), -1)  # [I, C]
@@ -200,14 +202,14 @@ def _choose_refined(
 
 
 def _vote(maps: torch.Tensor, peak: torch.Tensor, config: TrainConfig) -> torch.Tensor:
-    """int64 [K]: the tokens that the training's rule picks on one image, maps [1, N, R, R] and peak [1, N, 2]."""
+    """The tokens that the rule of training picks on one image, int64 [K]; maps [1, N, R, R], peak [1, N, 2]."""
     c = config
     return ranking.spread_choice(maps, peak, c.keypoints, c.candidates, c.sigma, c.closeness, c.border)[0].cpu()
 
 
 def _refined(position: torch.Tensor, stores: Stores, on_progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
-    """Refined tokens [K, L*D], and where they lie on all images [I, K, 2]; position [I, V, K, 2]: where views found
-    them."""
+    """Refined tokens [K, L*D], and their positions on all images [I, K, 2]; position: where views found them,
+    [I, V, K, 2]. Both in the unit square of the image."""
     refined = refine(position, stores.views, stores.more, occluded=stores.occluded, on_progress=on_progress)
     where = stores.views.locate(refined)[1]
     if len(stores.more):

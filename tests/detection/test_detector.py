@@ -344,7 +344,7 @@ def test_a_point_that_its_peers_contradict_is_less_sure(backbone):
     detector = Detector(backbone, tokens, DetectConfig(readout="argmax", views=0))
     xy, confidence, _ = detector.unit_points(maps, (peaks(maps).flip(-1)[:, None] + 0.5) / SIZE)
     np.testing.assert_allclose(confidence[0], (1, 1, 0.5), atol=1e-2)
-    fits = spatial_prior.agreement(torch.from_numpy(xy))[1].numpy()
+    fits = spatial_prior.consistency(torch.from_numpy(xy))[1].numpy()
     assert fits[2] < 0.05
     np.testing.assert_allclose(confidence[1], (1, 1, 0.5) * fits, atol=1e-5)
 

@@ -82,7 +82,7 @@ def test_peers_predict_each_point_from_the_others():
     np.testing.assert_allclose(spatial_prior.covariance, np.cov(y.reshape(200, -1).T, bias=True), atol=1e-6)
     moved = x[:5].copy()
     moved[2, 1] += (0.3, -0.4)
-    found, usual = spatial_prior.disagreement(torch.from_numpy(moved)), []
+    found, usual = spatial_prior.residual(torch.from_numpy(moved)), []
     for k in range(3):  # by ridge regression
         others = [j for j in range(3) if j != k]
         a, b = ((y - y.mean(0))[:, j].reshape(len(x), -1) for j in (others, [k]))
@@ -93,7 +93,7 @@ def test_peers_predict_each_point_from_the_others():
         usual.append(np.sqrt(((b - a @ solution) ** 2).sum(-1).mean()))
     scale = np.maximum(np.sqrt(204 / 196) * np.array(usual), STEP)
     np.testing.assert_allclose(
-        spatial_prior.agreement(torch.from_numpy(moved)), np.exp(-((found.numpy() / scale) ** 2) / 2), atol=1e-4
+        spatial_prior.consistency(torch.from_numpy(moved)), np.exp(-((found.numpy() / scale) ** 2) / 2), atol=1e-4
     )
     assert found[2].argmax() == 1 and found[2, 1] > 3 * found[[0, 1, 3, 4]].max()
 
@@ -102,10 +102,10 @@ def test_where_the_figure_stands_does_not_matter():
     x = torch.rand(30, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     spatial_prior = SpatialPrior.of(x)
     np.testing.assert_allclose(
-        spatial_prior.agreement(x + torch.tensor([0.3, -2.0])), spatial_prior.agreement(x), atol=1e-6
+        spatial_prior.consistency(x + torch.tensor([0.3, -2.0])), spatial_prior.consistency(x), atol=1e-6
     )
-    assert spatial_prior.agreement(x).mean() > 0.5
-    assert SpatialPrior.of(x[:, :1]).agreement(x[:, :1]).min() == 1  # nobody to disagree
+    assert spatial_prior.consistency(x).mean() > 0.5
+    assert SpatialPrior.of(x[:, :1]).consistency(x[:, :1]).min() == 1  # nobody to disagree
 
 
 def test_peers_of_some_keypoints():
