@@ -74,7 +74,7 @@ def centred(x):
     return x - x.mean(1, keepdims=True)
 
 
-def test_peers_predict_each_point_from_the_others():
+def test_each_point_is_predicted_from_the_others():
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(200, 1, 2)) * np.array([1.0, 0.8, 0.5])[:, None] + rng.normal(0, 0.02, (200, 3, 2))
     spatial_prior, y = SpatialPrior.of(torch.from_numpy(x)), centred(x)
@@ -105,7 +105,7 @@ def test_where_the_figure_stands_does_not_matter():
         spatial_prior.consistency(x + torch.tensor([0.3, -2.0])), spatial_prior.consistency(x), atol=1e-6
     )
     assert spatial_prior.consistency(x).mean() > 0.5
-    assert SpatialPrior.of(x[:, :1]).consistency(x[:, :1]).min() == 1  # nobody to disagree
+    assert SpatialPrior.of(x[:, :1]).consistency(x[:, :1]).min() == 1  # no other keypoint
 
 
 def test_peers_of_some_keypoints():
