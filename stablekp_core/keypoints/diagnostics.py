@@ -1,4 +1,4 @@
-"""What each keypoint of a set is worth: numbers over a batch of images, and what to drop."""
+"""The quality of each keypoint over a batch of images, and which keypoints to drop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PointReport", "edit_tokens", "keypoint_report", "report_labels", "report_text"]
 
-# A point is dead when it is hardly ever seen, or hangs at one place of the image while the figures move.
+# A point is dead when it is hardly ever seen, or stays at one position of the image while the figures move.
 _RARELY = 0.2  # share of images
-_STUCK = 0.25  # movement, in units of the median point's
+_STUCK = 0.25  # movement, relative to that of the median point
 _STUCK_BELOW = 0.03  # and in image sides
 _MOVING = 0.06  # image sides the median point must move before standing still means anything
 _DUPLICATE = 0.08  # distance in figure sizes below which two points are one
@@ -28,13 +28,13 @@ _DUPLICATE = 0.08  # distance in figure sizes below which two points are one
 
 @dataclass(frozen=True)
 class PointReport:
-    """One keypoint over a batch.
+    """One keypoint over a batch of images.
 
-    consistency: 0..1, how well its place follows from the other points: 1 minus its RMS distance, in figure
-    sizes, from where the usual shape fitted to the others has it; a hand has less than a nose. confidence:
-    mean over images. seen: share of images where confidence reaches the threshold. moves: standard deviation
-    of its position, in image sides. votes, score: from training, None when unknown. duplicate_of: index of
-    an earlier point at the same place, or None. dead: "" or why it is useless.
+    consistency: in 0..1, how well its position follows from the other points: 1 minus its RMS distance, in figure
+    sizes, from its position in the mean shape fitted to the others; lower for a hand than for a nose. confidence: mean
+    over images. seen: share of images where confidence reaches the threshold. moves: standard deviation of its
+    position, in image sides. votes, score: from training, None when unknown. duplicate_of: index of an earlier point at
+    the same position, or None. dead: why the point is useless, or "".
     """
 
     index: int
@@ -52,9 +52,10 @@ class PointReport:
 def keypoint_report(
     keypoints: Keypoints, tokens: KeypointTokens | None = None, *, threshold: float = 0.3
 ) -> tuple[PointReport, ...]:
-    """Numbers for each keypoint over the images of a batch, with votes and scores of its tokens.
+    """A report on each keypoint over the images of a batch, with the votes and scores of its token.
 
-    Raises KeypointError without rows, or when the tokens have another number of keypoints.
+    threshold: the confidence in 0..1 from which on a point counts as seen. Raises KeypointError without rows, or when
+    the tokens have another number of keypoints.
     """
     if not len(keypoints):
         raise KeypointError("there are no keypoints to report on; detect on at least one image, 10 or more to judge.")
@@ -94,7 +95,7 @@ def report_text(points: Sequence[PointReport]) -> str:
     for p in points:
         remarks = [p.dead] if p.dead else []
         if p.duplicate_of is not None:
-            remarks.append(f"same place as {p.duplicate_of}")
+            remarks.append(f"same position as {p.duplicate_of}")
         votes = "-" if p.votes is None else f"{p.votes:g}"
         rows.append(
             (
@@ -121,7 +122,7 @@ def report_labels(points: Sequence[PointReport]) -> list[str]:
 
 
 def _consistency(xy: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """1 - RMS distance of each point from where the others say it is, in figure sizes, in 0..1: [K]."""
+    """1 - RMS distance of each point from its expected position given the others, in figure sizes, in 0..1: [K]."""
     shape = mean_shape(xy, confidence)
     size = np.maximum(figure_size(xy, confidence), 1e-9)
     result = np.zeros(xy.shape[1])
@@ -142,9 +143,7 @@ def _weighted_spread(unit: np.ndarray, confidence: np.ndarray) -> np.ndarray:
 
 
 def _duplicates(xy: np.ndarray, confidence: np.ndarray) -> list[int | None]:
-    """For each point the first earlier one that lies at the same place in at least half of the images, or
-    None.
-    """
+    """For each point the first earlier one that lies at the same position in at least half of the images, or None."""
     size = np.maximum(figure_size(xy, confidence), 1e-9)
     result: list[int | None] = []
     for k in range(xy.shape[1]):
@@ -162,9 +161,9 @@ def _duplicates(xy: np.ndarray, confidence: np.ndarray) -> list[int | None]:
 def _dead(images: int, seen: float, moves: np.ndarray, k: int) -> str:
     if seen < _RARELY:
         return f"seen in {100 * seen:.0f} % of the images"
-    usual = float(np.median(moves))
-    if images >= 5 and usual >= _MOVING and moves[k] < min(_STUCK * usual, _STUCK_BELOW):
-        return "stays at one place of the image"
+    median = float(np.median(moves))
+    if images >= 5 and median >= _MOVING and moves[k] < min(_STUCK * median, _STUCK_BELOW):
+        return "stays at one position of the image"
     return ""
 
 

@@ -42,9 +42,9 @@ class Keypoints:
     """K keypoints in each of B rows; a row is one instance (figure) in one image.
 
     xy: float32 [B, K, 2], pixels of the original image. confidence: float32 [B, K] in [0, 1]; 0 means that
-    nothing is known about the point. occluded: float32 [B, K] in [0, 1], how likely something in front occludes the
-    point; 0 where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K different names.
-    skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or empty for the palette.
+    nothing is known about the point. occluded: float32 [B, K] in [0, 1], the probability that the point is
+    occluded; 0 where that is not known. sizes: int64 [B, 2], (width, height) of the row's image. names: K different
+    names. skeleton: 0-based index pairs. images: B image names. colors: K RGB triples 0..255, or empty for the palette.
     image_index: int64 [B], which image a row belongs to; counts up from 0 unless an image has several rows or none.
     num_images: how many images these are keypoints of, with those that have no row; at least the highest image_index
     plus 1, which it is when left out. empty_images: what is known of images without a row.
@@ -120,7 +120,7 @@ class Keypoints:
 
     @property
     def is_occluded(self) -> np.ndarray:
-        """bool [B, K]: points that something in front hides more likely than not."""
+        """Whether each point is occluded with a probability of at least 0.5: bool [B, K]."""
         return self.occluded >= 0.5
 
     def image_list(self) -> list[tuple[str, tuple[int, int]]]:
@@ -152,8 +152,8 @@ class Keypoints:
         return replace(self, **{name: _take(getattr(self, name), index) for name in (*POINT_FIELDS, *ROW_FIELDS)})
 
     def reordered(self, orders: np.ndarray) -> Keypoints:
-        """In each row its own order of points: point k of row b becomes what point orders[b, k] was (int [B, K]), with
-        all that is known of it. Names stay where they are."""
+        """The points of each row in another order: point k of row b is the former point orders[b, k] (int [B, K]), with
+        its confidence and occlusion. Names keep their order."""
         row = np.arange(len(self))[:, None]
         return replace(self, **{name: getattr(self, name)[row, orders] for name in POINT_FIELDS})
 
@@ -169,7 +169,8 @@ class Keypoints:
 
     @staticmethod
     def concat(parts: Sequence[Keypoints]) -> Keypoints:
-        """One after the other; images of later parts are counted on. All must have the same keypoints."""
+        """Join keypoints; the images of later parts are numbered after those of earlier ones. Raises KeypointError for
+        no parts and for parts with other names."""
         if not parts:
             raise KeypointError("no keypoints were given to put together; give at least one.")
         first, start = parts[0], 0
@@ -229,8 +230,8 @@ class Keypoints:
         """COCO keypoint annotations as plain Python; coordinates and scores survive a round trip exactly.
 
         v is 2 where confidence >= `threshold`, 1 below it or where the point is occluded (0.5 or more), and 0 ("not
-        labelled") where confidence is exactly 0. `scores` holds the confidences, and `occluded`, if it is known, how
-        likely points are occluded; `area` is that of the box around the points with v > 0.
+        labelled") where confidence is exactly 0. `scores` holds the confidences, and `hidden`, if it is known, the
+        probabilities of occlusion; `area` is that of the box around the points with v > 0.
         """
         return write_coco(self, threshold)
 

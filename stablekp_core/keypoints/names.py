@@ -1,4 +1,4 @@
-"""Which file name of one list means the same image as which of another, whatever tool wrote them."""
+"""Matching the file names of images between two lists, whatever tools wrote them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def path_parts(name: str) -> tuple[str, ...]:
 
 
 def match_names(ours: Iterable[str], theirs: Iterable[str], what: str = "labels") -> dict[str, str]:
-    """Each name of `theirs` -> the one of `ours` that is the same image; names without a partner are left out.
+    """Each name of `theirs` -> the one of `ours` that is the same image; names without a match are left out.
 
     Names go together by their files' names, with the suffix if any has the same, else without it, else as tools
     rename files (`1a2b3c4d-bird.jpg`, `bird_jpg.rf.0f….jpg`); among several the one that shares most folders from the

@@ -1,6 +1,6 @@
-"""The usual shape of a figure's keypoints, and what it says about points that were not seen.
+"""The mean shape of a figure's keypoints (Procrustes analysis), and the positions it gives to unseen points.
 
-Shapes are compared up to shift, turn and size (a similarity); in two dimensions that is one complex number
+Shapes are compared up to a similarity (translation, rotation, scale); in two dimensions that is one complex number
 times the points plus another, fitted in closed form.
 """
 
@@ -12,10 +12,10 @@ _TINY = 1e-12
 
 
 def align(shape: np.ndarray, xy: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`shape` shifted, turned and scaled to fit each row of points best.
+    """`shape` translated, rotated and scaled to fit each row of points best (weighted least squares).
 
-    shape: [K, 2]. xy: [B, K, 2]. weights: [B, K] >= 0. Returns float64 [B, K, 2]. A row with one weighted
-    point is only shifted (size and angle of `shape` stay), a row with none gets `shape` as it is.
+    shape: [K, 2]. xy: [B, K, 2], in any unit. weights: [B, K] >= 0. Returns float64 [B, K, 2]. For a row with one
+    weighted point `shape` is only translated, for a row with none it is returned as it is.
     """
     model = _complex(np.asarray(shape, dtype=np.float64))  # [K]
     points = _complex(np.asarray(xy, dtype=np.float64))  # [B, K]
@@ -46,7 +46,7 @@ def mean_shape(xy: np.ndarray, weights: np.ndarray, rounds: int = 5) -> np.ndarr
     for _ in range(rounds):
         placed = _complex(align(shape, xy, weights))
         points = _complex(xy)
-        # Bring every figure into the frame of the shape: undo the similarity that `align` found.
+        # Transform every figure to the frame of the shape: the inverse of the similarity that `align` found.
         model = _complex(shape)
         spread = np.maximum(np.abs(model - model.mean()) ** 2, 0).sum()
         turn = (np.conj(model - model.mean()) * (placed - placed.mean(axis=1, keepdims=True))).sum(axis=1)
@@ -58,7 +58,8 @@ def mean_shape(xy: np.ndarray, weights: np.ndarray, rounds: int = 5) -> np.ndarr
 
 
 def fill_unseen(xy: np.ndarray, trust: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Points [B, K, 2] pulled to where the mean shape expects them by as much as they are not trusted.
+    """Points [B, K, 2] moved towards their expected positions in the mean shape [K, 2], the more the less they are
+    trusted: float64 [B, K, 2].
 
     trust: [B, K] in [0, 1]; 1 keeps a point, 0 replaces it.
     """
@@ -78,16 +79,14 @@ def figure_size(xy: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def usual_confidence(confidence: np.ndarray) -> np.ndarray:
-    """Median confidence of each keypoint where it was seen at all: [K]; what is usual counts as fully
-    trusted.
-    """
+    """The median confidence of each keypoint [K] over the rows where it is above 0; the reference for `trust`."""
     return np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in confidence.T])
 
 
-def trust(confidence: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """[B, K] in [0, 1]: confidence in units of the usual one; where that is 0, every point is trusted."""
-    relative = np.minimum(confidence / np.where(usual > 0, usual, 1.0), 1.0)
-    return np.where(usual > 0, relative, 1.0)
+def trust(confidence: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Confidence [B, K] divided by the reference [K], at most 1; 1 where the reference is 0."""
+    relative = np.minimum(confidence / np.where(reference > 0, reference, 1.0), 1.0)
+    return np.where(reference > 0, relative, 1.0)
 
 
 def _normal(shape: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is said about keypoints besides where they are: names, skeleton edges, colours."""
+"""The labels of keypoints: names, skeleton edges, colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something made on one copy of an image (labels, masks, keypoints) laid over another copy: scaled, or refused."""
+"""Scaling what was made on one copy of an image (labels, masks, keypoints) to another copy of a different size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learned keypoint tokens: what training leaves behind, checked as a whole, and its edits.
+"""Learned keypoint tokens: the result of training, checked as a whole, and its edits.
 
 All N embeddings are held, because the softmax over tokens needs the unchosen ones too. The file is tokens_file's.
 """
@@ -27,19 +27,18 @@ from .tokens_file import read_tokens, write_tokens
 
 @dataclass(frozen=True, eq=False)
 class KeypointTokens:
-    """What training leaves behind.
+    """The result of training: N learned tokens, K of which are keypoints.
 
-    embeddings: float32 [N, D] on the CPU, all N tokens. chosen: K token indices in keypoint order. votes: how many
-    images chose each one, for the K chosen, for all N, or empty. config: the training's settings as a plain dict (JSON
-    types), for the record. reading: how the tokens are to be read; by default as `config` says. model_hash: hash of the
-    weights the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or empty) describe the K
-    keypoints. scores: for each keypoint the reference peak score in [0, 1], or empty. losses: total loss (Eq. 4) of
-    each step, or empty. spatial_prior: where the keypoints lie on the training images. refined: float32 [K, L, D], the
-    chosen tokens fitted anew to where they were found, one for each of L layers, for a prompt of their own
-    (selection/refinement.py), or None. occlusion: state_dict of the network that tells what lies in front from the
-    features of these layers (selection/occlusion.py), or None. other: the keypoints chosen for the other read-out,
-    which the self-check found no better, or None. check: the self-check, or None. Raises KeypointError when the parts
-    do not fit together.
+    embeddings: float32 [N, D] on the CPU, all N tokens. chosen: K token indices in keypoint order. votes: the number of
+    images that chose each token, for the K chosen, for all N, or empty. config: the settings of the training as a plain
+    dict (JSON types), for the record. reading: how the tokens are to be read; by default from `config`. model_hash:
+    hash of the weights that the tokens were trained with. names, skeleton (0-based pairs), colors (RGB 0..255, or
+    empty): of the K keypoints. scores: the reference peak score of each keypoint in [0, 1], or empty. losses: total
+    loss (Eq. 4) of each step, or empty. spatial_prior: the distribution of the keypoints on the training images.
+    refined: float32 [K, L, D], the refined tokens, one for each of L layers (selection/refinement.py), or None.
+    occlusion: state_dict of the occlusion network (selection/occlusion.py), or None. other: the keypoints chosen for
+    the other read-out, which the self-check found no better, or None. check: the self-check, or None. Raises
+    KeypointError when the parts do not fit together.
     """
 
     embeddings: torch.Tensor
@@ -65,7 +64,7 @@ class KeypointTokens:
         count = len(self.chosen)
         names, skeleton, colors = clean_labels(count, self.names, self.skeleton, self.colors)
         values = {
-            # A copy: training goes on writing into its own tensor after it has handed tokens out.
+            # A copy, since training continues to write into its own tensor.
             "embeddings": self.embeddings.detach().to("cpu", copy=True).contiguous(),
             "chosen": tuple(int(i) for i in self.chosen),
             "votes": tuple(_whole(v) for v in self.votes),
@@ -99,7 +98,7 @@ class KeypointTokens:
 
     @property
     def digest(self) -> str:
-        """64 hex digits that tell what decides where keypoints are found and how sure they are."""
+        """A hash (64 hex digits) of everything that the positions and confidences of detected keypoints depend on."""
         digest = hashlib.sha256(self.embeddings.numpy().tobytes())
         for part in numbers(self):
             digest.update(part.numpy().tobytes())
@@ -201,10 +200,9 @@ class KeypointTokens:
         return replace(self, colors=tuple(colors))
 
     def check_model(self, model_hash: str, width: int) -> None:
-        """Say whether these tokens fit a model whose cross-attention is `width` wide.
+        """Check that these tokens fit a model with embeddings of width D = `width` and weights of hash `model_hash`.
 
-        Raises KeypointError for another width; warns when only the weights differ, since tokens often still
-        work.
+        Raises KeypointError for another width; warns when only the weights differ, since tokens often still work.
         """
         if width != self.width:
             raise KeypointError(

@@ -1,6 +1,6 @@
 """The file of keypoint tokens: one safetensors file with a versioned JSON header.
 
-Knows the layout of the file and what a damaged one looks like; what tokens are is tokens' to say.
+Knows the layout of the file and how to recognise a damaged one; tokens.py checks the values.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _refined(
 ) -> torch.Tensor | None:
     if "refined" in tensors and prompt != _PROMPT:
         warnings.warn(
-            f"{name} was refined by an earlier version, in a way that is read no more; its learned tokens are used. "
-            "Train again for better keypoints.",
+            f"{name} was refined by an earlier version, in a format that is not read any more; its learned tokens are "
+            "used. Train again for better keypoints.",
             stacklevel=2,
         )
         return None

@@ -19,9 +19,9 @@ def test_the_report_shows_each_image_and_names_useless_points(pack):
     node = part("keypoint_report").KeypointReport
     image, text = node.execute([double], [4], [0.3], [tokens(xy.shape[1])], images).args
     assert image.shape[0] == 1 and image.shape[1] > 2 * 512 and image.max() <= 1
-    assert "same place as 0" in text and f"suggested edit: drop {xy.shape[1] - 1}" in text
+    assert "same position as 0" in text and f"suggested edit: drop {xy.shape[1] - 1}" in text
     black, same = node.execute([double], [4], [0.3]).args
-    assert black.mean() < image.mean() and "same place as 0" in same
+    assert black.mean() < image.mean() and "same position as 0" in same
     with pytest.raises(KeypointError, match="1 images are connected to Keypoint Report"):
         node.execute([double], [4], [0.3], None, [torch.rand(1, SIDE, SIDE, 3)])
 
