@@ -81,8 +81,7 @@ def export_controlnet_dataset(
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> Exported:
-    """Write image and hint pairs with metadata; run again after an interruption and it goes on where it
-    stopped.
+    """Write pairs of image and hint with metadata; a run after an interruption continues where that one stopped.
 
     images: (name, uint8 RGB [H, W, 3]) one after the other, such as an ImageSet; never more than one in
     memory. keypoints: in pixels of these images, paired by name, or by number where they have no names;

@@ -23,7 +23,7 @@ STYLES, FITS = HINT_STYLES, HINT_FITS
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What the images of a data set look like. All of one folder have the same settings.
+    """The form of the images of a data set, the same for all of a folder.
 
     style: "scribble" (white skeleton on black), "openpose", "ap10k", or "keypoints" (coloured dots and lines
     on black). size: side of the images in pixels, the resolution to train at; hints are drawn at this size.
@@ -103,7 +103,7 @@ def pair_key(name: str, image: np.ndarray, person: Keypoints, settings: ExportSe
 
 
 def write_pair(folder: Path, key: str, image: np.ndarray, person: Keypoints, settings: ExportSettings) -> bool:
-    """Write what of a pair is missing; says whether anything was."""
+    """Write the files of a pair that are missing; whether any was."""
     target, hint = folder / f"{key}.{settings.image_format}", folder / "hints" / f"{key}.png"
     if target.is_file() and hint.is_file():
         return False

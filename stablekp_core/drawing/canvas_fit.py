@@ -1,4 +1,4 @@
-"""How an image of one size is laid on a canvas of another, for the image and for points on it alike."""
+"""Placing an image of one size on a canvas of another size, for the image and for the points on it."""
 
 from __future__ import annotations
 

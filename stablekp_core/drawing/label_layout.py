@@ -1,4 +1,4 @@
-"""Where the labels of points go so that they stay apart."""
+"""Placing the labels of points without overlap."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ def place_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Top left corners [M, 2] of M labels of `sizes` (width, height) [M, 2] around points `anchors` [M, 2].
 
-    Each label tries places around its point, nearest first, right above preferred, and takes the one that
-    covers least of the other labels, of the dots (radius `clearance`), of what lies outside the canvas
-    (width, height), and of the points `avoid` (x, y), such as samples of lines.
-    A few sweeps let early labels give way to later ones. Also returns bool [M]: moved so far that it needs a
-    line to its point. Deterministic.
+    All in pixels. Each label tries positions around its point, nearest first, right above preferred, and takes the
+    one that covers least of the other labels, of the dots (radius `clearance`), of the outside of the canvas
+    (width, height), and of the points `avoid` (x, y), such as samples of lines. A few sweeps let early labels make
+    room for later ones. Also returns bool [M]: moved so far that it needs a line to its point. Deterministic.
     """
     count = len(anchors)
     offsets = [_candidates(size, clearance) for size in sizes]  # each [C, 2], from the point to the corner
@@ -55,7 +54,7 @@ def place_labels(
 
 def _candidates(size: np.ndarray, clearance: float) -> np.ndarray:
     """Corner offsets [C, 2]: label boxes that just clear a disc around the point, in rings of directions."""
-    # Directions alternate outwards from up-right, so that argmin's first hit is the most usual place.
+    # Directions alternate outwards from up-right, so that argmin's first hit is the preferred position.
     steps = np.array([(i + 1) // 2 * (-1) ** i for i in range(_DIRECTIONS)])
     angle = -np.pi / 4 + steps * 2 * np.pi / _DIRECTIONS
     direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # [D, 2]

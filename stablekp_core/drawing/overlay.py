@@ -42,9 +42,9 @@ def draw_keypoints(
     """Keypoints over an image, or on black or white; a new uint8 RGB [H, W, 3].
 
     image: uint8 RGB [H, W, 3], or None for an empty canvas of `size`. xy: [K, 2] pixels of the image, or [P, K,
-    2] for several figures. confidence: [K] or [P, K] in [0, 1], or None for all sure; points under `threshold`,
+    2] for several figures. confidence: [K] or [P, K] in [0, 1], or None for 1; points under `threshold`,
     or at exactly 0 (missing), are left out together with their lines. canvas: "image", "black" or "white".
-    occluded: bool [K] or [P, K], points that something hides; their dots get a dark middle. size: (width, height)
+    occluded: bool [K] or [P, K], points that are occluded; their dots get a dark centre. size: (width, height)
     of the result, by default the image's; the points scale along. skeleton: 0-based pairs joined by lines.
     width: line width in pixels of the result, None to follow its size; dots grow with it. which: keypoints to
     draw, None for all; they keep their numbers. colors: K RGB colours, empty for the palette. labels: K texts

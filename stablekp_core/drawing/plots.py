@@ -1,4 +1,4 @@
-"""The image of the losses."""
+"""The plot of the losses of a training."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def heat_overlay(image: np.ndarray, heat: np.ndarray, *, size: tuple[int, int] |
     """One map [R, R] (any scale, at least 0) over an image, uint8 RGB of the image's size or `size`.
 
     The map covers the whole image. Its largest value is brightest; the image is dimmed and grey where the
-    map is low, so that the heat is told by brightness and not by hue alone.
+    map is low, so that the heat shows by brightness and not by hue alone.
     """
     strokes.check_image(image)
     heat = np.asarray(heat, dtype=np.float32)

@@ -78,7 +78,7 @@ def figure_size(xy: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.sqrt((share * ((xy - centre) ** 2).sum(axis=-1)).sum(axis=1))
 
 
-def usual_confidence(confidence: np.ndarray) -> np.ndarray:
+def reference_confidence(confidence: np.ndarray) -> np.ndarray:
     """The median confidence of each keypoint [K] over the rows where it is above 0; the reference for `trust`."""
     return np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in confidence.T])
 

@@ -1,6 +1,6 @@
 """From unnamed keypoints to named landmarks: a linear map learned from a few labelled images.
 
-The map is the regression that unsupervised keypoints are usually scored with, made useful: with ridge, few
+The map is the regression that unsupervised keypoints are evaluated with (the paper, Sec. 4.1). With ridge, few
 components and a leave-one-out choice between three kinds of map it can be fitted to as few as five labels.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
-from ..keypoints.procrustes import figure_size, mean_shape, trust, usual_confidence
+from ..keypoints.procrustes import figure_size, mean_shape, reference_confidence, trust
 from .landmark_map import MODES, LandmarkMap, keypoint_features
 from .matching import label_scales, pair_rows
 from .ridge import fit_ridge
@@ -38,17 +38,17 @@ def fit_landmark_map(
     rank: int | None = None,
     use_confidence: bool = True,
 ) -> LandmarkMap:
-    """Learn where the landmarks of `labels` are from `keypoints` of the same images.
+    """Fit the map from `keypoints` to the landmarks of `labels` on the same images.
 
-    keypoints may cover more images than labels; the others still tell what the figures' shapes have in
-    common. Rows are paired by image name, or by order when neither side has names (see `pair_rows`). Label
-    confidence is visibility: 0 means not labelled. mode: "linear" (every landmark coordinate is a sum of all
+    keypoints may cover more images than labels; these contribute to the mean shape and the components. Rows are paired
+    by image name, or by order when neither side has names (see `pair_rows`). Label confidence is visibility: 0 means
+    not labelled. mode: "linear" (every landmark coordinate is a sum of all
     keypoint coordinates; without bias, as in the paper), "affine" (with a bias), "figure" (each landmark is a
     weighted mean of keypoints, so it moves, turns and grows with the figure; best for few labels), or "auto".
     ridge: None to choose it, 0 for plain least squares, else its strength. rank: None to choose how many
     components of the keypoints' movement to use, 0 for all. Everything that is chosen is chosen by the
-    leave-one-out error. use_confidence: keypoints of low confidence count less, and are replaced by where the
-    others say they are.
+    leave-one-out error. use_confidence: keypoints of low confidence count less, and are moved towards their
+    expected positions given the others.
 
     Raises KeypointError when there are too few labelled images, saying how many there are and are needed.
     """
@@ -118,7 +118,7 @@ class _Data:
     @classmethod
     def make(cls, keypoints: Keypoints, labels: Keypoints, use_confidence: bool) -> _Data:
         rows, label_rows = pair_rows(keypoints, labels)
-        trusted = usual_confidence(keypoints.confidence) if use_confidence else np.zeros(keypoints.num_keypoints)
+        trusted = reference_confidence(keypoints.confidence) if use_confidence else np.zeros(keypoints.num_keypoints)
         seen = trust(keypoints.confidence, trusted)
         isotropic = keypoints.xy / keypoints.sizes.max(axis=1)[:, None, None]
         sizes = figure_size(isotropic, seen)

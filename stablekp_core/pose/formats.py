@@ -1,4 +1,4 @@
-"""The fixed skeletons that pose tools know: joint names, order, edges, and the many ways to spell a joint."""
+"""The fixed skeletons that pose tools know: joint names, order, edges, and the many spellings of a joint."""
 
 from __future__ import annotations
 

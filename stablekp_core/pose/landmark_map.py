@@ -24,11 +24,11 @@ _METADATA_KEY = "stable_keypoints"
 
 @dataclass(frozen=True, eq=False)
 class LandmarkMap:
-    """K keypoints -> L landmarks, both in units of the image's sides with the origin at its centre.
+    """A linear map from K keypoints to L landmarks, both in sides of the image with the origin at its centre.
 
     weights: float64 [2K, 2L], point-major (x0, y0, x1, …). bias: float64 [2L]. shape, trusted: float64 [K, 2]
-    and [K], the keypoints' usual shape (longer image side = 1) and usual confidence, which decide how a
-    point that was not seen is replaced. fitted: bool [L], False for landmarks with too few labels, which stay
+    and [K], the mean shape of the keypoints (longer image side = 1) and their reference confidence, by which
+    points that were not seen are replaced. fitted: bool [L], False for landmarks with too few labels, which stay
     missing. error: float64 [L], mean leave-one-out distance in percent of the longer image side; nan where
     not fitted. labelled: int [L], labels used. mode, ridge, rank: what was fitted (ridge relative, see
     `fit_ridge`; rank 0 means all components). images: labelled images used.
@@ -180,7 +180,7 @@ _PLAIN = ("keypoints", "names", "skeleton", "mode", "ridge", "rank", "images")
 
 
 def keypoint_features(keypoints: Keypoints, shape: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """Keypoints [B, 2K] in units of the image's sides from its centre, unseen ones replaced."""
+    """Keypoints as features float64 [B, 2K]: in sides of the image from its centre, unseen ones replaced."""
     longer = keypoints.sizes.max(axis=1)[:, None, None]
     seen = trust(keypoints.confidence, trusted)
     xy = fill_unseen(keypoints.xy / longer, seen, shape) * longer

@@ -1,4 +1,4 @@
-"""Which row of one set of keypoints shows the same figure as which row of another."""
+"""Matching the rows of two sets of keypoints that show the same figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..keypoints.sizes import scale_to_image
 
 
 def pair_rows(keypoints: Keypoints, labels: Keypoints) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows of keypoints and of labels show the same figure: two int64 [B].
+    """The rows of keypoints and of labels that show the same figures, pair by pair: two int64 [B].
 
     Rows pair by image name, see `match_names`. Where one side has no names, image i of the labels is
     image i of the keypoints. Several figures in one image pair by how near their centres are. Raises
@@ -27,15 +27,15 @@ def pair_rows(keypoints: Keypoints, labels: Keypoints) -> tuple[np.ndarray, np.n
                 f"there are labels of image {max(theirs)} but keypoints of {keypoints.num_images} images, and no image "
                 f"names to go by; give the same images in the same order, or image names."
             )
-        partner = {image: image for image in theirs}
+        match = {image: image for image in theirs}
     else:
-        partner = match_names(ours, theirs)
-        if len(labels) and not partner:
+        match = match_names(ours, theirs)
+        if len(labels) and not match:
             raise KeypointError(
                 f"no labelled image (such as {next(iter(theirs))}) is among the images with keypoints (such as "
                 f"{next(iter(ours), 'none')}); give labels of the same images."
             )
-    labels_of = {image: theirs[other] for other, image in partner.items()}
+    labels_of = {image: theirs[other] for other, image in match.items()}
     left, right = [], []
     for image, rows in ours.items():
         for a, b in _nearest_pairs(keypoints, rows, labels, labels_of.get(image, [])):

@@ -26,7 +26,7 @@ def read_pose(
     category: str | None = None,
     canvas: tuple[int, int] | None = None,
 ) -> Keypoints:
-    """Poses of any of the three kinds as `Keypoints` in pixels of their canvas; one row per figure.
+    """Read poses of any of the three kinds as `Keypoints` in pixels of their canvas; one row per figure.
 
     source: a POSE_KEYPOINT or AP-10K list (or the dict of one image), a COCO keypoint dict, JSON text of one
     of these, the path of such a file, or a folder of OpenPose's own files, one a frame. images: names of the images,

@@ -29,13 +29,13 @@ def retarget_pose(
     scale: float = 1.0,
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> Keypoints:
-    """Every row of `drive` as a pose of the body that the first row of `target` shows.
+    """The pose of every row of `drive`, on the body in the first row of `target`; in pixels.
 
     Along a tree of bones from the root, each bone keeps the direction it has in the drive (pixels, so that images need
     not be square, and a turned drive gives a turned result) and takes the length it has in the target, times `scale`.
-    A bone that the target does not show has the length of its mirror image there, or else the drive's usual length
-    times the usual ratio of the two bodies. Points that the drive does not show stay missing; what hangs on them is
-    placed from the nearest point that is seen, by the same ratio. Confidence and occlusion are the drive's.
+    A bone that the target does not show has the length of its mirror image there, or else the drive's median length
+    times the median ratio of the two bodies. Points that the drive does not show stay missing; points connected by them
+    are placed from the nearest point that is seen, by the same ratio. Confidence and occlusion are the drive's.
 
     skeleton: pairs of `drive`'s keypoints, the name of a pose format ("openpose", "ap10k", "coco17": both sides are
     brought into its joints first), or None for the drive's own skeleton, or else the target's. root: name of the point
@@ -109,26 +109,26 @@ def bone_tree(count: int, edges: Sequence[tuple[int, int]], root: int) -> BoneTr
 
 @dataclass(frozen=True, eq=False)
 class _Lengths:
-    """target: length of each bone (a, b), a < b, in pixels of the target. usual: the same for the drive, the median of
-    its rows. ratio: how large the target's body is beside the drive's.
+    """target: length of each bone (a, b), a < b, in pixels of the target. median: the same for the drive, the median of
+    its rows. ratio: the size of the target's body divided by that of the drive's.
     """
 
     target: dict[tuple[int, int], float]
-    usual: dict[tuple[int, int], float]
+    median: dict[tuple[int, int], float]
     ratio: float
 
     @classmethod
     def make(cls, drive: Keypoints, target: Keypoints, tree: BoneTree) -> _Lengths:
         bones = [(min(bone), max(bone)) for bone in tree.bones]
         known = {bone: value for bone in bones if (value := _median_length(target.frame(0), bone)) > 0}
-        usual = {bone: value for bone in bones if (value := _median_length(drive, bone)) > 0}
-        common = [bone for bone in known if bone in usual]
+        median = {bone: value for bone in bones if (value := _median_length(drive, bone)) > 0}
+        common = [bone for bone in known if bone in median]
         if not common:
             raise KeypointError(
                 "the target's image and the drive have no bone in common that both show; choose an image that shows "
                 "the whole body, or another skeleton."
             )
-        ratio = sum(known[bone] for bone in common) / sum(usual[bone] for bone in common)
+        ratio = sum(known[bone] for bone in common) / sum(median[bone] for bone in common)
         index = {joint_name(name): i for i, name in enumerate(drive.names)}
         other = [index.get(mirrored(name), i) for i, name in enumerate(drive.names)]
         for bone in bones:
@@ -136,12 +136,12 @@ class _Lengths:
             if bone not in known and mirror in known:
                 known[bone] = known[mirror]
         for bone in bones:
-            known.setdefault(bone, usual.get(bone, 0.0) * ratio)
-        return cls(known, usual, ratio)
+            known.setdefault(bone, median.get(bone, 0.0) * ratio)
+        return cls(known, median, ratio)
 
     def path_ratio(self, path: Sequence[tuple[int, int]]) -> float:
         """Target pixels per pixel of the drive along some bones."""
-        drive = sum(self.usual.get(bone, 0.0) for bone in path)
+        drive = sum(self.median.get(bone, 0.0) for bone in path)
         return sum(self.target[bone] for bone in path) / drive if drive > 0 else self.ratio
 
 
@@ -174,7 +174,7 @@ def _pose(points, seen, tree: BoneTree, lengths: _Lengths, unit: float, place) -
 
 
 def _anchors(drive, target, tree: BoneTree, lengths: _Lengths, place: str) -> tuple[np.ndarray, np.ndarray]:
-    """A place in the drive's image and where it goes in the target's: the root of each, as first seen."""
+    """A position in the drive's image and the one it is moved to in the target's: the root of each, as first seen."""
     if place == "drive":
         return np.zeros(2), np.zeros(2)
     shown = target.confidence[0] > 0

@@ -1,5 +1,4 @@
-"""Weighted ridge regression whose leave-one-out errors come in closed form; plain numpy, knows nothing of
-images.
+"""Weighted ridge regression with leave-one-out errors in closed form; plain numpy, knows nothing of images.
 
 Rows come in blocks of `block` (1, or 2 where the x and the y of one image share their coefficients); a
 whole block is left out at a time.

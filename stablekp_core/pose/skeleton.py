@@ -1,8 +1,8 @@
-"""Skeletons for points without names: which points hang together is read off how they move over many images.
+"""Skeletons for points without names, found from the movement of the points over many images.
 
-Two neighbours on one part of a figure hardly leave their place beside each other while the rest of it moves. The
-skeleton is the spanning tree of most agreement, plus further edges that agree as well. Its text form is "0-1, 1-2", or
-the same with names.
+Two neighbours on one part of a figure hardly move relative to each other while the rest of it moves. The skeleton is
+the spanning tree with the largest sum of agreement (how little two points move relative to each other), plus further
+edges of high agreement. Its text form is "0-1, 1-2", or the same with names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LENGTH = 0.3
 @dataclass(frozen=True, eq=False)
 class Skeleton:
     """edges: 0-based pairs, the tree's first (strongest first), then extra ones. agreement: float64 [K, K] in
-    [0, 1], 1 for points that never move against each other; 0 on the diagonal and for pairs never seen
+    [0, 1], 1 for points that never move relative to each other; 0 on the diagonal and for pairs never seen
     together.
     """
 
@@ -39,7 +39,7 @@ class Skeleton:
 
 
 def discover_skeleton(keypoints: Keypoints, *, extra: float = 0.9, use_confidence: bool = True) -> Skeleton:
-    """Edges between the keypoints of many images of one kind of figure.
+    """Find edges between the keypoints of many images of one kind of figure.
 
     extra: pairs outside the tree whose agreement reaches this (0..1) become edges too, unless two tree edges
     already join them almost straight; 1 for the tree alone.
@@ -74,11 +74,11 @@ def spanning_tree(agreement: np.ndarray) -> Edges:
 
 
 def _costs(xy: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(cost of each pair, its usual length): float64 [K, K], in figure sizes.
+    """(cost of each pair, its median length): float64 [K, K], in figure sizes.
 
-    The cost is how far one point usually is from its usual place beside the other, plus a share of the usual length.
-    Usual means median, so that points found in a wrong place now and then do not matter; a pair is weighed in each row
-    by the product of its confidences; inf for pairs never seen together.
+    The cost is the median distance of one point from its median position relative to the other, plus a share of the
+    median length. Medians ignore points that are found in a wrong position now and then; a pair has in each row the
+    weight of the product of its confidences; inf for pairs never seen together.
     """
     size = figure_size(xy, weights)
     usable = size > 1e-9
@@ -89,9 +89,9 @@ def _costs(xy: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         step = points - points[:, k, None]
         pair = weights * weights[:, k, None]  # [B, K]
         seen = pair.sum(axis=0) > 0
-        usual = np.stack([_weighted_median(step[..., axis], pair) for axis in (0, 1)], axis=-1)  # [K, 2]
-        length[k] = np.linalg.norm(usual, axis=-1)
-        moved = _weighted_median(np.linalg.norm(step - usual, axis=-1), pair)
+        median = np.stack([_weighted_median(step[..., axis], pair) for axis in (0, 1)], axis=-1)  # [K, 2]
+        length[k] = np.linalg.norm(median, axis=-1)
+        moved = _weighted_median(np.linalg.norm(step - median, axis=-1), pair)
         cost[k, seen] = (moved + _LENGTH * length[k])[seen]
     return cost, length
 

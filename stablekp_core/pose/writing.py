@@ -1,5 +1,4 @@
-"""Named poses: POSE_KEYPOINT (OpenPose-18), AP-10K animals and named COCO, out and in, and a map made by
-hand.
+"""Named poses: writing POSE_KEYPOINT (OpenPose-18), AP-10K animals and named COCO, and a map made by hand.
 
 In between a pose is ordinary `Keypoints` whose names are joints, in the order of the pose.
 """
@@ -28,7 +27,7 @@ _FACE, _HAND, _FOOT = 70, 21, 6
 def to_pose(keypoints: Keypoints, target: str | PoseFormat) -> Keypoints:
     """Keypoints whose names are joints -> all joints of "openpose", "ap10k" or "coco17", in its order.
 
-    Joints are found by name in any usual spelling; a neck that is missing is the middle of the shoulders (its
+    Joints are found by name in any common spelling; a neck that is missing is the middle of the shoulders (its
     confidence the lower of theirs); other missing joints get confidence 0 at (0, 0). Raises KeypointError
     when fewer than 3 joints are among the names.
     """
@@ -57,7 +56,7 @@ def map_by_hand(keypoints: Keypoints, text: str, target: str | PoseFormat = "ope
 def parse_mapping(text: str, names: Sequence[str], target: str | PoseFormat = "openpose") -> dict[int, tuple[int, ...]]:
     """Joint index -> keypoint indices, from lines (or parts between commas) such as `left wrist = 4`.
 
-    Left of `=` is a joint of the target pose in any usual spelling, or its number; right is a keypoint's name
+    Left of `=` is a joint of the target pose in any common spelling, or its number; right is a keypoint's name
     or number, or several joined by `+`, whose middle is taken. `#` starts a comment. Joints that are not
     mentioned are missing. Raises KeypointError with the line for anything else, and when nothing is mapped.
     """
@@ -163,8 +162,8 @@ def _canvases(pose: Keypoints, sizes: Sequence[tuple[int, int]] | None) -> list[
                 f"{len(sizes)} canvas sizes were given, but there are keypoints on {count} images; give all sizes."
             )
         return [(int(w), int(h)) for w, h in sizes]
-    usual = tuple(pose.sizes[0].tolist()) if len(pose) else (0, 0)
-    return [size if all(size) else usual for _, size in pose.image_list()]
+    first = tuple(pose.sizes[0].tolist()) if len(pose) else (0, 0)
+    return [size if all(size) else first for _, size in pose.image_list()]
 
 
 def _flat_rows(pose: Keypoints, image: int, threshold: float) -> list[list[float]]:

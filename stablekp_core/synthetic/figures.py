@@ -143,7 +143,7 @@ def ellipse(center, rx: float, ry: float, angle: float = 0.0, n: int = 28) -> np
 
 
 def capsule(a, b, wa: float, wb: float, n: int = 8) -> np.ndarray:
-    """A rounded limb from a (half-width wa) to b (half-width wb)."""
+    """Polygon [2n, 2] of a rounded limb from point a (half-width wa) to point b (half-width wb)."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     theta = math.atan2(b[1] - a[1], b[0] - a[0])
     ta = np.linspace(theta + math.pi / 2, theta + 3 * math.pi / 2, n)

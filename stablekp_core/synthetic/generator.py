@@ -1,11 +1,11 @@
 """Seeded generator of images with known joints: cartoon *faces* (easy) and articulated paper *dolls* (hard).
 
-Every part of a figure has a random colour of its own and the background is cluttered, so colour tells nothing
-about which part a pixel belongs to; only shape and arrangement do. The embedded demo model is trained on these
+Every part of a figure has a random colour of its own and the background is cluttered, so that a part cannot be
+recognised by colour, only by shape and arrangement. The embedded demo model is trained on these
 images, and tests, benchmarks and the demo use them because their joints are exact. Nothing else in the package
 knows that these images exist.
 
-Frame: figures (synthetic_figures) are placed in unit coordinates (x right, y down, the image is [0, 1] x [0, 1]);
+Frame: figures (figures.py) are placed in unit coordinates (x right, y down, the image is [0, 1] x [0, 1]);
 samples report joints in pixels.
 """
 
@@ -67,10 +67,10 @@ COLOR_NAMES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and everything that is known about it.
+    """One image and its exact labels.
 
-    image: uint8 [S, S, 3] RGB. joints: float32 [L, 2] pixels (x, y). visible: bool [L], False where a bar hides the
-    joint or it lies outside. labels: uint8 [S, S], the part at each pixel centre (0 background or bar, i + 1 for
+    image: uint8 [S, S, 3] RGB. joints: float32 [L, 2] pixels (x, y). visible: bool [L], False where a bar occludes
+    the joint or it lies outside. labels: uint8 [S, S], the part at each pixel centre (0 background or bar, i + 1 for
     part i). covered: bool [S, S], pixels under a bar. colors: int [P], index of each part's colour in `COLORS`;
     background: index of the nearest one there.
     """
@@ -166,7 +166,7 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
     """Draw the figure number `seed` of a kind as a `size` x `size` image; the same arguments, the same image.
 
     `variant`: "plain" (flat background), "standard" (gradients, noise, distractor shapes) or "wild" (scale 0.25-1,
-    limbs of two other figures behind, one or two bars in front that hide joints).
+    limbs of two other figures behind, one or two bars in front that occlude joints).
     """
     if variant not in VARIANTS:
         raise KeypointError(f"There is no variant {variant!r}; the variants are {', '.join(VARIANTS)}.")

@@ -19,11 +19,11 @@ def one_euro(
     causal: bool = False,
     restart_after: int = 12,
 ) -> np.ndarray:
-    """The One-Euro filter: a low-pass whose cut-off grows with speed, so that rest is calm and motion not
-    late.
+    """The One-Euro filter: a low-pass whose cut-off grows with speed, for little jitter at rest and little lag in
+    motion.
 
-    xy: in a unit in which `beta` (Hz per unit per second) makes sense, here figure sizes. min_cutoff: Hz at
-    rest. A point of weight w moves the track w times as far as a sure one. causal: use past frames only, as
+    xy: in a unit that suits `beta` (Hz per unit per second), here figure sizes. min_cutoff: Hz at rest. A point
+    of weight w moves the track w times as far as one of weight 1. causal: use past frames only, as
     live video must; else the mean of a pass forward and one backward, which has no lag. A track not seen for
     more than `restart_after` frames starts anew. Returns float64 [T, K, 2]; frames before a point is first
     seen keep xy.
@@ -65,17 +65,17 @@ def _one_pass(xy, weights, fps, min_cutoff, beta, restart_after) -> np.ndarray:
 
 
 def _share(cutoff, fps):
-    """How far an exponential filter of this cut-off (Hz) moves towards a new sample."""
+    """The share of the distance to a new sample by which an exponential filter of this cut-off (Hz) moves."""
     return 1.0 / (1.0 + fps / (2.0 * np.pi * cutoff))
 
 
 def savitzky_golay(xy: np.ndarray, weights: np.ndarray, *, window: int = 9, order: int = 2) -> np.ndarray:
-    """Each point from the polynomial of `order` that fits its neighbours in a `window` of frames best,
-    weighted.
+    """The Savitzky-Golay filter with weights: each point from the polynomial of `order` that fits its neighbours in
+    a `window` of frames best.
 
     Returns float64 [T, K, 2]; points without a weighted neighbour keep xy. Near the ends and gaps the window
     is one-sided; with too few neighbours the polynomial flattens. With equal weights inside a video this is
-    the usual Savitzky-Golay filter. Raises KeypointError unless window is odd and above order.
+    the filter without weights. Raises KeypointError unless window is odd and above order.
     """
     if window % 2 == 0 or not 0 <= order < window:
         raise KeypointError(
@@ -105,8 +105,7 @@ def savitzky_golay(xy: np.ndarray, weights: np.ndarray, *, window: int = 9, orde
 
 
 def fill_gaps(xy: np.ndarray, weights: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Straight lines over gaps (weight 0) of at most `longest` frames between two frames where a point is
-    seen.
+    """Linear interpolation over gaps (weight 0) of at most `longest` frames between two frames where a point is seen.
 
     Returns (xy [T, K, 2], filled bool [T, K]).
     """

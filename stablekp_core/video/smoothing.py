@@ -1,4 +1,4 @@
-"""Keypoints of a video: keep who is who, fill short gaps, and take the jitter out."""
+"""Smoothing the keypoints of a video: identities kept, short gaps filled, jitter removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..config import SMOOTHING_METHODS
 from ..errors import KeypointError
 from ..keypoints.keypoints import Keypoints
-from ..keypoints.procrustes import figure_size, trust, usual_confidence
+from ..keypoints.procrustes import figure_size, reference_confidence, trust
 from ..keypoints.schema import parse_skeleton
 from ..pose.formats import side_pairs
 from .filters import fill_gaps, jitter, one_euro, savitzky_golay
@@ -26,7 +26,7 @@ _FILLED = 0.5  # confidence of a filled point, in units of the lower one of its 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """The smoothed keypoints and what was done. Jitter is the RMS second difference in time, pixels per
+    """Smoothed keypoints, with figures about the smoothing. Jitter is the RMS second difference in time, pixels per
     frame^2, over moments when a point is seen three frames in a row. tracks: figures followed. swaps: frames
     in which points were put back in order. filled: points placed in gaps.
     """
@@ -139,7 +139,7 @@ def _smooth_track(points, sure, pairs, smoother, fill, threshold) -> _Track:
     complete, filled = fill_gaps(ordered, seen, fill)
     sure = np.where(filled, _FILLED * _lower_end(seen, filled), sure)
     known = (seen > 0) | filled
-    weights = trust(sure, usual_confidence(seen)) * known
+    weights = trust(sure, reference_confidence(seen)) * known
     smooth = complete
     if smoother is not None and known.any():
         sizes = figure_size(complete, known.astype(np.float64))

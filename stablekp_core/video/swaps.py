@@ -1,4 +1,4 @@
-"""Who is who through time: figures from frame to frame, and points that a detector swaps (left and right)."""
+"""Identity over time: figures tracked from frame to frame, and points that a detector swaps (left and right)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NEAR = 0.25
 _UNEXPLAINED = 0.25
 _CHANGE = 1.0  # what a change of the order costs, against the squared distance of a jump
 _DOUBT = 0.004  # what a swapped frame costs: detectors are right most of the time
-_MEMORY = 10  # frames over which a place is remembered while a point is not seen
+_MEMORY = 10  # frames over which a position is remembered while a point is not seen
 
 
 def keep_identity(xy: np.ndarray, confidence: np.ndarray, pairs: Sequence[tuple[int, int]] | None) -> np.ndarray:
-    """Find where a detector swapped points: the order of each frame's points that costs the least movement.
+    """Find the frames in which a detector swapped points, by the order of points with the least movement.
 
     xy: [T, K, 2]. confidence: [T, K], 0 for points not seen. pairs: points that may be mistaken for each
     other, such as left and right hand; None for any. The cheapest sequence of orders over the whole video is
@@ -33,8 +33,8 @@ def keep_identity(xy: np.ndarray, confidence: np.ndarray, pairs: Sequence[tuple[
     if not (sizes > 0).any():
         return orders
     xy /= np.median(sizes[sizes > 0])
-    # First all pairs together: a figure taken for its mirror image is the usual mistake, and many points tell
-    # it more surely than two. Then each pair alone.
+    # First all pairs together: the most common mistake is a figure taken for its mirror image, and many points show
+    # it more reliably than two. Then each pair alone.
     for together in (True, False):
         chosen = _jumping_pairs(xy, seen) if pairs is None else [tuple(pair) for pair in pairs]
         for group in [chosen] if together else [[pair] for pair in chosen]:
@@ -67,12 +67,12 @@ def _swapped_frames(xy: np.ndarray, seen: np.ndarray, pairs: Sequence[tuple[int,
 
 
 def _order_costs(xy: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """What it costs to keep or to swap the order of two points [T, 2, 2] at each frame: [T, 2, 2].
+    """The cost of keeping or swapping the order of two points [T, 2, 2] at each frame: [T, 2, 2].
 
-    The middle axis tells whether the order changed between the two moments before, the last whether it
-    changes now. Points are expected to go on at their speed; only what one order saves of the deviation
-    counts. Sum and difference of the two points carry half of it each, and an order is no more than a sign of
-    the difference. Frames in which not both are `seen` [T] say nothing.
+    The middle axis is whether the order changed between the two frames before, the last whether it changes now.
+    Points are expected to continue at their speed; the cost is the deviation from that beyond the one of the better
+    order. Sum and difference of the two points hold half of it each, and an order is only a sign of the difference.
+    Frames in which not both are `seen` [T] cost nothing.
     """
     costs = np.zeros((len(xy), 2, 2))
     frames = np.flatnonzero(seen)
@@ -99,7 +99,7 @@ def _expected(values: np.ndarray, sign: float, steps: np.ndarray) -> np.ndarray:
 
 
 def _jumping_pairs(xy: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of points that trade places at some moment, without common points; most such movement first."""
+    """Pairs of points that exchange positions at some time, without common points; most such movement first."""
     found = []
     count = xy.shape[1]
     for a in range(count):

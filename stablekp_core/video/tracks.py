@@ -16,8 +16,8 @@ def to_tracks(keypoints: Keypoints, threshold: float = VISIBLE_CONFIDENCE) -> di
 
     Where an image shows several figures each is followed from image to image (`track_figures`); the K points of a
     figure stand together, figures in the order in which they first appear. Where an image does not show a figure its
-    points rest at their last place (before the first, at the first) and are not visible; visible are points of
-    confidence `threshold` or more.
+    points keep their last position (before the first, the first one) and are not visible; points of confidence
+    `threshold` or more are visible.
     """
     single = len(np.unique(keypoints.image_index)) == len(keypoints)
     figures = [keypoints.image_index.argsort()] if single and len(keypoints) else track_figures(keypoints)
