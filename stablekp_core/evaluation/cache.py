@@ -76,7 +76,7 @@ class Points:
 
 
 class StageCache:
-    """A folder of finished stages; without a folder nothing is kept and nothing is found."""
+    """A folder of finished stages; without a folder nothing is kept or loaded."""
 
     def __init__(self, folder: str | Path | None):
         self.folder = None if folder is None else Path(folder)
@@ -124,5 +124,5 @@ class StageCache:
 
 
 def model_key(backbone) -> str:
-    """What decides a model's numbers: its weights and what it computes in."""
+    """A key for the numbers of a model: its weights and its dtype."""
     return f"{backbone.hash} {backbone.dtype}"

@@ -1,4 +1,4 @@
-"""The yardsticks of the paper and its data sets, each under one name. Points and landmarks are (x, y)."""
+"""The metrics of the paper and its data sets, each under one name. Points and landmarks are (x, y)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def swap_invariant(
     """
     permutation = np.asarray(permutation)
     if not np.array_equal(permutation[permutation], np.arange(len(permutation))):
-        raise KeypointError("the left/right table is not a swap; each landmark must point to its partner and back.")
+        raise KeypointError("the left/right table is not a swap; if it maps a to b, it must map b to a.")
     straight, shown = _visible_mean(distances(predicted, truth), visible)
     keep = shown.any(1)
     swapped = distances(predicted, np.asarray(truth)[:, permutation]) * shown[:, permutation]
@@ -123,7 +123,7 @@ def mean_baseline(train: np.ndarray, count: int, visible: np.ndarray | None = No
 
 @dataclass(frozen=True)
 class Roles:
-    """What some metrics must know of the L landmarks. swap: [L], each one's left/right partner. eyes: which
+    """The roles of the L landmarks in some metrics. swap: [L], the left/right counterpart of each one. eyes: which
     two are the eyes. Empty where unknown."""
 
     swap: tuple[int, ...] = ()

@@ -72,11 +72,11 @@ def fit_either_side(
     visible: np.ndarray | None = None,
     bias: bool = False,
 ) -> Regression:
-    """`fit_regression` where nobody knows which side of a figure is its left, as the paper does for Human3.6M.
+    """`fit_regression` for keypoints that do not distinguish left and right, as in the paper for Human3.6M.
 
-    An image's labels take the places of their left/right partners (`permutation` [L]) where the fitted map is
-    nearer to them so (mean distance over the image's visible landmarks), and the map is fitted anew, until at
-    most `SETTLED` images change.
+    The labels of an image are replaced by those of their left/right counterparts (`permutation` [L]) if these are
+    nearer to the prediction of the fitted map (mean distance over the visible landmarks of the image), and the map is
+    fitted again, until at most `SETTLED` images change. Other arguments as for `fit_regression`.
     """
     points, landmarks = np.asarray(points, np.float64), np.array(landmarks, np.float64)
     visible = np.ones(landmarks.shape[:2], bool) if visible is None else np.array(visible, bool)
@@ -94,7 +94,7 @@ def fit_either_side(
 
 
 def _mean_distance(predicted: np.ndarray, landmarks: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """[B]: mean L2 over each image's visible landmarks."""
+    """The mean L2 distance over the visible landmarks of each image: [B]."""
     d = np.linalg.norm(predicted - landmarks, axis=-1)
     return (d * visible).sum(1) / np.maximum(visible.sum(1), 1)
 

@@ -80,7 +80,7 @@ def find(
 def _one_by_one(
     backbone, tokens: KeypointTokens, split: Split, config: DetectConfig, spans: list[Span], workers: int
 ) -> Iterator[tuple[Span, Points]]:
-    """Read and look at images start to stop of a split, for each of `spans`."""
+    """Read and detect on images start to stop of a split, for each of `spans`."""
     for span in spans:
         labels, skipped = [], []
         pairs = _read(split, span, labels, skipped)
@@ -131,7 +131,7 @@ def _only_damaged(split: Split, i: int) -> None:
 
 
 def _points(keypoints: Keypoints, labels: list[tuple[np.ndarray, np.ndarray]], skipped: list) -> Points:
-    """Pixels of each image -> its unit square."""
+    """Transform pixels of each image to its unit square."""
     sizes = keypoints.sizes[:, None].astype(np.float64)  # [B, 1, 2]
     landmarks, visible = (np.stack([label[part] for label in labels]) for part in (0, 1))
     return Points(

@@ -81,7 +81,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _WritePart:
-    """Look at a piece and write its part; for the workers."""
+    """Detect on a piece and write its part; runs in the workers."""
 
     output: str
     tokens: KeypointTokens
@@ -107,7 +107,7 @@ def detect_dataset(
     id_column: str | None = None,
     on_part: Callable[[Report, Done, int], None] | None = None,
 ) -> Report:
-    """Find keypoints on every image of `source` and write them as Parquet parts into the folder `output`.
+    """Detect the keypoints on every image of `source` and write them as Parquet parts into the folder `output`.
 
     source: see `find_pieces`; output: a folder or fsspec URL. What an earlier run into this folder finished
     stays; new images in the source are added. on_part is called with the report so far, the part just done

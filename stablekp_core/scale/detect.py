@@ -1,9 +1,8 @@
-"""Keypoints of many images by several processes at once: what `detect` does, spread over workers by Ray
-Data.
+"""Detection on many images by several processes at once: what `detect` does, spread over workers by Ray Data.
 
     found = detect_parallel("model.safetensors", tokens, load_folder("images"), workers=8)
 
-For data sets that do not fit into one answer, see scale_dataset.py.
+For data sets whose keypoints do not fit into memory, see dataset.py.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from .engine import Job, everywhere, find_rows, read_ahead, run_pieces
 
 @dataclass(frozen=True)
 class _ReturnPoints:
-    """Look at some images of a sequence and send back what was found, as an .npz file; for the workers."""
+    """Detect on some images of a sequence and return the keypoints as an .npz file; runs in the workers."""
 
     images: Sequence[np.ndarray]
 
@@ -78,7 +77,7 @@ def detect_shards(
     dtype: str = "auto",
     device: str = "auto",
 ) -> Iterator[Shard]:
-    """Find keypoints on `shards`, (start, stop) ranges of a sequence of images; yields each as it is done,
+    """Detect the keypoints on `shards`, (start, stop) ranges of a sequence of images; yields each as it is done,
     in any order.
 
     images: an ImageSet, or what `as_image_set` takes; it goes to the workers, which read the images
@@ -134,7 +133,7 @@ def detect_parallel(
     device: str = "auto",
     on_progress: Progress | None = None,
 ) -> Detection:
-    """What `detect` finds, by several processes: the keypoints of all images that can be read, in order.
+    """The result of `detect`, by several processes: the keypoints of all images that can be read, in order.
 
     images: see `as_image_set`; images that are broken are left out and named by the image set. on_progress:
     see progress.py."""

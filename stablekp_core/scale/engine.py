@@ -1,5 +1,5 @@
 """Detection by a pool of workers: Ray Data hands out pieces of the input, each worker holds the model and
-looks at one piece at a time. It knows nothing of what becomes of the results, and leaves retries and machines
+works on one piece at a time. It knows nothing of what happens to the results, and leaves retries and machines
 to Ray."""
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ ERRORS = 20  # pieces that may raise before the run ends
 @dataclass(frozen=True)
 class Job:
     """What every worker does. model: a name or path that every machine can open, or a Backbone, which is
-    sent. look: what to do with a piece, given the worker's Detector and the piece's (number, text); returns
+    sent. process: what to do with a piece, given the worker's Detector and the piece's (number, text); returns
     (rows, errors, payload). retries: times that a piece is begun again after its worker died."""
 
     model: str | Backbone
     tokens: KeypointTokens
     config: DetectConfig
-    look: Callable[[Detector, int, str], tuple[int, int, bytes]]
+    process: Callable[[Detector, int, str], tuple[int, int, bytes]]
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 1
@@ -71,8 +71,8 @@ class Attempts:
 @dataclass(frozen=True)
 class Done:
     """One piece. began, ended: time.time() of the worker; rss_mb: the worker's memory then; problem: why the
-    piece has to be done again, or ""; fatal: why no worker can do any piece, or ""; notice: what the model
-    had to say."""
+    piece has to be done again, or ""; fatal: why no worker can do any piece, or ""; notice: warnings about
+    the model."""
 
     number: int
     rows: int
@@ -88,7 +88,7 @@ class Done:
 
 
 def rss_mb() -> float:
-    """Resident memory of this process in MB; 0 where the system does not tell."""
+    """Resident memory of this process in MB; 0 where the system does not report it."""
     try:
         resident = Path("/proc/self/statm").read_text("ascii").split()[1]
         return int(resident) * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -180,7 +180,7 @@ class Worker:
         began, found, problem, fatal = time.time(), (0, 0, b""), "", self.fatal
         try:
             if not fatal:
-                found, problem = self._look(number, piece)
+                found, problem = self._process(number, piece)
         except RuntimeError as error:
             if "out of memory" not in str(error).lower():
                 raise
@@ -190,8 +190,8 @@ class Worker:
             Done(number, *found, began, time.time(), self.name, rss_mb(), problem, fatal, self.notice)
         )
 
-    def _look(self, number: int, piece: str) -> tuple[tuple[int, int, bytes], str]:
-        """(what `Job.look` returns, "") or (nothing, the problem)."""
+    def _process(self, number: int, piece: str) -> tuple[tuple[int, int, bytes], str]:
+        """(the result of `Job.process`, "") or (nothing, the problem)."""
         import ray
         from pyarrow import ArrowInvalid
 
@@ -200,7 +200,7 @@ class Worker:
         if ray.get(self.job.attempts.begin.remote(number)) > self.job.retries + 1:
             return (0, 0, b""), f"{self.job.retries + 1} workers died over it"
         try:
-            return self.job.look(self.detector, number, piece), ""
+            return self.job.process(self.detector, number, piece), ""
         except (OSError, ArrowInvalid) as error:  # storage: tried again by the next run
             return (0, 0, b""), f"{type(error).__name__}: {error}"
 
@@ -214,7 +214,7 @@ def everywhere(model: str) -> str:
 
 
 def run_pieces(ray, job: Job, pieces: Sequence[tuple[int, str]], pool: Pool) -> Iterator[Done]:
-    """Look at (number, text) pieces; yields each as it is done, in any order, once.
+    """Process (number, text) pieces; yields each one once when it is done, in any order.
 
     A worker that dies is replaced and its piece begun again, `Job.retries` times; then `Done.problem` says
     so. Pieces that raise anything but an OSError are missing from what is yielded; after `ERRORS` of them the

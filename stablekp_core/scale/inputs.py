@@ -31,10 +31,10 @@ Fetch = Callable[[], np.ndarray]  # reads and decodes one image: uint8 [H, W, 3]
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of an input. kind "files": images `names` under the URL `place`. "tar": the shard at `place`.
-    "rows": rows `start` to `stop` of row group `group` of the Parquet file at `place`, whose first row is the
-    file's number `first`; images in column `image`, ids in column `id` ("" = none). For the latter two
-    names[0] is what ids begin with."""
+    """Part of an input. kind "files": images `names` under the URL `place`. "tar": the shard at the URL `place`.
+    "rows": rows `start` to `stop` of row group `group` of the Parquet file at the URL `place`; the first row of the
+    group is number `first` of the file; images in column `image`, ids in column `id` ("" = none). For the latter two
+    names[0] is the beginning of ids."""
 
     kind: str
     place: str

@@ -63,15 +63,15 @@ class Split:
         return sample.landmarks, sample.visible
 
     def image(self, i: int) -> np.ndarray:
-        """uint8 [H, W, 3] RGB."""
+        """Image i: uint8 RGB [H, W, 3]."""
         return self.sample(i).image
 
     def landmarks(self, i: int) -> np.ndarray:
-        """float64 [L, 2], pixels (x, y) of `image(i)`."""
+        """The landmarks of image i: float64 [L, 2], pixels (x, y)."""
         return self.sample(i).landmarks
 
     def visible(self, i: int) -> np.ndarray:
-        """bool [L]."""
+        """Whether each landmark of image i is visible: bool [L]."""
         return self.sample(i).visible
 
     def stamp(self, i: int) -> str:
@@ -164,7 +164,7 @@ class Dataset:
 
     train: images the tokens are learned on; regression: labelled images the linear map is fitted on;
     test: those the metrics are taken on. keypoints: the paper's K; steps: the paper's training steps;
-    metrics: names in `metrics.METRICS`, the paper's own first. roles: which landmarks are left/right partners
+    metrics: names in `metrics.METRICS`, the paper's own first. roles: which landmarks are left/right pairs
     and eyes, where known. paper: what the paper reports, by (metric, K).
     """
 
@@ -181,12 +181,12 @@ class Dataset:
 
 
 def roles_of(names: Sequence[str]) -> Roles:
-    """Left/right partners and eyes as the landmarks' names tell them: "left_eye" and "right_eye"."""
+    """Left/right pairs and eyes by the names of the landmarks, such as "left_eye" and "right_eye"."""
     plain = [re.sub(r"[\W_]+", " ", name.lower()).strip() for name in names]
-    place = {name: i for i, name in enumerate(plain)}
+    index = {name: i for i, name in enumerate(plain)}
     other = {"left": "right", "right": "left"}
-    partners = [re.sub("left|right", lambda m: other[m[0]], name) for name in plain]
-    swap = tuple(place.get(partner, i) for i, partner in enumerate(partners))
-    known = len(place) == len(plain) and any(partner != i for i, partner in enumerate(swap))
-    eyes = tuple(place[name] for name in ("left eye", "right eye") if name in place)
+    mirrored = [re.sub("left|right", lambda m: other[m[0]], name) for name in plain]
+    swap = tuple(index.get(name, i) for i, name in enumerate(mirrored))
+    known = len(index) == len(plain) and any(other_side != i for i, other_side in enumerate(swap))
+    eyes = tuple(index[name] for name in ("left eye", "right eye") if name in index)
     return Roles(swap if known else (), eyes if len(eyes) == 2 else ())
