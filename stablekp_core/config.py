@@ -78,21 +78,21 @@ class _Config:
 class TrainConfig(_Config):
     """How tokens are learned. Symbols are the paper's; lengths on the map are pixels of the R x R grid."""
 
-    keypoints: int = _knob(10, "K, keypoints kept")
+    keypoints: int = _knob(10, "K, chosen keypoints")
     tokens: int = _knob(500, "N, learned tokens")
-    candidates: int = _knob(0, "kappa, most Gaussian-like tokens per image; 0 = 25, or K where that is more")
+    candidates: int = _knob(0, "kappa, most Gaussian-like tokens per image (Eq. 9); 0 = 25, or K where that is more")
     steps: int = _knob(500, "optimiser steps; with stop auto the most it may take")
     learning_rate: float = _knob(5e-3, "Adam, no schedule")
     batch_size: int = _knob(4, "images per step")
     micro_batch: int = _knob(0, "images per pass, gradients added up; 0 = the whole batch at once")
     seed: int = _knob(0, "of tokens, image order, views and noise")
-    image_size: int = _knob(0, "side of the square the model sees, pixels; 0 = what the model was made for")
-    resize: str = _knob("squash", "how an image becomes square: squash, or pad (aspect ratio kept)")
-    timestep: int = _knob(0, "of 1000; how much noise the model sees")
-    map_size: int = _knob(128, "R, side of the token maps")
-    sigma: float = _knob(2.0, "of the target Gaussian")
-    equivariance_weight: float = _knob(1000.0, "weight of the equivariance loss")
-    localization_weight: float = _knob(100.0, "weight of the localisation loss")
+    image_size: int = _knob(0, "side of the model input in pixels; 0 = what the model was made for")
+    resize: str = _knob("squash", "how an image is fitted to the model input: squash, or pad (aspect ratio kept)")
+    timestep: int = _knob(0, "in 0..999; how much noise is added to the latents")
+    map_size: int = _knob(128, "R, side of the token maps in pixels")
+    sigma: float = _knob(2.0, "of the target Gaussian, in pixels of the map (Eq. 8)")
+    equivariance_weight: float = _knob(1000.0, "weight of the equivariance loss (Eq. 5)")
+    localization_weight: float = _knob(100.0, "weight of the localisation loss (Eq. 6)")
     rotation: float = _knob(15.0, "views: degrees, uniform in +-")
     scale: tuple[float, float] = _knob((0.8, 1.0), "views: side of the visible window, share of the image's")
     translation: float = _knob(0.25, "views: uniform in +-, in half image sides")
@@ -104,7 +104,7 @@ class TrainConfig(_Config):
     selection: str = _knob("prediction", "how the K tokens are picked: votes (reference), or prediction of all others")
     selection_images: int = _knob(100, "training images used to pick them")
     selection_views: int = _knob(3, "views per image, besides itself, for prediction")
-    refine_images: int = _knob(250, "training images the chosen tokens are fitted to anew, for detection; 0 = not")
+    refine_images: int = _knob(250, "training images that the chosen tokens are refined on; 0 = no refinement")
     occluded_views: int = _knob(
         4, "views of each of these images under pasted shapes, to find what is occluded; 0 = none"
     )
@@ -221,7 +221,7 @@ class DetectConfig(_Config):
         )
         if not self.views and not self.identity:
             raise KeypointError(
-                "0 views without the image itself leave nothing to look at; raise views or set identity."
+                "0 views without the image itself leave no map to average; raise views or set identity."
             )
 
 

@@ -165,5 +165,5 @@ def test_numbers_that_do_not_fit_together():
     for wrong in ({"keypoints": 600}, {"candidates": 600}, {"candidates": 9}, {"tokens": 8}):
         with pytest.raises(KeypointError, match="it takes keypoints <= candidates <= tokens"):
             TrainConfig(**wrong)
-    with pytest.raises(KeypointError, match="leave nothing to look at"):
+    with pytest.raises(KeypointError, match="leave no map to average"):
         DetectConfig(views=0, identity=False)

@@ -30,7 +30,7 @@ from .train import contact_sheet as sheet
 
 IMAGES = Path(__file__).parents[1] / "assets" / "pictures"
 MAIN_CLASS, OTHER_CLASS = "dolls", "faces"
-#: For the small model: few wide tokens maps are enough, and its tokens take a larger learning rate. Fewer looks
+#: For the small model: few wide tokens maps are enough, and its tokens take a larger learning rate. Fewer views
 #: under shapes than the preset has keep the demo short.
 SETTINGS = dict(
     keypoints=10,
@@ -176,7 +176,7 @@ def write_images(backbone: Backbone, shown: _Shown, out: Path) -> None:
 
 
 def peak_rss_mb() -> float | None:
-    """Largest resident memory of this process so far, MB; None where the system does not tell."""
+    """Largest resident memory of this process so far, MB; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -186,7 +186,7 @@ def peak_rss_mb() -> float | None:
 
 
 def _peak_working_set_mb() -> float | None:
-    """The same on Windows, told by psutil, if that is installed."""
+    """The same on Windows, from psutil, if that is installed."""
     try:
         import psutil
     except ImportError:

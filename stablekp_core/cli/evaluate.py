@@ -93,13 +93,13 @@ def run(args: argparse.Namespace) -> None:
     dataset = limit_splits(_open(args, args.dataset, args.root), limits)
     source, origin = _source(args, limits)
     backbone, bars = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute), Bars()
-    look = config_from(args, DetectConfig)
+    detect_config = config_from(args, DetectConfig)
     options = dict(metrics=args.metrics, cache=args.cache, workers=args.workers, on_progress=bars)
     try:
         if args.ablate:
-            rows = dict(ablate(backbone, dataset, train_config(args, dataset), look, **options))
+            rows = dict(ablate(backbone, dataset, train_config(args, dataset), detect_config, **options))
         else:
-            rows = {origin: _one(args, backbone, source, dataset, look, options)}
+            rows = {origin: _one(args, backbone, source, dataset, detect_config, options)}
     finally:
         bars.close()
     first = next(iter(rows.values()))
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
             "dtype": str(backbone.dtype).removeprefix("torch."),
         },
         "preset": args.preset,
-        "seeds": {"training": first.train.get("seed"), "detection": look.seed, "data": args.data_seed},
+        "seeds": {"training": first.train.get("seed"), "detection": detect_config.seed, "data": args.data_seed},
         "limits": vars(limits),
         "versions": versions(),
         "command": " ".join(sys.argv[1:]),
@@ -166,14 +166,14 @@ def _source(args: argparse.Namespace, limits: Limits) -> tuple[KeypointTokens | 
     return limit_splits(_open(args, args.transfer, args.transfer_root), limits), f"{args.transfer} -> {args.dataset}"
 
 
-def _one(args: argparse.Namespace, backbone, source, dataset: Dataset, look: DetectConfig, options: dict):
+def _one(args: argparse.Namespace, backbone, source, dataset: Dataset, detect_config: DetectConfig, options: dict):
     """The row of a run without --ablate."""
     from ..evaluation.datasets.common import Dataset
     from ..evaluation.protocol import evaluate, transfer
 
     if isinstance(source, Dataset):
-        return transfer(backbone, source, dataset, train_config(args, source), look, **options)
-    return evaluate(backbone, dataset, train_config(args, dataset), look, tokens=source, **options)
+        return transfer(backbone, source, dataset, train_config(args, source), detect_config, **options)
+    return evaluate(backbone, dataset, train_config(args, dataset), detect_config, tokens=source, **options)
 
 
 def table(dataset: Dataset, rows: dict[str, Evaluation]) -> str:

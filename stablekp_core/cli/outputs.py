@@ -1,4 +1,4 @@
-"""What a command is going to write, looked at before it works: nothing may be lost, and nothing found out too late."""
+"""Checks of the outputs of a command before its work starts: no file is lost, no error is found too late."""
 
 from __future__ import annotations
 

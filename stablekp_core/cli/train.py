@@ -139,8 +139,8 @@ def write_training_images(backbone, result, images, stem: Path, masks=None, on_p
     check = result.tokens.check
     left_out = check.indices(images.names) if check is not None else []
     some = list(islice(images.pick(left_out) if left_out else images, 16))
-    look = DetectConfig(views=2)
-    found = detect(backbone, result.tokens, some, look, masks=masks, on_progress=on_progress).keypoints
+    settings = DetectConfig(views=2)
+    found = detect(backbone, result.tokens, some, settings, masks=masks, on_progress=on_progress).keypoints
     heading = check.heading(left_out) if check is not None else ""
     save_image(sheet, contact_sheet([image for _, image in some], found, heading=heading))
 

@@ -74,7 +74,7 @@ def _text(value: Any, where: str) -> str:
 
 
 class Captions:
-    """Captions of the images of an export; counts what has no partner.
+    """Captions of the images of an export; counts what has no match.
 
     without: images asked for that have no caption of their own. unused: names of captions that no image has asked for.
     """

@@ -135,7 +135,7 @@ NO_ROLES = Roles()
 
 @dataclass(frozen=True)
 class Metric:
-    """A yardstick by name. measure(predicted, truth, visible, roles) takes [B, L, 2] in the unit square and
+    """A metric by name. measure(predicted, truth, visible, roles) takes [B, L, 2] in the unit square and
     bool [B, L]. intercept: the protocol's fits have an intercept. higher: more is better. needs: the field of
     `Roles` that must be known. positive: a landmark counts, in fit and test, where both coordinates are above 0.
     either_side: the fit exchanges left and right of the labels where that fits better (`fit_either_side`)."""

@@ -1,4 +1,4 @@
-"""From learned keypoints to annotated landmarks by linear least squares, the paper's yardstick."""
+"""From learned keypoints to annotated landmarks by linear least squares, as the paper evaluates them (Sec. 4.1)."""
 
 from __future__ import annotations
 

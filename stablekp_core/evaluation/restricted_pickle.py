@@ -163,7 +163,7 @@ def _columns(frame: Any, columns: Sequence[str]) -> dict[str, list]:
 
 
 def _column(blocks: list[tuple[Any, Any]], position: int) -> list:
-    """Values of a column; a block holds the columns its places say, one per row of its array."""
+    """Values of a column; a block holds the columns in its slice or index array, one per row."""
     for values, places in blocks:
         where = range(*_slice(places)) if _is(places, "slice") else _array(places).tolist()
         if position in where:

@@ -68,8 +68,8 @@ def find(
     todo = [span for span in spans if span not in found]
     done = sum(stop - start for start, stop in found)
     report(done, len(split))
-    look = _in_parallel if workers > 1 and len(todo) > 1 else _one_by_one
-    for span, part in look(backbone, tokens, split, config, todo, workers):
+    compute = _in_parallel if workers > 1 and len(todo) > 1 else _one_by_one
+    for span, part in compute(backbone, tokens, split, config, todo, workers):
         store.save_points(names[span], part)
         found[span] = part
         done += span[1] - span[0]

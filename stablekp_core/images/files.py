@@ -1,4 +1,4 @@
-"""One image file at a time: find it, look at its header, decode it to RGB."""
+"""One image file at a time: find it, check its header, decode it to RGB."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _white_of(image: Image.Image) -> float:
     bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
     if bits in (10, 12, 14):
         return float(2**bits - 1)
-    if bits == 32:  # nobody means 2 ** 32 by white; what is in the file must tell
+    if bits == 32:  # white is hardly ever 2 ** 32; the largest value in the file decides
         peak = image.getextrema()[1]
         return 255.0 if peak <= 255 else 65535.0
     return 65535.0

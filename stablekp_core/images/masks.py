@@ -48,7 +48,7 @@ def folder_masks(folder: str | Path, images: Iterable[str] = ()) -> Masks:
 
 
 def load_mask(path: str | Path) -> np.ndarray:
-    """uint8 [H, W], 255 where the object is, of a mask file in any of the usual ways.
+    """Read a mask file in any common form: uint8 [H, W], 255 where the object is.
 
     Where the file is partly transparent its opacity is the mask (a cut-out). A coloured palette counts as white where
     it is not black, and values of 0 and 1 as black and white. Raises BrokenImage.

@@ -125,19 +125,19 @@ def read_ahead(
 def find_rows(detector: Detector, items: Iterable[tuple[str, np.ndarray | str]]) -> list[Row]:
     """A Row for every (id, image, or why there is none), in order; images share passes of the model."""
     rows: list[Row] = []
-    places: deque[int] = deque()  # where the rows of the images under way belong
+    waiting: deque[int] = deque()  # indices of the rows whose images are being processed
 
     def readable() -> Iterator[tuple[str, np.ndarray]]:
         for name, image in items:
             if isinstance(image, str):
                 rows.append(Row(name, error=image))
             else:
-                places.append(len(rows))
+                waiting.append(len(rows))
                 rows.append(Row(name))
                 yield name, image
 
     for found in detector.stream(readable()):
-        k, i = found.keypoints, places.popleft()
+        k, i = found.keypoints, waiting.popleft()
         points = {name: getattr(k, name)[0] for name in POINT_FIELDS}
         rows[i] = Row(rows[i].image_id, *map(int, k.sizes[0]), points, found.spread[0])
     return rows
@@ -159,7 +159,7 @@ class Worker:
             except (
                 KeypointError,
                 OSError,
-            ) as error:  # told by the first piece: Ray would start the worker again
+            ) as error:  # reported with the first piece: Ray would start the worker again
                 self.fatal = str(error)
         self.notice = " ".join(str(w.message) for w in caught if str(w.message).startswith("these tokens"))
 
@@ -167,8 +167,8 @@ class Worker:
         model = self.job.model
         if isinstance(model, str):
             return load_backbone(model, self.job.dtype, self.job.device)
-        place = choose_device(self.job.device)
-        return dataclasses.replace(model, unet=model.unet.to(place), vae=model.vae.to(place), device=place)
+        device = choose_device(self.job.device)
+        return dataclasses.replace(model, unet=model.unet.to(device), vae=model.vae.to(device), device=device)
 
     def __call__(self, table):
         """Do the pieces of a pyarrow table (number, piece); a table with one row a piece, the fields of `Done`."""

@@ -170,11 +170,11 @@ def _image_column(schema, given: str | None, path: str) -> tuple[str, bool]:
                 f"{path} has no column {given!r} of bytes or paths; its columns are {', '.join(schema.names)}."
             )
         return given, kind(schema.field(given)) == "path"
-    usual = {
+    known = {
         "bytes": ("image", "img", "picture", "image_bytes", "bytes", "jpg", "jpeg", "png", "webp"),
         "path": ("image", "path", "image_path", "file_path", "file", "file_name", "filename", "url"),
     }
-    for wanted, names in usual.items():
+    for wanted, names in known.items():
         for name in names:
             if name in schema.names and kind(schema.field(name)) == wanted:
                 return name, wanted == "path"

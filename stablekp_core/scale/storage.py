@@ -30,15 +30,15 @@ def list_files(source: str) -> tuple[Any, str, list[str], str]:
     """The file system of an input, its path in it, all its files and their base; an address that cannot be reached
     answers within `PATIENCE` seconds, whatever its library does."""
 
-    def look() -> tuple[Any, str, list[str], str]:
+    def listing() -> tuple[Any, str, list[str], str]:
         fs, root = file_system(source)
         return fs, root, *_list(fs, root, source)
 
     if "://" not in source or source.startswith("file://"):
-        return look()
+        return listing()
     pool = ThreadPoolExecutor(1)
     try:
-        return pool.submit(look).result(PATIENCE)
+        return pool.submit(listing).result(PATIENCE)
     except KeypointError:
         raise
     except TimeoutError as error:
@@ -55,7 +55,7 @@ def list_files(source: str) -> tuple[Any, str, list[str], str]:
 
 
 def _list(fs, root: str, source: str) -> tuple[list[str], str]:
-    """All files of an input, and the folder that their names are told from."""
+    """All files of an input, and the folder that their names are relative to."""
     if any(c in root for c in "*?[") and not fs.exists(root):
         fixed = root[: min(root.index(c) for c in "*?[" if c in root)]
         return [p for p in fs.glob(root) if fs.isfile(p)], fixed.rpartition("/")[0]

@@ -140,7 +140,7 @@ def _distractors(rng: np.random.Generator, kind: str, variant: str) -> list[np.n
 
 
 def _bars(rng: np.random.Generator, variant: str) -> list[np.ndarray]:
-    """Bars in front of the figure (wild only)."""
+    """Bars that occlude the figure (wild only)."""
     if variant != "wild":
         return []
     bars = []

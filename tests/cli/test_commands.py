@@ -360,7 +360,7 @@ def test_settings_out_of_range(place, tmp_path, capsys):
     one_line(capsys, "t.pt is not a .safetensors name")
     tokens = place / "out" / "t.safetensors"
     assert run("detect", place / "pictures", "--tokens", tokens, "--views", 0, "--no-identity") == 1
-    one_line(capsys, "leave nothing to look at")
+    one_line(capsys, "leave no map to average")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,7 +25,7 @@ from .sources import file_stamp, read_image
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One image and its labels. image: uint8 [H, W, 3] RGB. landmarks: float64 [L, 2] pixels of `image`.
-    visible: bool [L]. extras: what the source tells besides (a box in pixels of the source image, a class
+    visible: bool [L]. extras: further labels of the source (a box in pixels of the source image, a class
     number)."""
 
     image: np.ndarray
