@@ -52,7 +52,8 @@ def why(error: OSError) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either its old content or all of the new, even after a crash."""
+    """Write `data` so that `path` holds either its old content or all of the new, even after a crash. Raises
+    KeypointError when it cannot be written."""
     partial = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:

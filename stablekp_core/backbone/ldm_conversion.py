@@ -95,7 +95,8 @@ def vae_layout(shapes: Shapes) -> tuple[dict, dict[str, str]]:
     """The diffusers config of a VAE and the new name of each of its tensors.
 
     `shapes`: bare LDM names (no `first_stage_model.`) to shapes. Leftovers of the VAE's own training (loss,
-    EMA) get no new name. Returns keyword arguments for `AutoencoderKL` and {LDM name: diffusers name}.
+    EMA) get no new name. Returns keyword arguments for `AutoencoderKL` and {LDM name: diffusers name}. Raises
+    KeypointError for anything but a VAE with encoder and decoder.
     """
     needed = ("encoder.conv_out.weight", "encoder.down.0.block.0.conv2.weight", "decoder.conv_in.weight")
     if any(key not in shapes for key in needed):

@@ -91,10 +91,10 @@ def draw_hint(
 
 
 def pair_key(name: str, image: np.ndarray, person: Keypoints, settings: ExportSettings) -> str:
-    """File name of a pair: a digest of all that its images depend on, so that the same name is the same
-    pair.
+    """The file name of a pair: a digest of all that its images depend on, so that equal names mean equal pairs.
 
-    It also keeps words such as "test" in image names from being taken for the name of a split.
+    image: uint8 RGB [H, W, 3]. person: the figures on it. A digest also hides words such as "test" in image names,
+    which readers of data sets take for the name of a split.
     """
     digest = hashlib.sha256(json.dumps([name, image.shape, asdict(settings), person.skeleton, person.colors]).encode())
     for array in (person.xy, person.confidence):
@@ -103,7 +103,7 @@ def pair_key(name: str, image: np.ndarray, person: Keypoints, settings: ExportSe
 
 
 def write_pair(folder: Path, key: str, image: np.ndarray, person: Keypoints, settings: ExportSettings) -> bool:
-    """Write the files of a pair that are missing; whether any was."""
+    """Write the files of a pair that are missing; whether any was. Arguments as for `pair_key`."""
     target, hint = folder / f"{key}.{settings.image_format}", folder / "hints" / f"{key}.png"
     if target.is_file() and hint.is_file():
         return False

@@ -49,6 +49,7 @@ def draw_keypoints(
     width: line width in pixels of the result, None to follow its size; dots grow with it. which: keypoints to
     draw, None for all; they keep their numbers. colors: K RGB colours, empty for the palette. labels: K texts
     in place of the numbers. outline: thin dark edge around dots and lines, so that they show on anything.
+    Raises KeypointError for arguments that do not fit together.
     """
     xy, confidence = _check_points(xy, confidence)
     result, scale = _canvas(image, canvas, size)

@@ -48,7 +48,7 @@ _COLORS = (
 
 
 def palette(k: int) -> tuple[tuple[int, int, int], ...]:
-    """k RGB colours (0..255), the first 32 all different; after that they repeat."""
+    """k RGB colours (0..255), the first 32 all different; after that they repeat. Raises KeypointError for k < 0."""
     if k < 0:
         raise KeypointError(f"{k} colours were asked for, but the number must not be negative.")
     return tuple(_COLORS[i % len(_COLORS)] for i in range(k))

@@ -96,10 +96,12 @@ def _centred_text(sheet: np.ndarray, text: str, x: int, y: int, width: int, heig
 
 
 def heat_overlay(image: np.ndarray, heat: np.ndarray, *, size: tuple[int, int] | None = None) -> np.ndarray:
-    """One map [R, R] (any scale, at least 0) over an image, uint8 RGB of the image's size or `size`.
+    """One map [R, R] (any scale, at least 0) over an image uint8 RGB [H, W, 3]; uint8 RGB of its size or `size`
+    (width, height).
 
     The map covers the whole image. Its largest value is brightest; the image is dimmed and grey where the
-    map is low, so that the heat shows by brightness and not by hue alone.
+    map is low, so that the heat shows by brightness and not by hue alone. Raises KeypointError for a map of another
+    shape.
     """
     strokes.check_image(image)
     heat = np.asarray(heat, dtype=np.float32)
@@ -132,7 +134,7 @@ def heat_maps(
 
     maps: [K, R, R], at least 0, each scaled by its own largest value. which: keypoints to show, None for all.
     xy: [K, 2] pixels of the image; marks each keypoint in its cell. titles: K texts, by default "keypoint
-    i".
+    i". cell: side of a cell in pixels. Raises KeypointError for maps of another shape and unknown keypoints.
     """
     maps = np.asarray(maps)
     if maps.ndim != 3 or not len(maps):

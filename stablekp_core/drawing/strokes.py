@@ -1,4 +1,5 @@
-"""Strokes on uint8 RGB images, in place and anti-aliased: dots, lines, text with a rim. The one importer of OpenCV.
+"""Strokes on uint8 RGB images [H, W, 3], in place and anti-aliased: dots, lines, text with a rim. The one importer of
+OpenCV.
 
 Positions are (x, y) in continuous pixels: pixel (0, 0) covers [0, 1) x [0, 1).
 """
@@ -46,7 +47,7 @@ def check_image(image: Any) -> None:
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A copy of the image at this size: area average when it shrinks, cubic when it grows."""
+    """A copy [height, width, 3] of an image [H, W, 3]: area average when it shrinks, cubic when it grows."""
     if image.shape[:2] == (height, width):
         return image.copy()
     cv2 = opencv()

@@ -1,4 +1,8 @@
-"""The metrics of the paper and its data sets, each under one name. Points and landmarks are (x, y)."""
+"""The metrics of the paper and its data sets (Sec. 4.1), each under one name.
+
+predicted, truth: [B, L, 2] (x, y), in the unit square of the image where nothing else is said. visible: bool [B, L],
+the landmarks that count; None: all. Every metric raises KeypointError when the shapes of predicted and truth differ.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from ..errors import KeypointError
 
 
 def distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """L2 distances [B, L] between [B, L, 2] and [B, L, 2]."""
+    """L2 distances [B, L] between [B, L, 2] and [B, L, 2]; KeypointError when the shapes differ."""
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if predicted.shape != truth.shape:
         raise KeypointError(
@@ -53,7 +57,8 @@ def inter_ocular(
     eyes: tuple[int, int] = (0, 1),
 ) -> float:
     """CelebA: each image's mean L2 over its visible landmarks divided by the distance of its true eyes, mean
-    over images, x 100. Images that do not show both eyes, or both on one spot, cannot count."""
+    over images, x 100. Images that do not show both eyes, or both at one point, do not count; KeypointError
+    when no image does."""
     truth = np.asarray(truth, np.float64)
     d, visible = _visible_mean(distances(predicted, truth), visible)
     between = np.linalg.norm(truth[:, eyes[0]] - truth[:, eyes[1]], axis=-1)  # [B]
@@ -101,7 +106,8 @@ def swap_invariant(
     visible: np.ndarray | None = None,
 ) -> float:
     """Human3.6M: per image the smaller of the mean L2 to the visible landmarks and to their
-    left/right-swapped version, mean over images, at `size` pixels. `permutation` [L] must be its own inverse.
+    left/right-swapped version, mean over images, at `size` pixels. Raises KeypointError when `permutation` [L] is not
+    its own inverse.
     """
     permutation = np.asarray(permutation)
     if not np.array_equal(permutation[permutation], np.arange(len(permutation))):

@@ -185,7 +185,7 @@ def measure(
     fit: Points, test: Points, names: Sequence[str], roles: Roles = NO_ROLES
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float], tuple[int, ...]]:
     """(metrics under the protocol's fit, with an intercept, of the mean landmarks; landmarks that no image
-    of `fit` shows, which are left out of everything)."""
+    of `fit` shows, which are left out of everything). Raises KeypointError when nothing can be measured."""
     seen = fit.visible.any(0)
     truth, visible = test.landmarks[:, seen], test.visible[:, seen]
     left_out = tuple(np.flatnonzero(~seen).tolist())

@@ -177,9 +177,10 @@ def detect_instances(
     figure_masks: Sequence[np.ndarray] | None = None,
     **settings: Any,
 ) -> Keypoints:
-    """Detect on a crop for each box or mask; the keypoints are in pixels of the whole images.
+    """Detect on a crop for each box or mask; the keypoints are in pixels of the whole images, uint8 RGB [H, W, 3].
 
     detect: crops (uint8 RGB) -> keypoints, one row each. settings: see `crop_instances`.
+    Raises KeypointError when there is no box or mask.
     """
     cut, crops = crop_instances(images, boxes, figure_masks, **settings)
     if not cut:

@@ -24,7 +24,7 @@ CACHE_BYTES = 256 << 20
 
 
 class Recent:
-    """A dictionary of tensors that forgets the least recently used ones beyond a number of bytes."""
+    """A dictionary of tensors of any shape that drops the least recently used ones beyond `limit` bytes."""
 
     def __init__(self, limit: int):
         self.limit, self.size, self.items = limit, 0, OrderedDict()

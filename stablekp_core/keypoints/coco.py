@@ -61,7 +61,7 @@ def _annotation(keypoints: Keypoints, row: int, threshold: float) -> dict[str, A
 
 
 def read_coco(data: Any, category: str | None = None) -> dict[str, Any]:
-    """The fields of `Keypoints` from a parsed COCO file; see `Keypoints.from_coco` for what is accepted.
+    """The fields of `Keypoints` from a parsed COCO file; see `Keypoints.from_coco` for what is accepted and refused.
 
     Skeletons are 1-based in COCO; one that mentions a 0 can only be 0-based and is read so. Annotations
     without keypoints (boxes, polygons) are left out.

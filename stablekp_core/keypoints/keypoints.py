@@ -158,7 +158,7 @@ class Keypoints:
         return replace(self, **{name: getattr(self, name)[row, orders] for name in POINT_FIELDS})
 
     def frame(self, i: int) -> Keypoints:
-        """Row i alone (B = 1), with image_index 0."""
+        """Row i alone (B = 1), with image_index 0. Raises KeypointError when there is no such row."""
         if not -len(self) <= i < len(self):
             raise KeypointError(f"row {i} was asked for, but there are {len(self)} rows, counted from 0.")
         return replace(self.rows([i]), image_index=np.zeros(1, dtype=np.int64), num_images=1, empty_images=())
@@ -258,7 +258,7 @@ class Keypoints:
 
     @classmethod
     def load(cls, path: str | Path, category: str | None = None) -> Keypoints:
-        """Read a COCO keypoint JSON file."""
+        """Read a COCO keypoint JSON file; category and errors as for `from_coco`."""
         data = load_json(path)
         try:
             return cls.from_coco(data, category)

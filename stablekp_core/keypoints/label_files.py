@@ -32,7 +32,7 @@ def load_json(path: str | Path, wanted: str = WANTED) -> Any:
 
 
 def parse_json(text: str, name: str, wanted: str = WANTED) -> Any:
-    """The value of JSON text from `name`."""
+    """The value of JSON text; `name` is what the message of a KeypointError calls it."""
     try:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

@@ -121,7 +121,8 @@ def _point(text: str, count: int, index: dict[str, int]) -> int | None:
 
 
 def checked_array(name: str, value: Any, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """A fresh array of this type and shape; an empty one takes any shape of no elements."""
+    """A new array of this type and shape; an empty one may be given in any shape without elements. Raises KeypointError
+    for another shape and for values that are not finite."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

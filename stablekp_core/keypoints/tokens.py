@@ -181,7 +181,8 @@ class KeypointTokens:
         return self.reorder([i for i in range(len(self.chosen)) if i not in gone])
 
     def rename(self, names: Sequence[str] | Mapping[str, str]) -> KeypointTokens:
-        """New names: K of them in order, or a mapping from some old names to new ones."""
+        """The same tokens with new names: K of them in order, or a mapping from some old names to new ones. Raises
+        KeypointError for another number and for unknown old names."""
         if isinstance(names, Mapping):
             unknown = sorted(set(names) - set(self.names))
             if unknown:

@@ -35,7 +35,8 @@ _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 
 def write_tokens(tokens: KeypointTokens, path: str | Path) -> Path:
-    """Write one .safetensors file (suffix added when absent), whole or not at all; returns its path."""
+    """Write one .safetensors file (suffix added when absent), whole or not at all; returns its path. Raises
+    KeypointError for the suffix of a pickle file."""
     path = Path(path)
     if path.suffix.lower() in _PICKLE_SUFFIXES:
         raise KeypointError(f"{path.name} asks for a pickle file; tokens are saved as .safetensors only.")

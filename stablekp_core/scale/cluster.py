@@ -48,7 +48,7 @@ def _ray():
 @contextmanager
 def cluster(pool: Pool):
     """The `ray` module, connected: to the cluster that was connected before, to the one at `address`, or to
-    one on this machine that ends with the context."""
+    one on this machine that ends with the context. Raises KeypointError when it cannot be reached."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a dead worker is reported by its piece
@@ -90,7 +90,7 @@ def _reachable(address: str | None) -> None:
 
 
 def settle(ray, pool: Pool, device: str) -> tuple[int, float, str]:
-    """(workers, GPU share of each, device) for the resources there are."""
+    """(workers, GPU share of each, device) for the resources there are; KeypointError when there are too few GPUs."""
     has = ray.cluster_resources()
     gpus = (
         pool.gpus if pool.gpus is not None else float(device.startswith("cuda") or (device == "auto" and "GPU" in has))

@@ -136,7 +136,7 @@ def detect_parallel(
     """The result of `detect`, by several processes: the keypoints of all images that can be read, in order.
 
     images: see `as_image_set`; images that are broken are left out and named by the image set. on_progress:
-    see progress.py."""
+    see progress.py. Raises KeypointError when no image can be read or the work cannot be done."""
     pool, images = pool or Pool(workers), as_image_set(images)
     size = max(1, min(64, -(-len(images) // (4 * max(pool.workers, 1)))))
     spans = [(i, min(i + size, len(images))) for i in range(0, len(images), size)]

@@ -28,7 +28,7 @@ def file_system(url: str):
 
 def list_files(source: str) -> tuple[Any, str, list[str], str]:
     """The file system of an input, its path in it, all its files and their base; an address that cannot be reached
-    answers within `PATIENCE` seconds, whatever its library does."""
+    raises KeypointError within `PATIENCE` seconds, whatever its library does."""
 
     def listing() -> tuple[Any, str, list[str], str]:
         fs, root = file_system(source)

@@ -166,7 +166,8 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
     """Draw the figure number `seed` of a kind as a `size` x `size` image; the same arguments, the same image.
 
     `variant`: "plain" (flat background), "standard" (gradients, noise, distractor shapes) or "wild" (scale 0.25-1,
-    limbs of two other figures behind, one or two bars in front that occlude joints).
+    limbs of two other figures behind, one or two bars in front that occlude joints). Raises KeypointError for an
+    unknown kind or variant.
     """
     if variant not in VARIANTS:
         raise KeypointError(f"There is no variant {variant!r}; the variants are {', '.join(VARIANTS)}.")

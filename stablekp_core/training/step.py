@@ -90,7 +90,7 @@ def step_losses(
     localization = losses.localization_loss(picked, center, config.sigma)
     covered = affine.coverage(theta, config.map_size) if config.coverage_mask else None
     equivariance = losses.equivariance_loss(picked, affine.unwarp(picked_view, theta), covered)
-    total = config.localization_weight * localization + config.equivariance_weight * equivariance
+    total = config.localization_weight * localization + config.equivariance_weight * equivariance  # Eq. 4
     return StepOutput(maps, view_maps, chosen, localization, equivariance, total)
 
 

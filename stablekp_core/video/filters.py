@@ -26,7 +26,7 @@ def one_euro(
     of weight w moves the track w times as far as one of weight 1. causal: use past frames only, as
     live video must; else the mean of a pass forward and one backward, which has no lag. A track not seen for
     more than `restart_after` frames starts anew. Returns float64 [T, K, 2]; frames before a point is first
-    seen keep xy.
+    seen keep xy. Raises KeypointError for settings out of range.
     """
     if fps <= 0 or min_cutoff <= 0 or beta < 0:
         raise KeypointError(
@@ -124,7 +124,7 @@ def fill_gaps(xy: np.ndarray, weights: np.ndarray, longest: int) -> tuple[np.nda
 
 
 def jitter(xy: np.ndarray, weights: np.ndarray) -> float:
-    """Root mean square of the second difference in time, in units of xy per frame squared.
+    """Root mean square of the second difference of xy [T, K, 2] in time, in units of xy per frame squared.
 
     Only moments when a point is seen in three frames in a row count; 0 when there are none. Steady motion has
     no jitter; real acceleration has some, so a smooth video does not reach 0.

@@ -43,7 +43,7 @@ def tokens(count=4, **changes):
 def test_useless_points_are_found_and_good_ones_are_not():
     points = keypoint_report(batch())
     assert [p.dead != "" for p in points] == [False] * 6 + [True, True]
-    assert "one place" in points[6].dead and "0 %" in points[7].dead
+    assert "one position" in points[6].dead and "0 %" in points[7].dead
     assert [p.duplicate_of for p in points] == [None] * 5 + [0, None, None]
     assert all(abs(p.confidence - 0.8) < 1e-6 for p in points[:7]) and points[7].seen == 0
     text = report_text(points)

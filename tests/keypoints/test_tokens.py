@@ -202,7 +202,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(KeypointError, match="disk full"):
         make(chosen=(0, 1, 2)).save(path)
     monkeypatch.undo()
     assert KeypointTokens.load(path).chosen == (7, 2, 11)

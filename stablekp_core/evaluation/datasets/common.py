@@ -57,8 +57,8 @@ class Split:
         raise NotImplementedError
 
     def labels(self, i: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks and visibility of image i, which is known to be `width` x `height` pixels; sub-classes
-        spare reading it where they can."""
+        """Landmarks float64 [L, 2] in pixels (x, y) and visibility bool [L] of image i of `width` x `height` pixels,
+        where possible without reading the image."""
         sample = self.sample(i)
         return sample.landmarks, sample.visible
 
@@ -87,7 +87,7 @@ class Split:
 
     def limited(self, limit: int | None) -> Split:
         """At most `limit` images, spread evenly over the split, because most data sets are sorted by class
-        or person."""
+        or person. Raises KeypointError for a limit under 1."""
         if limit is not None and limit < 1:
             raise KeypointError(f"limit is {limit}, but it must be at least 1; leave it out to take every image.")
         if limit is None or limit >= len(self):

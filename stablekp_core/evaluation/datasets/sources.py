@@ -66,7 +66,7 @@ def file_stamp(path: Path) -> str:
 
 
 def optional_module(name: str, what: str):
-    """Import scipy or h5py, or say how to get it."""
+    """The module `name` (scipy or h5py); KeypointError says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
