@@ -37,7 +37,7 @@ def demo_page(report: dict, folder: Path) -> str:
 <h1>Keypoints without labels</h1>
 <p class="lead">{_summary(report)}</p>
 {_figure(folder / "sheet.jpg", "Images that were not trained on. The same number sits on the same part of every one.")}
-<h2>One of them, looked at closely</h2>
+<h2>One of them in detail</h2>
 <div class="pair">{_figure(folder / "overlay.png", "The keypoints found.")}
 {_figure(folder / "heatmaps.png", f"Where on the image of the {kind} each keypoint is: the map behind it.")}</div>
 {loss}
@@ -55,9 +55,9 @@ def _summary(report: dict) -> str:
     """What came out, in words."""
     error, mean = report["error_trained"], report["error_mean_baseline"]
     return html.escape(
-        f"Ten keypoints were learned from a folder of {report['class']} that nobody had labelled. The joints "
-        f"of other {report['class']}, told from them, are found within {error:.1f} % of the image side; guessing the "
-        f"mean place of each joint is {mean:.1f} % off."
+        f"Ten keypoints were learned from a folder of {report['class']} without labels. The joints of other "
+        f"{report['class']}, predicted from them, are {error:.1f} % of the image side off on average; always guessing "
+        f"the mean position of each joint is {mean:.1f} % off."
     )
 
 

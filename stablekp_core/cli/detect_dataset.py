@@ -35,7 +35,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     )
     p.add_argument("--address", help="of a running Ray cluster, or auto (this machine alone)")
     p.add_argument("--part-rows", type=whole(1), default=500, help="images per part; tar shards stay whole (500)")
-    p.add_argument("--column", help="Parquet column with images, as bytes or paths (known by its usual names)")
+    p.add_argument("--column", help="Parquet column with images, as bytes or paths (else found by common names)")
     p.add_argument("--id-column", help="Parquet column with the images' ids (the path, or FILE#ROW)")
     add_model(p)
     add_preset(p)

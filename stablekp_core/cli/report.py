@@ -1,4 +1,4 @@
-"""The command `report`: say what each keypoint is worth over a batch of images."""
+"""The command `report`: the quality of each keypoint over a batch of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .outputs import Output, check_outputs, save_image
 
 def add_parser(commands) -> argparse.ArgumentParser:
     """The arguments of the command."""
-    p = commands.add_parser("report", help="say what each keypoint is worth over a batch of images")
+    p = commands.add_parser("report", help="report the quality of each keypoint over a batch of images")
     add_keypoints(p, f"{COCO} on 10 or more images")
     p.add_argument("--tokens", dest="tokens_file", type=path, help="the tokens file, for votes")
     p.add_argument("--images", type=path, help="the folder the keypoints were found on, for --picture")
