@@ -1,7 +1,7 @@
 """How well guided sampling takes a pose: the small model, dolls and faces, three seeds, held-out poses.
 
     python benchmarks/guidance.py                                  # everything; resumable, docs/results/guidance.json
-    python benchmarks/guidance.py --classes dolls --seeds 0 --poses 8 --output /tmp/guidance.json
+    python benchmarks/guidance.py --classes dolls --seeds 0 --poses 8 --output build/guidance.json
 
 For each class and seed: tokens are trained in the demo's setting, guidance is fitted on the same training images, the
 keypoints of held-out images are the poses. Each pose is sampled without guidance (twice, from other noise), with
