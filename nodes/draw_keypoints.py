@@ -13,7 +13,7 @@ from stablekp_core.errors import KeypointError
 
 from .canvas_inputs import canvas_inputs
 from .comfy import sockets
-from .comfy.batches import image_batches, single_images, size_like
+from .comfy.batches import image_batches, images_of, size_like
 
 _FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL = "points", "scribble", "openpose", "animal openpose"
 _STYLES = (_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL)
@@ -146,16 +146,8 @@ def _inputs() -> list:
 
 
 def _arrays(images: Sequence, points) -> list[np.ndarray]:
-    from stablekp_core.images.image_set import ImageSet
-
-    arrays = ImageSet.from_arrays(single_images(images, "Draw Keypoints (images)"))
-    wanted = int(points.image_index.max()) + 1 if len(points) else 0
-    if len(arrays) < wanted:
-        raise KeypointError(
-            f"{len(arrays)} images are connected to Draw Keypoints, but the keypoints are those of "
-            f"{wanted}; connect the images they were detected on."
-        )
-    return [arrays[i] for i in range(len(arrays))]
+    found = images_of(points, images, "Draw Keypoints")
+    return [found[i] for i in range(len(found))]
 
 
 def _draw_all(points, arrays: list[np.ndarray] | None, options: dict) -> list[np.ndarray]:

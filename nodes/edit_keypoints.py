@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from comfy_api.latest import io
 
-from stablekp_core.errors import KeypointError
-
 from .comfy import point_editor, sockets
-from .comfy.batches import image_batches, single_images
+from .comfy.batches import image_batches, images_of
 from .comfy.messages import show_text
 from .comfy.runtime import Progress
 
@@ -84,50 +82,35 @@ class EditKeypoints(io.ComfyNode):
         points = Keypoints.concat(keypoints)
         spread = between_edits[0] == _BETWEEN[1]
         done = apply_edits(points, KeypointEdits.from_json(edits[0]), spread=spread, threshold=threshold[0])
-        pictures = _pictures(images, points)
-        progress = Progress(len(pictures) + 1)
+        arrays = images_of(points, images, "Edit Keypoints") if images else None
+        numbers = sorted(set(points.image_index.tolist()))
+        progress = Progress(2 * len(numbers))
+
+        def image(number: int) -> np.ndarray | None:
+            return None if arrays is None else arrays[number]
+
         offered = point_editor.offer(
-            points,
-            lambda number: pictures[number] if len(pictures) else None,
-            mode="edit",
-            threshold=threshold[0],
-            note=" ".join(f"{line[0].upper()}{line[1:]}." for line in done.unused),
+            points, image, mode="edit", threshold=threshold[0], remarks=done.unused, on_image=progress.step
         )
         previews = []
-        for number in sorted(set(points.image_index.tolist())):
-            previews.append(_preview(done.keypoints.instances(number), pictures[number] if len(pictures) else None))
-            progress.step(len(previews))
+        for number in numbers:
+            previews.append(_preview(done.keypoints.instances(number), image(number)))
+            progress.step(len(numbers) + len(previews))
         report = done.report()
         show_text(report)
         return io.NodeOutput(done.keypoints, image_batches(previews), report, ui={"stablekp_editor": [offered]})
 
 
-def _pictures(images, points):
-    """The connected images, which may be none; KeypointError when there are fewer than the keypoints are of."""
-    from stablekp_core.images.image_set import ImageSet
-
-    if not images:
-        return ()
-    pictures = ImageSet.from_arrays(single_images(images, "Edit Keypoints (images)"))
-    wanted = int(points.image_index.max()) + 1 if len(points) else 0
-    if len(pictures) < wanted:
-        raise KeypointError(
-            f"{len(pictures)} images are connected to Edit Keypoints, but the keypoints are those of {wanted}; connect "
-            "the images they were detected on."
-        )
-    return pictures
-
-
-def _preview(rows, picture: np.ndarray | None) -> np.ndarray:
+def _preview(rows, image: np.ndarray | None) -> np.ndarray:
     """uint8 RGB: all figures of one image drawn on it, or on black."""
     from stablekp_core.drawing import overlay
 
-    size = picture.shape[1::-1] if picture is not None else tuple(int(side) for side in rows.sizes[0])
+    size = image.shape[1::-1] if image is not None else tuple(int(side) for side in rows.sizes[0])
     return overlay.draw_keypoints(
-        picture,
+        image,
         rows.xy * (np.array(size) / rows.sizes[0]),
         rows.confidence,
-        canvas="image" if picture is not None else "black",
+        canvas="image" if image is not None else "black",
         occluded=rows.is_occluded,
         skeleton=rows.skeleton,
         colors=rows.colors,

@@ -127,7 +127,7 @@ class LabelJoints(io.ComfyNode):
             write_atomically(path, (json.dumps(done.labels.to_coco()) + "\n").encode())
             report += f"\nsaved {short_path(path)}"
         offered = point_editor.offer(
-            done.suggested, arrays.__getitem__, mode="label", threshold=0.0, note=" ".join(done.unused)
+            done.suggested, arrays.__getitem__, mode="label", threshold=0.0, remarks=done.unused
         )
         show_text(report)
         # Before anything is labelled, what follows waits; it would only fail.

@@ -45,6 +45,23 @@ def size_like(value) -> tuple[int, int]:
     return value.shape[-2], value.shape[-3]
 
 
+def images_of(points, images: Sequence[torch.Tensor], node: str):
+    """The images that `points` (core Keypoints) were found on, as a core ImageSet; KeypointError for too few.
+
+    node: the node's name, for messages.
+    """
+    from stablekp_core.images.image_set import ImageSet
+
+    found = ImageSet.from_arrays(single_images(images, f"{node} (images)"))
+    wanted = int(points.image_index.max()) + 1 if len(points) else 0
+    if len(found) < wanted:
+        raise KeypointError(
+            f"{len(found)} images are connected to {node}, but the keypoints are those of {wanted}; connect the images "
+            "they were detected on."
+        )
+    return found
+
+
 def image_batches(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
     """uint8 [H, W, 3] images as IMAGE tensors in [0, 1]: one batch if all have one size, else one
     batch each.

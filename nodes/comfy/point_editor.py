@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import folder_paths
@@ -27,16 +27,18 @@ _LONGEST_SIDE = 2048  # pixels of an image in the page; points stay in pixels of
 
 def offer(
     points: Keypoints,
-    picture: Callable[[int], np.ndarray | None],
+    image: Callable[[int], np.ndarray | None],
     *,
     mode: str,
     threshold: float,
-    note: str = "",
+    remarks: Sequence[str] = (),
+    on_image: Callable[[int], None] = lambda done: None,
 ) -> dict[str, str]:
     """Write the editor's files; returns the description of the main one, as ComfyUI's page knows files.
 
-    points: what is shown before any edit. picture: image number -> uint8 RGB, or None where there is none. mode: "edit"
-    or "label". threshold: points below this confidence stand out. note: a sentence for the person.
+    points: what is shown before any edit. image: image number -> uint8 RGB, or None where there is none. mode: "edit"
+    or "label". threshold: points below this confidence stand out. remarks: sentences for the person. on_image: called
+    with how many images are written, so that a long run can be seen and cancelled.
     """
     keys, figures = image_keys(points), figure_numbers(points)
     images, position = [], {}
@@ -46,7 +48,8 @@ def offer(
         position[number] = len(images)
         size = [int(side) for side in points.sizes[row]]
         name = points.images[row] or str(number)
-        images.append({"key": keys[row], "name": name, "size": size, "file": _image_file(picture(number))})
+        images.append({"key": keys[row], "name": name, "size": size, "file": _image_file(image(number))})
+        on_image(len(images))
     values = np.concatenate([points.xy, points.confidence[..., None], points.occluded[..., None]], axis=-1)  # [B, K, 4]
     rows = [
         {
@@ -63,19 +66,19 @@ def offer(
         "skeleton": [list(edge) for edge in points.skeleton],
         "colors": [list(color) for color in points.colors or palette(points.num_keypoints)],
         "threshold": threshold,
-        "note": note,
+        "note": " ".join(f"{remark[:1].upper()}{remark[1:]}." for remark in remarks),
         "images": images,
         "rows": rows,
     }
     return _temp_file(json.dumps(batch).encode(), "json")
 
 
-def _image_file(picture: np.ndarray | None) -> dict[str, str] | None:
-    if picture is None:
+def _image_file(image: np.ndarray | None) -> dict[str, str] | None:
+    if image is None:
         return None
-    name = _file_name(picture.tobytes() + str(picture.shape).encode(), "jpg")
+    name = _file_name(image.tobytes() + str(image.shape).encode(), "jpg")
     if not (_folder() / name).is_file():
-        shown, buffer = Image.fromarray(picture), io.BytesIO()
+        shown, buffer = Image.fromarray(image), io.BytesIO()
         shown.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         shown.save(buffer, "JPEG", quality=90)
         write_atomically(_folder() / name, buffer.getvalue())

@@ -13,7 +13,7 @@ class Dolls:
 
     @classmethod
     def INPUT_TYPES(cls):
-        numbers = {"count": ("INT", {"default": 4, "max": 1000}), "side": ("INT", {"default": 256, "max": 4096})}
+        numbers = {"count": ("INT", {"default": 4, "max": 1000}), "side": ("INT", {"default": 512, "max": 4096})}
         return {"required": {**numbers, "noise": ("FLOAT", {"default": 4.0}), "named": ("BOOLEAN", {"default": True})}}
 
     def make(self, count, side, noise, named):

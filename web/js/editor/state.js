@@ -84,7 +84,8 @@ export class EditorState {
   commit(change, gesture = null) {
     const entries = new Map(this.entries);
     change(entries);
-    if (formatEdits(entries, this.names) === this.text()) return false;
+    const same = (entry, old) => entry === old || JSON.stringify(entry) === JSON.stringify(old);
+    if (entries.size === this.entries.size && [...entries].every(([key, entry]) => same(entry, this.entries.get(key)))) return false;
     if (!gesture || gesture !== this.gesture) {
       this.done.push({ entries: this.entries, row: this.row });
       if (this.done.length > UNDO_STEPS) this.done.shift();
