@@ -83,4 +83,5 @@ class StableKeypoints(ComfyExtension):
 async def comfy_entrypoint() -> StableKeypoints:
     """Called once by ComfyUI when it loads the pack."""
     folders.register_folders()
+    folders.offer_example_video()
     return StableKeypoints()

@@ -3,31 +3,29 @@ them."""
 
 from __future__ import annotations
 
-from pose_workflows import _BLUE, _GREEN, _detect, _loaders
+from pose_workflows import _detect
+from workflow_templates import BLUE, GREEN, loaders
 
 
 def _guidance(g, backbone, tokens) -> dict:
     """Guidance fitted on the user's images, and saved."""
-    images = g.node("StableKPLoadImageSet", (420, 540), (340, 210), folder="my_images", max_images=100)
+    images = g.node("StableKPLoadImageSet", folder="my_images", max_images=100)
+    g.group("Learn the guidance once")
     fit = g.node(
         "StableKPFitGuidance",
-        (820, 40),
-        (360, 330),
-        color=_GREEN,
+        color=GREEN,
         wires={"backbone": (backbone, 0), "tokens": (tokens, 0), "images": (images, 0)},
     )
-    g.node("StableKPSaveGuidance", (820, 460), (360, 130), wires={"guidance": (fit, 0)}, name="my_guidance")
+    g.node("StableKPSaveGuidance", wires={"guidance": (fit, 0)}, name="my_guidance")
     return fit
 
 
-def _sampled(g, x: int, model, guide, text: str, latent) -> dict:
-    """Generation with the guided MODEL, in two columns from `x` on; the decoded images."""
-    positive = g.node("CLIPTextEncode", (x, 40), (340, 130), "What to generate", text=text, wires={"clip": (model, 1)})
-    negative = g.node("CLIPTextEncode", (x, 260), (340, 110), "Not wanted", text="blurry", wires={"clip": (model, 1)})
+def _sampled(g, model, guide, text: str, latent) -> dict:
+    """Generation with the guided MODEL, the decoded images."""
+    positive = g.node("CLIPTextEncode", "What to generate", text=text, wires={"clip": (model, 1)})
+    negative = g.node("CLIPTextEncode", "Not wanted", text="blurry", wires={"clip": (model, 1)})
     sampler = g.node(
         "KSampler",
-        (x + 400, 40),
-        (340, 270),
         seed=1,
         control_after_generate="fixed",
         steps=30,
@@ -42,23 +40,22 @@ def _sampled(g, x: int, model, guide, text: str, latent) -> dict:
             "latent_image": (latent, 0),
         },
     )
-    return g.node("VAEDecode", (x + 400, 400), (340, 50), wires={"samples": (sampler, 0), "vae": (model, 2)})
+    return g.node("VAEDecode", wires={"samples": (sampler, 0), "vae": (model, 2)})
 
 
-def _guide(g, at, model, backbone, fit, pose, tokens) -> dict:
+def _guide(g, model, backbone, fit, pose, tokens) -> dict:
     wires = {"model": (model, 0), "backbone": (backbone, 0), "guidance": (fit, 0), "pose": pose, "tokens": (tokens, 0)}
-    return g.node("StableKPGuide", at, (360, 370), color=_GREEN, wires=wires)
+    return g.node("StableKPGuide", color=GREEN, wires=wires)
 
 
 def generate_in_a_pose(g) -> None:
+    g.group("Checkpoint, tokens, images")
     g.note(
-        (-20, 0),
-        (400, 560),
         """## Generate in a pose
 
 The keypoints of your own object steer the sampling itself: no ControlNet, no labels.
 
-1. Learn keypoints with template 2 and put the same images into `input/my_images`.
+1. Learn keypoints with template 2 and put the same images into *input/my_images*.
 2. *Fit Keypoint Guidance* learns to read them in noise. Once is enough: afterwards replace it by *Load Keypoint
 Guidance*.
 3. Choose the image whose pose is taken, and say what to generate.
@@ -69,29 +66,29 @@ from the pose. Run once more with *strength* 0: that is what chance gives. Five 
 More *strength* follows the pose more closely; *end_percent* later too. If the image suffers, lower them. With *points*
 some keypoints guide and the others stay free.""",
     )
-    model, backbone, tokens = _loaders(g)
+    model, backbone, tokens = loaders(g)
     fit = _guidance(g, backbone, tokens)
-    image = g.node("LoadImage", (420, 840), (340, 340), "The pose to take", image="example.png", upload="image")
-    pose = _detect(g, (820, 840), backbone, (tokens, 0), image, heat_maps="off")
-    guide = _guide(g, (1240, 40), model, backbone, fit, (pose, 0), tokens)
-    latent = g.node("EmptyLatentImage", (1240, 500), (360, 110), width=512, height=512, batch_size=1)
-    decode = _sampled(g, 1660, model, guide, "a wooden puppet standing in a workshop, soft light, photo", latent)
-    g.node("SaveImage", (2460, 40), (460, 480), filename_prefix="in_a_pose", wires={"images": (decode, 0)})
-    found = _detect(g, (1660, 560), backbone, (tokens, 0), decode, title="Detect on the result", heat_maps="off")
-    g.node("StableKPCompare", (2060, 560), (340, 240), color=_GREEN, wires={"found": (found, 0), "pose": (pose, 0)})
+    image = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
+    g.group("Guide")
+    pose = _detect(g, backbone, (tokens, 0), image)
+    guide = _guide(g, model, backbone, fit, (pose, 0), tokens)
+    latent = g.node("EmptyLatentImage", width=512, height=512, batch_size=1)
+    g.group("Generate")
+    decode = _sampled(g, model, guide, "a wooden puppet standing in a workshop, soft light, photo", latent)
+    g.node("SaveImage", filename_prefix="in_a_pose", wires={"images": (decode, 0)})
+    g.group("Does it work?")
+    found = _detect(g, backbone, (tokens, 0), decode, "Detect on the result")
+    g.node("StableKPCompare", color=GREEN, wires={"found": (found, 0), "pose": (pose, 0)})
     drawn = {"keypoints": (found, 0), "images": (decode, 0)}
-    over = g.node("StableKPDraw", (2060, 880), (340, 330), "Found on the result", wires=drawn)
-    g.node("PreviewImage", (2460, 600), (460, 460), "Found on the result", wires={"images": (over, 0)})
-    target = g.node(
-        "StableKPDraw", (1240, 840), (340, 330), "The pose", wires={"keypoints": (pose, 0), "images": (image, 0)}
-    )
-    g.node("PreviewImage", (2460, 1140), (460, 460), "The pose to take", wires={"images": (target, 0)})
+    over = g.node("StableKPDraw", "Found on the result", wires=drawn)
+    g.node("PreviewImage", "Found on the result", wires={"images": (over, 0)})
+    target = g.node("StableKPDraw", "The pose", wires={"keypoints": (pose, 0), "images": (image, 0)})
+    g.node("PreviewImage", "The pose to take", wires={"images": (target, 0)})
 
 
 def animate_a_character(g) -> None:
+    g.group("Checkpoint, tokens, images")
     g.note(
-        (-20, 0),
-        (400, 520),
         """## Animate a character
 
 Every frame of a video gives a pose, and every pose makes an image from **the same noise** and the same prompt: only the
@@ -103,36 +100,35 @@ all of them are sampled as one batch.
 *Smooth Keypoints* takes out the jitter first. What the pose does not fix (clothes, background) may still flicker;
 an image or reference model beside it helps, as with any frame-by-frame method.""",
     )
-    model, backbone, tokens = _loaders(g)
+    model, backbone, tokens = loaders(g)
     fit = _guidance(g, backbone, tokens)
-    frames = g.node("StableKPLoadImageSet", (420, 840), (340, 210), "The movement", folder="my_frames", max_images=16)
-    found = _detect(g, (820, 840), backbone, (tokens, 0), frames, heat_maps="off")
-    smooth = g.node("StableKPSmooth", (1240, 840), (360, 360), color=_GREEN, wires={"keypoints": (found, 0)})
-    guide = _guide(g, (1240, 40), model, backbone, fit, (smooth, 0), tokens)
+    frames = g.node("StableKPLoadImageSet", "The movement", folder="my_frames", max_images=16)
+    g.group("Guide")
+    found = _detect(g, backbone, (tokens, 0), frames)
+    smooth = g.node("StableKPSmooth", color=GREEN, wires={"keypoints": (found, 0)})
+    guide = _guide(g, model, backbone, fit, (smooth, 0), tokens)
     size = {"batch_size": (guide, 1)}
-    empty = g.node("EmptyLatentImage", (1240, 500), (360, 130), width=512, height=512, batch_size=1, wires=size)
+    empty = g.node("EmptyLatentImage", width=512, height=512, batch_size=1, wires=size)
     latent = g.node(
         "LatentBatchSeedBehavior",
-        (1240, 700),
-        (360, 60),
-        color=_BLUE,
+        color=BLUE,
         seed_behavior="fixed",
         wires={"samples": (empty, 0)},
     )
-    decode = _sampled(g, 1660, model, guide, "a wooden puppet dancing in a workshop, soft light, photo", latent)
-    g.node("SaveImage", (2460, 40), (460, 480), filename_prefix="animated", wires={"images": (decode, 0)})
-    video = g.node("CreateVideo", (2060, 560), (340, 80), fps=12.0, wires={"images": (decode, 0)})
+    g.group("Generate")
+    decode = _sampled(g, model, guide, "a wooden puppet dancing in a workshop, soft light, photo", latent)
+    g.node("SaveImage", filename_prefix="animated", wires={"images": (decode, 0)})
+    video = g.node("CreateVideo", fps=12.0, wires={"images": (decode, 0)})
     g.node(
         "SaveVideo",
-        (2460, 600),
-        (460, 380),
         filename_prefix="animated",
         format="auto",
         codec="auto",
         wires={"video": (video, 0)},
     )
-    again = _detect(g, (1660, 560), backbone, (tokens, 0), decode, title="Detect on the result", heat_maps="off")
-    g.node("StableKPCompare", (2060, 740), (340, 280), color=_GREEN, wires={"found": (again, 0), "pose": (smooth, 0)})
+    g.group("Does it work?")
+    again = _detect(g, backbone, (tokens, 0), decode, "Detect on the result")
+    g.node("StableKPCompare", color=GREEN, wires={"found": (again, 0), "pose": (smooth, 0)})
 
 
 GUIDANCE_WORKFLOWS = {"10 Generate in a pose": generate_in_a_pose, "11 Animate a character": animate_a_character}

@@ -1,8 +1,8 @@
-"""Writes locales/en/nodeDefs.json from the schemas of the nodes.
+"""Writes locales/en/nodeDefs.json from the schemas of the nodes, and the Chinese help pages from the Chinese locale.
 
     python tools/make_locales.py
 
-Other languages are translated by hand; tests say which entries they lack.
+Other languages are translated by hand, in locales; tests say which entries they lack.
 """
 
 from __future__ import annotations
@@ -33,6 +33,24 @@ def node_definitions(schemas) -> dict:
     }
 
 
+def help_page(entry: dict, of: str, inputs: str, outputs: str, meaning: str) -> str:
+    """A help page in Markdown from a node's entry in a locale; the other words are the headings of its tables."""
+
+    def table(heading: str, rows: dict) -> str:
+        lines = [f"| **{row['name']}** (`{key}`) | {_cell(row['tooltip'])} |" for key, row in rows.items()]
+        return "\n".join([f"| {heading} | {meaning} |", "|---|---|", *lines])
+
+    parts = [f"# {entry['display_name']}", entry["description"], table(inputs, entry["inputs"])]
+    if entry["outputs"]:
+        named = {f"{of} {number}": row for number, row in entry["outputs"].items()}
+        parts.append(table(outputs, named))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as base:
         pack = fake_comfy.install(Path(base))
@@ -44,6 +62,11 @@ def main() -> None:
     path = ROOT / "locales" / "en" / "nodeDefs.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")
+    chinese = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for node_id, entry in chinese.items():
+        page = ROOT / "web" / "docs" / node_id / "zh.md"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(help_page(entry, "输出", "输入", "输出", "说明"), encoding="utf-8")
 
 
 if __name__ == "__main__":

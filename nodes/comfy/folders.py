@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import shutil
 from pathlib import Path
 
 import folder_paths
 
+import stablekp_core
 from stablekp_core.errors import KeypointError
 
 TOKENS = "keypoint_tokens"
@@ -17,6 +20,9 @@ GUIDANCE = "keypoint_guidance"
 #: Set to 1 by the server's owner, this lets a graph read image folders outside `input/`.
 ANY_PATH_VARIABLE = "STABLEKP_ALLOW_ANY_PATH"
 _SUFFIX = ".safetensors"
+_ASSETS = Path(stablekp_core.__file__).parent / "assets"
+#: Tokens that come with the pack, for the demo model.
+BUILT_IN_TOKENS = {"built in: paper dolls": "paper_dolls.safetensors"}
 
 
 def register_folders() -> None:
@@ -58,14 +64,28 @@ def rescue_folder() -> Path:
 
 
 def token_files() -> list[str]:
-    """Token files in all those folders, as ComfyUI names them (with forward or backward slashes of the
+    """Tokens that come with the pack, then files in all those folders, as ComfyUI names them (with the slashes of the
     system).
     """
-    return _files(TOKENS)
+    return [*BUILT_IN_TOKENS, *_files(TOKENS)]
+
+
+def offer_example_video() -> None:
+    """Put the short video of the templates into the input folder, where Load Video looks, unless it is there."""
+    place = Path(folder_paths.get_input_directory()) / "stable_keypoints_paper_doll.mp4"
+    if place.exists():
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_ASSETS / "paper_doll.mp4", place)
+    except OSError as error:  # a folder that cannot be written to is no reason not to load the nodes
+        logging.warning("[Stable Keypoints] the example video could not be put into %s: %s", place.parent, error)
 
 
 def token_path(name: str) -> Path:
     """The file behind one of `token_files`; KeypointError when it is gone or is no such name."""
+    if name in BUILT_IN_TOKENS:
+        return _ASSETS / "tokens" / BUILT_IN_TOKENS[name]
     return _path(TOKENS, name, "tokens file", "Save Keypoint Tokens")
 
 

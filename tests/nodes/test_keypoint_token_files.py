@@ -17,7 +17,7 @@ def test_saving_adds_a_number_unless_overwriting(pack):
     assert [first.name, second.name] == ["cat.safetensors", "cat_00002.safetensors"]
     third = Path(save.execute(tokens(2), "pets/cat", overwrite=True)[0])
     assert third == first and KeypointTokens.load(first).num_keypoints == 2
-    assert part("comfy.folders").token_files() == [
+    assert part("comfy.folders").token_files()[1:] == [  # after those that come with the pack
         str(Path("pets") / "cat.safetensors"),
         str(Path("pets") / "cat_00002.safetensors"),
     ]
@@ -28,7 +28,7 @@ def test_loading_lists_rescued_files_and_never_pickles(pack):
     tokens().save(folders.rescue_folder() / "interrupted.safetensors")
     (folders.tokens_folder() / "evil.pt").parent.mkdir(parents=True, exist_ok=True)
     (folders.tokens_folder() / "evil.pt").write_bytes(b"pickle")
-    assert folders.token_files() == ["interrupted.safetensors"]
+    assert folders.token_files()[1:] == ["interrupted.safetensors"]
     assert load.execute("interrupted.safetensors")[0].num_keypoints == 3
     assert "evil.pt" in load.validate_inputs("evil.pt")
     assert load.validate_inputs("interrupted.safetensors") is True
@@ -57,3 +57,17 @@ def test_the_newest_of_a_name_is_followed(pack):
     save.execute(tokens(6), "cat")
     assert load.fingerprint_inputs("cat.safetensors", newest=True) != before
     assert load.execute("cat_00002.safetensors", newest=True)[0].num_keypoints == 6
+
+
+def test_tokens_and_a_video_come_with_the_pack(pack, tmp_path):
+    """The templates that need nothing of the user's own run on a fresh installation."""
+    folders, load = part("comfy.folders"), part("load_keypoint_tokens").LoadKeypointTokens
+    name = folders.token_files()[0]
+    assert load.validate_inputs(name) is True and load.fingerprint_inputs(name, newest=True)
+    assert load.execute(name, newest=True)[0].model_name == "demo"
+    folders.offer_example_video()
+    (video,) = (tmp_path / "input").glob("*.mp4")
+    assert video.stat().st_size > 10_000
+    video.write_bytes(b"another")
+    folders.offer_example_video()
+    assert video.read_bytes() == b"another"

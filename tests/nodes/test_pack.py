@@ -116,3 +116,14 @@ def test_every_node_has_a_help_page_that_explains_every_input_and_output(pack):
         assert page.startswith(f"# {schema.display_name}\n")
         for name in [i.id for i in schema.inputs] + [o.options["display_name"] for o in schema.outputs]:
             assert f"**{name}**" in page, (schema.node_id, name)
+
+
+def test_every_node_has_a_chinese_help_page_of_what_the_chinese_locale_says(pack):
+    """The pages are written by tools/make_locales.py; this finds a page that is older than the locale."""
+    entries = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert {path.parent.name for path in (ROOT / "web" / "docs").glob("*/zh.md")} == set(entries)
+    for node_id, entry in entries.items():
+        page = (ROOT / "web" / "docs" / node_id / "zh.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {entry['display_name']}\n") and entry["description"] in page
+        for row in [*entry["inputs"].values(), *entry["outputs"].values()]:
+            assert f"**{row['name']}**" in page and row["tooltip"].replace("|", "\\|").replace("\n", " ") in page
