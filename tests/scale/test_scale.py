@@ -2,6 +2,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import tarfile
 
@@ -14,6 +15,7 @@ from PIL import Image
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+from stablekp_core import files
 from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.cli import main
 from stablekp_core.config import DetectConfig, TrainConfig
@@ -355,9 +357,13 @@ def test_the_plan_comes_back_and_belongs_to_its_settings(tmp_path):
         Piece("rows", "s3://x", ("x",), 1, 2, 3, 4, "i"),
     ]
     write_plan(out, settings, pieces)
-    (tmp_path / "out" / f".{part_name(0)}.77.tmp").write_bytes(b"half")
-    out.sweep()
-    assert [p.name for p in (tmp_path / "out").iterdir()] == [PLAN]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    half = [f".{part_name(0)}.{owner}.tmp" for owner in (f"{files._HOST}.{ended.pid}", f"elsewhere.{ended.pid}")]
+    for name in half:
+        (tmp_path / "out" / name).write_bytes(b"half")
+    out.sweep()  # another machine may still be writing its own
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [half[1], PLAN]
     assert read_plan(out, settings) == pieces
     with pytest.raises(KeypointError, match="another input"):
         read_plan(out, {**settings, "input": "elsewhere"})
