@@ -1,7 +1,7 @@
-"""What a training found out about its own result, without labels: numbers for each read-out, and a verdict in words.
+"""The self-check of a training, without labels: numbers about its result for each read-out, and a verdict in words.
 
-The numbers are measured on images that were left out (selection/self_check.py); this module holds, stores and words
-them. Each stands beside what chance would give, so that it means the same on any model.
+The numbers are measured on images that were left out (selection/self_check.py); this module holds, stores and explains
+them. Each has its value by chance beside it, so that it means the same on any model.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class ReadoutCheck:
     """One read-out on left-out images. Lengths are sides of the model input.
 
     steadiness: distance of a point in one view of an image from its mean over the views; steadiness_chance: the same
-    for views of different images. predictability: distance of a point from where a linear prediction from the other
-    points puts it; predictability_chance: the same from the points of another image. unexplained: share of the variance
-    of all other learned tokens' positions that the same kind of prediction from these points leaves (chance: 1).
-    area: share of the image that a map covers, exp(entropy) in pixels (chance: 1). dead, duplicate, stuck: numbers of
-    the keypoints that are of no use.
+    for views of different images. predictability: distance of a point from its expected position, by a linear
+    prediction from the other points; predictability_chance: the same from the points of another image. unexplained:
+    share of the variance of all other learned tokens' positions that the same kind of prediction from these points
+    leaves (chance: 1). area: share of the image that a map covers, exp(entropy) in pixels (chance: 1). dead, duplicate,
+    stuck: numbers of the keypoints that are of no use.
     """
 
     steadiness: float
@@ -175,7 +175,7 @@ def _words(check: ReadoutCheck) -> str:
     c = {name: 100 * getattr(check, name) for name in (f.name for f in fields(check)) if name not in _LISTS}
     return (
         f"steady within {c['steadiness']:.1f} % of the side (chance {c['steadiness_chance']:.0f} %), "
-        f"{c['predictability']:.1f} % from where the others put them (chance {c['predictability_chance']:.0f} %), "
+        f"{c['predictability']:.1f} % from their expected positions (chance {c['predictability_chance']:.0f} %), "
         f"maps over {c['area']:.0f} % of the image"
     )
 

@@ -1,4 +1,4 @@
-"""What choosing works on, and what comes of it."""
+"""The data that the choice of keypoints works on, and its result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from .positions import FeatureStore
 
 @dataclass(frozen=True)
 class Choice:
-    """chosen: int64 [K] in keypoint order. votes: for each the number of images that chose it, 0 where that was not the
-    rule. peak_scores: median score of each one's peak in [0, 1], the reference that confidence is measured against.
-    spatial_prior: where they lie on the images. refined: float32 [K, L, D], the tokens fitted anew to where they were
-    found, or None. occlusion: state_dict of the occlusion network, where images were seen under shapes. where:
-    positions [I, K, 2] on the images chosen on. other: the choice for the other read-out, which the self-check found no
+    """The chosen keypoints.
+
+    chosen: int64 [K], tokens in keypoint order. votes: int64 [K], the number of images that chose each one; 0 without
+    selection "votes". peak_scores: median peak score of each one in [0, 1], the reference for confidence.
+    spatial_prior: the distribution of their positions on the images. refined: float32 [K, L, D], the refined tokens, or
+    None. occlusion: state_dict of the occlusion network, or None. where: positions [I, K, 2] on the images chosen on,
+    in their unit square. other: the choice for the other read-out, which the self-check found no
     better; check: the self-check."""
 
     chosen: torch.Tensor
@@ -33,9 +35,9 @@ class Choice:
 
 @dataclass
 class Stores:
-    """Features of the images that tokens are refined on: their views, further images as they are, and the first of all
-    these under shapes. indices: the images of `views` and `more`. covered [V, 1, G, G]: how much of each position of
-    `occluded` the shapes cover. width: D of a token."""
+    """Features of the images that tokens are refined on: of their views, of further images without views, and of the
+    first of all these images under shapes. indices: the images of `views` and `more`. covered: the share of each
+    position of `occluded` that the shapes cover, [V, 1, G, G] for each image. width: D of a token."""
 
     width: int
     views: FeatureStore
@@ -46,14 +48,15 @@ class Stores:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the features."""
+        """The size of the features in bytes."""
         return sum(store.nbytes for store in (self.views, self.more, self.occluded))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the images chosen on show: peaks of all tokens brought back to the image [I, V, N, 2], their scores on the
-    image itself [I, N], with selection "votes" the choices [I, K], and the features to refine tokens on."""
+    """The tokens on the images chosen on: position: the peaks of all tokens in each view, [I, V, N, 2] in the unit
+    square of the image. score: peak scores on the image itself, [I, N]. votes: with selection "votes" the choices
+    [I, K]. stores: features to refine tokens on."""
 
     position: torch.Tensor
     score: torch.Tensor

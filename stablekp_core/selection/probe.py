@@ -1,6 +1,6 @@
-"""Looking at left-out images for the self-check: the tokens' positions and maps there, in several views.
+"""The positions and maps of tokens on left-out images, in several views: the data of the self-check.
 
-What the numbers mean is self_check's to say; this module finds what they are computed from.
+self_check.py computes the numbers from them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .positions import FeatureStore, seen_positions
 from .predictive import informativeness
 from .self_check import Found, check_readout, map_area
 
-SEEN = 25  # images, at most, that are looked at where none were left out
+SEEN = 25  # the most images of the check where none were left out
 IN_TURN = 3  # parts of few images, each left out once
 FEW, FEWEST_HELD, MOST_HELD = 12, 4, 50  # images
 
 
 @dataclass
 class Probe:
-    """J images seen through views theta [V, 2, 3], the first being the image itself: peaks of all learned tokens
-    brought back to the image [J, V, N, 2], the share of the image that their maps cover [J, N], and the features that
-    refined tokens are read from, if there are such."""
+    """Tokens on J images in views theta [V, 2, 3], of which the first is the image itself. position: peaks of all
+    learned tokens, [J, V, N, 2] in the unit square of the image. area: the share of the image that their maps cover,
+    [J, N] in [0, 1]. store: the features that refined tokens are read from, if any."""
 
     theta: torch.Tensor
     position: torch.Tensor
@@ -47,7 +47,8 @@ class Probe:
         refined: bool,
         on_image: Callable[[int], None],
     ) -> Probe:
-        """Look at images `indices` of the extractor's source; on_image is called with the number of images done."""
+        """Extract them from images `indices` of the extractor's source; on_image is called with the number of images
+        done."""
         theta = probe_views(extractor.config)
         store, position, area = FeatureStore(theta, extractor.backbone.device), [], []
         for done, index in enumerate(indices, 1):
@@ -66,11 +67,12 @@ class Probe:
         return Probe(self.theta, self.position[rows], self.area[rows], self.store.pick(rows))
 
     def learned(self, chosen: torch.Tensor, known: torch.Tensor) -> Found:
-        """Where the learned tokens `chosen` [K] are; known [I, K, 2]: where they are on the images chosen on."""
+        """The positions of the learned tokens `chosen` [K]; known: their positions on the images chosen on,
+        [I, K, 2]."""
         return self._found(known, self.position[:, :, chosen], self.area[:, chosen])
 
     def refined(self, tokens: torch.Tensor, known: torch.Tensor) -> Found:
-        """Where refined tokens [K, D] are; known [I, K, 2]: where they are on the images refined on."""
+        """The positions of refined tokens [K, D]; known: their positions on the images refined on, [I, K, 2]."""
         area = [map_area(maps.unflatten(0, (-1, len(self.theta)))[:, 0]).cpu() for maps in self.store.maps(tokens)]
         return self._found(known, self.store.locate_in_views(tokens), torch.cat(area))
 
@@ -90,7 +92,7 @@ def held_out(images: int, config: TrainConfig) -> tuple[list[int], list[int]]:
 
 
 def probe_views(config: TrainConfig) -> torch.Tensor:
-    """[V, 2, 3]: the image itself and as many random views as tokens are chosen on."""
+    """The views of the self-check, [V, 2, 3]: the image itself and as many random views as tokens are chosen on."""
     c = config
     random = affine.random_affine(
         c.selection_views, c.rotation, c.scale, c.translation, generator_for(c.seed, "check views")
@@ -101,7 +103,7 @@ def probe_views(config: TrainConfig) -> torch.Tensor:
 def probed_images(
     source: LatentSource, images: Sequence[int], held: LatentSource | None, config: TrainConfig
 ) -> list[int]:
-    """What the self-check looks at: the images of `held`; without these, all of few images, each to be left out in
+    """The images of the self-check: those of `held`; without these, all of few images, each to be left out in
     turn, or, where nothing is to be left out, the last of `images` of the source."""
     if held is not None:
         return list(dict.fromkeys(held.usable(i) for i in range(len(held))))

@@ -21,7 +21,7 @@ def test_a_good_result_is_said_with_its_chance_levels():
     text = report(check(), DEFAULT)
     assert text.splitlines()[0] == "self-check on 8 images that were left out: good"
     assert "refined tokens are read: steady within 1.8 % of the side (chance 14 %)" in text
-    assert "3.1 % from where the others put them (chance 12 %)" in text and "learned ones are not: steady" in text
+    assert "3.1 % from their expected positions (chance 12 %)" in text and "learned ones are not: steady" in text
     assert "Try" not in text
 
 
