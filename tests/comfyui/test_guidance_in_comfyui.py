@@ -73,7 +73,7 @@ def test_guidance_moves_the_sampling_and_leaves_the_model_as_it_is(server):
     plain = latents(server, unguided(guided()))
     moved = latents(server, guided())
     assert np.isfinite(moved).all()
-    assert np.abs(moved - plain).mean() > 0.05 * np.abs(plain).mean()
+    assert np.abs(moved - plain).mean() > 0.5  # in units of clean latents; a step alone moves by 0.05 x 14
     np.testing.assert_array_equal(latents(server, unguided(guided())), plain)
     np.testing.assert_array_equal(latents(server, guided(strength=0.0)), plain)
 
