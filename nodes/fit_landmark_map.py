@@ -48,13 +48,13 @@ class FitLandmarkMap(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, keypoints, labels_file, mode, ridge, components, labels=None, use_confidence=True
+        cls, keypoints, labels_file, mode, ridge, components, labels=None, use_confidence=True, category=""
     ) -> io.NodeOutput:
         from stablekp_core.pose.fitting import fit_landmark_map
 
         landmarks = fit_landmark_map(
             keypoints,
-            read_labels(keypoints, labels, labels_file),
+            read_labels(keypoints, labels, labels_file, category),
             mode=mode,
             ridge=None if ridge < 0 else ridge,
             rank=None if components < 0 else components,
@@ -113,10 +113,16 @@ def _fit_inputs() -> list:
             **more,
             tooltip="Keypoints of low confidence count less, and are replaced by where the others say they are.",
         ),
+        io.String.Input(
+            "category",
+            default="",
+            **more,
+            tooltip="Which category of a labels_file to read, where it has several with different points.",
+        ),
     ]
 
 
-def read_labels(keypoints, labels, labels_file: str):
+def read_labels(keypoints, labels, labels_file: str, category: str = ""):
     """The labels as core Keypoints, from the socket or from a file below input/.
 
     Poses carry no image names: those of the keypoints are given to them in order, so that both pair.
@@ -129,7 +135,7 @@ def read_labels(keypoints, labels, labels_file: str):
             raise KeypointError(
                 "labels are connected to Fit Landmark Map and a labels_file is named too; use one of them."
             )
-        return read_pose(folders.input_file(labels_file))
+        return read_pose(folders.input_file(labels_file), category=category.strip() or None)
     if labels is None:
         raise KeypointError(
             "Fit Landmark Map has no labels; connect Label Joints or a POSE_KEYPOINT, or name a JSON file in ComfyUI's "

@@ -22,8 +22,8 @@ class LoadKeypointTokens(io.ComfyNode):
                 io.Combo.Input(
                     "tokens_file",
                     options=folders.token_files(),
-                    tooltip="A .safetensors file written by Save Keypoint Tokens or the command line. "
-                    "Press R to refresh the list.",
+                    tooltip="A .safetensors file written by Save Keypoint Tokens or the command line, or the authors' "
+                    "embedding.pt with its indices.pt beside it. Press R to refresh the list.",
                 ),
                 io.Boolean.Input(
                     "newest",
@@ -47,11 +47,11 @@ class LoadKeypointTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens_file, newest=False) -> io.NodeOutput:
-        from stablekp_core.keypoints.tokens import KeypointTokens
+        from stablekp_core.keypoints.published_tokens import open_tokens
 
         latest = folders.newest_tokens(tokens_file)
         name = latest if newest else tokens_file
-        tokens = KeypointTokens.load(folders.token_path(name))
+        tokens = open_tokens(folders.token_path(name))
         hint = "" if name == latest else f"\n{latest} is newer; turn newest on to load it"
         show_text(f"{name}: {tokens.num_keypoints} keypoints{hint}")
         return io.NodeOutput(tokens)

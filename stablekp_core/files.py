@@ -51,6 +51,14 @@ def why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def indices_beside(embedding: Path) -> Path | None:
+    """The name of the indices that belong to the authors' published tokens of this name: celeba_embedding.pt has
+    celeba_indices.pt; None for any other name."""
+    if embedding.suffix.lower() != ".pt" or "embedding" not in embedding.name:
+        return None
+    return embedding.with_name(embedding.name.replace("embedding", "indices"))
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new, even after a crash. Raises
     KeypointError when it cannot be written."""

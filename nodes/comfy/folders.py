@@ -13,6 +13,7 @@ import folder_paths
 
 import stablekp_core
 from stablekp_core.errors import KeypointError
+from stablekp_core.files import indices_beside
 
 TOKENS = "keypoint_tokens"
 LANDMARKS = "keypoint_landmarks"
@@ -44,7 +45,8 @@ def _files(kind: str) -> list[str]:
 
 def _path(kind: str, name: str, what: str, node: str) -> Path:
     """The file behind one of `_files`; KeypointError when it is gone or is no such name."""
-    found = folder_paths.get_full_path(kind, name) if name.lower().endswith(_SUFFIX) else None
+    known = name.lower().endswith(_SUFFIX) or (kind == TOKENS and name in token_files())
+    found = folder_paths.get_full_path(kind, name) if known else None
     if found is None:
         raise KeypointError(
             f"there is no {what} {name!r} in {_first_folder(kind)}; run {node} first, "
@@ -65,9 +67,15 @@ def rescue_folder() -> Path:
 
 def token_files() -> list[str]:
     """Tokens that come with the pack, then files in all those folders, as ComfyUI names them (with the slashes of the
-    system).
+    system), and the authors' published ones: an embedding.pt with its indices.pt beside it.
     """
-    return [*BUILT_IN_TOKENS, *_files(TOKENS)]
+    published = [name for name in folder_paths.get_filename_list(TOKENS) if _is_published(name)]
+    return [*BUILT_IN_TOKENS, *_files(TOKENS), *published]
+
+
+def _is_published(name: str) -> bool:
+    partner = indices_beside(Path(name))
+    return partner is not None and str(partner) in folder_paths.get_filename_list(TOKENS)
 
 
 def offer_example_video() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from ..config import TrainConfig
 from ..errors import KeypointError
+from ..files import indices_beside
 from .tokens import KeypointTokens
 
 SUFFIXES = (".pt", ".pth")
@@ -51,6 +52,12 @@ def read_published_tokens(embedding: str | Path, indices: str | Path) -> Keypoin
     return KeypointTokens(
         tokens[0].to(torch.float32), tuple(chosen.tolist()), config=settings.to_dict(), model_name=MODEL
     )
+
+
+def open_tokens(path: str | Path) -> KeypointTokens:
+    """A tokens file, or the authors' `embedding.pt` where its `indices.pt` lies beside it."""
+    indices = indices_beside(Path(path))
+    return KeypointTokens.load(path) if indices is None else read_published_tokens(path, indices)
 
 
 def read_tensor(path: Path, shape: str) -> torch.Tensor:

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -494,3 +496,27 @@ def test_full_size_file(tmp_path):
     backbone = Backbone(model.unet, model.vae.to(torch.float32), model.name, model.hash)
     found = detect(backbone, learned, [("one", image)], DetectConfig(views=1)).keypoints
     assert found.xy.shape == (1, 4, 2) and (found.xy >= 0).all() and (found.xy <= (80, 60)).all()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_weights_that_are_not_finite_are_refused_by_name(small_folder, tmp_path, part):
+    """info was content, detect blamed the keypoints, train the learning rate."""
+    shutil.copytree(small_folder, tmp_path / "model")
+    path = tmp_path / "model" / part / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    key = next(key for key in sorted(state) if state[key].is_floating_point() and "norm" not in key)
+    state[key].view(-1)[0] = float("nan")
+    save_file(state, path)
+    with pytest.raises(KeypointError, match=f"model.*hold values that are not numbers .{re.escape(key)}.*use another"):
+        load_model(tmp_path / "model")
+    state[key].view(-1)[0] = 1e6
+    save_file(state, path)
+    load_model(tmp_path / "model")
+    with pytest.raises(KeypointError, match="too large for float16 .*use fp32"):
+        load_model(tmp_path / "model", torch.float16)
+
+
+def test_a_stray_key_makes_no_lora_of_a_checkpoint(small_file, tmp_path):
+    state = {**load_file(small_file), "lora_unet_x.alpha": torch.zeros(1)}
+    save_file(state, tmp_path / "stray.safetensors")
+    assert load_model(tmp_path / "stray.safetensors").hash == load_model(small_file).hash

@@ -71,3 +71,18 @@ def test_tokens_and_a_video_come_with_the_pack(pack, tmp_path):
     video.write_bytes(b"another")
     folders.offer_example_video()
     assert video.read_bytes() == b"another"
+
+
+def test_the_authors_published_tokens_load(pack):
+    import torch
+
+    folders, load = part("comfy.folders"), part("load_keypoint_tokens").LoadKeypointTokens
+    folder = folders.tokens_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(torch.randn(1, 30, 6), folder / "celeba_embedding.pt")
+    assert "celeba_embedding.pt" not in folders.token_files()  # nothing says yet which of them are keypoints
+    torch.save(torch.tensor([4, 2, 9]), folder / "celeba_indices.pt")
+    assert folders.token_files()[-1] == "celeba_embedding.pt"
+    assert load.validate_inputs("celeba_embedding.pt") is True
+    assert load.execute("celeba_embedding.pt")[0].chosen == (4, 2, 9)
+    assert "celeba_indices.pt" in load.validate_inputs("celeba_indices.pt")
