@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -28,11 +29,12 @@ from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import TrainConfig
 from stablekp_core.images.image_set import ImageSet
 from stablekp_core.images.latent_cache import LatentSource
-from stablekp_core.keypoints.self_check import LEARNED, REFINED
+from stablekp_core.keypoints.self_check import LEARNED, REFINED, SelfCheck, ratio
 from stablekp_core.selection.features import FeatureExtractor
 from stablekp_core.selection.probe import Probe
 from stablekp_core.selection.select import choose_tokens
 from stablekp_core.synthetic import generator
+from stablekp_core.training.rounds import settled
 from stablekp_core.training.trainer import Trainer
 
 TEST, RIDGE = 12, 0.003
@@ -151,12 +153,82 @@ def path(kind: str, name: str, damage: str, seed: int, cache: Path, steps: list[
         )
 
 
+def right(run: dict) -> bool:
+    """Whether the read-out taken is the truly better one, or within 5 % of it."""
+    return run["errors"][run["check"]["used"]] <= 1.05 * min(run["errors"].values())
+
+
+def rank_correlation(x: list[float], y: list[float]) -> float:
+    """Spearman's."""
+    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (x, y)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def stopped(runs: list[dict]) -> tuple[float, float] | None:
+    """(error, seconds) of a training that ends where `rounds.settled` says, as shares of those after all steps; runs:
+    of one path, by steps. The checks counted are the whole ones, which cost more than the cheap ones of training."""
+    if len(runs) < len(STEPS):
+        return None
+    ratios = []
+    for run in runs:
+        ratios.append(ratio(SelfCheck.from_dict(run["check"]).best))
+        if settled(ratios):
+            break
+    error, full = (r["errors"][r["check"]["used"]] for r in (run, runs[-1]))
+    checks = sum(r["seconds"][1] for r in runs[: len(ratios)])
+    return error / full, (run["seconds"][0] + checks) / sum(runs[-1]["seconds"])
+
+
+def report(cache: Path, file: Path) -> str:
+    """Write the numbers of all runs in the cache; return a table of them as Markdown."""
+    runs = sorted((json.loads(f.read_text()) for f in cache.glob("*.json")), key=lambda r: r["step"])
+    groups, paths = {}, {}
+    for run in runs:
+        groups.setdefault(f"{run['kind']}, {run['set']}, {run['damage']}", []).append(run)
+        paths.setdefault((run["kind"], run["set"], run["damage"], run["seed"]), []).append(run)
+    out = {
+        "runs": len(runs),
+        "seeds": sorted({run["seed"] for run in runs}),
+        "picked_right": sum(map(right, runs)) / len(runs),
+        "rank_correlation": rank_correlation(
+            [math.log(r["check"][LEARNED]["unexplained"] / r["check"][REFINED]["unexplained"]) for r in runs],
+            [math.log(r["errors"][LEARNED] / r["errors"][REFINED]) for r in runs],
+        ),
+        "always_refined_right": sum(r["errors"][REFINED] <= 1.05 * min(r["errors"].values()) for r in runs) / len(runs),
+        "always_learned_right": sum(r["errors"][LEARNED] <= 1.05 * min(r["errors"].values()) for r in runs) / len(runs),
+        "by_set": {},
+    }
+    lines = ["| runs | number | error learned, refined | right | verdicts |", "|---|---|---|---|---|"]
+    for name, some in groups.items():
+        errors = [np.mean([r["errors"][k] for r in some]) for k in (LEARNED, REFINED)]
+        verdicts = [SelfCheck.from_dict(r["check"]).verdict for r in some]
+        ends = [e for key, path_runs in paths.items() if ", ".join(key[:3]) == name and (e := stopped(path_runs))]
+        out["by_set"][name] = {
+            "runs": len(some),
+            "picked_right": sum(map(right, some)) / len(some),
+            "error_learned": float(errors[0]),
+            "error_refined": float(errors[1]),
+            "verdicts": {v: verdicts.count(v) for v in dict.fromkeys(verdicts)},
+            "error_ratio": float(np.mean([e[0] for e in ends])) if ends else None,
+            "time_ratio": float(np.mean([e[1] for e in ends])) if ends else None,
+        }
+        said = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+        picked = f"{sum(map(right, some))} of {len(some)}"
+        lines.append(f"| {name} | {len(some)} | {errors[0]:.1f}, {errors[1]:.1f} | {picked} | {said} |")
+    file.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
+    total = {k: round(v, 2) for k, v in out.items() if isinstance(v, float)}
+    return "\n".join([*lines, "", f"{len(runs)} runs: {total}"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "selfcheck", help="one JSON file per run")
     parser.add_argument("--report", action="store_true", help="write docs/results/selfcheck.json and print the table")
     args = parser.parse_args()
+    if args.report:
+        print(report(args.cache, ROOT / "docs" / "results" / "selfcheck.json"))
+        return
     args.cache.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for kind, name, damage in PLAN:

@@ -1,0 +1,35 @@
+"""The rehearsal: a first run that judges itself and says how long a full one takes."""
+
+import json
+import re
+
+from stablekp_core.cli import program
+
+SMALL = "--limit 14 --steps 2 --tokens 40 --keypoints 4 --map-size 32 --occluded-views 0 --batch-size 1"
+
+
+def test_rehearsal_times_judges_and_shows_itself(tmp_path, capsys):
+    out = tmp_path / "rehearsal"
+    arguments = f"{SMALL} --selection-views 1 --learning-rate 0.05".split()
+    assert program.main(["rehearse", "demo", *arguments, "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    assert report["verdict"] in ("good", "usable", "poor") and report["self_check"]["how"] == "left out"
+    assert f"self-check on 4 images that were left out: {report['verdict']}" in said
+    assert report["seconds_full_at_most"] > 500 * report["seconds_per_step"] > 0
+    assert {"opening the model", "training", "extracting features", "refining keypoints", "checking the result"} <= set(
+        report["seconds"]
+    )
+    assert "500 steps): at most" in said and "evaluate --dataset cub_001" in said
+    page = (out / "index.html").read_text()
+    assert len(re.findall(r'<img src="data:image/(?:jpeg|png);base64,', page)) == 3  # two read-outs and the loss
+    assert not re.search(r'(?:src|href)="(?!data:)', page) and "which are read" in page
+    assert (out / "tokens.safetensors").is_file()
+
+
+def test_a_rehearsal_without_a_step_is_refused(tmp_path, capsys):
+    try:
+        code = program.main(["rehearse", "demo", "--steps", "0", "--output", str(tmp_path / "r")])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2 and "a whole number from 1 up" in capsys.readouterr().err
