@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from guidance_judge import frechet, mid_features, shrunk, train_judge  # noqa: E402
 
 from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.cli.demo_run import IMAGES, OTHER_CLASS, OTHER_STEPS, SETTINGS, STEPS, VIEWS  # noqa: E402
+from stablekp_core.cli.demo_run import IMAGES, OTHER_CLASS, SETTINGS, VIEWS  # noqa: E402
 from stablekp_core.config import DetectConfig, GuideConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection.detector import detect  # noqa: E402
 from stablekp_core.guidance.fitting import fit_guidance  # noqa: E402
@@ -64,7 +64,7 @@ class Case:
     def _tokens(self) -> KeypointTokens:
         path = self.folder / "tokens.safetensors"
         if not path.exists():
-            steps = OTHER_STEPS if self.kind == OTHER_CLASS else STEPS
+            steps = 40 if self.kind == OTHER_CLASS else 80
             config = TrainConfig(seed=self.seed, steps=steps, **SETTINGS)
             train(self.backbone, self.training, config, notice=note).tokens.save(path)
             note(f"{self.kind} {self.seed}: tokens")
