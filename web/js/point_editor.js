@@ -8,13 +8,11 @@ const NODES = { StableKPEditKeypoints: 'edits', StableKPLabelJoints: 'labels' };
 let texts = null;
 let open = null;  // {node, panel} of the editor on the screen
 
-/** (key, values) -> text in the language of the page, from locales/<language>/main.json. */
-async function translator() {
+/** Text in the language of the page, from locales/<language>/main.json. */
+function t(key, values = {}) {
   const language = String(app.extensionManager?.setting?.get('Comfy.Locale') ?? 'en').split('-')[0];
-  texts ??= await api.fetchApi('/i18n').then((answer) => answer.json()).catch(() => null);
-  const english = texts?.en?.stableKeypoints ?? {};
-  const ours = { ...english, ...texts?.[language]?.stableKeypoints };
-  return (key, values = {}) => (ours[key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
+  const text = texts?.[language]?.stableKeypoints?.[key] ?? texts?.en?.stableKeypoints?.[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 }
 
 const urlOf = ({ filename, subfolder, type }) => api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
@@ -45,7 +43,6 @@ function write(node, text) {
 
 async function openEditor(node) {
   if (open) return;
-  const t = await translator();
   if (!offered(node)) { say(node.title, t('runFirst')); return; }
   let batch;
   try {
@@ -68,13 +65,12 @@ async function openEditor(node) {
 }
 
 /** The button says how many points are edited. */
-async function relabel(node) {
-  const t = await translator();
+function relabel(node) {
   let count = 0;
   try {
     for (const entry of parseEdits(editsWidget(node)?.value).values()) count += Object.keys(entry.points).length;
   } catch { /* the node says so when it runs */ }
-  const button = node.widgets?.find((widget) => widget.name === 'stablekp_open');
+  const button = node.widgets?.find((widget) => widget.type === 'button');
   if (!button) return;
   const key = node.comfyClass === 'StableKPLabelJoints' ? 'openLabels' : 'openEdits';
   button.label = count ? t(`${key}Some`, { n: count }) : t(key);
@@ -83,13 +79,16 @@ async function relabel(node) {
 
 app.registerExtension({
   name: 'stable_keypoints.point_editor',
+  async init() {  // before the first node: nodes of Nodes 2.0 show the label that a button has when they appear
+    texts = await api.fetchApi('/i18n').then((answer) => answer.json()).catch(() => null);
+  },
   nodeCreated(node) {
     if (!(node.comfyClass in NODES)) return;
     const widget = editsWidget(node);
     if (!widget) return;
     widget.hidden = true;
     (widget.options ??= {}).hidden = true;
-    const button = node.addWidget('button', 'stablekp_open', null, () => openEditor(node), { serialize: false });
+    const button = node.addWidget('button', 'open_editor', null, () => openEditor(node), { serialize: false });
     button.serialize = false;
     relabel(node);
     const { onConfigure, onExecuted } = node;
