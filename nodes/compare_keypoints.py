@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from .comfy import sockets
 from .comfy.messages import show_text
@@ -40,4 +40,4 @@ class CompareKeypoints(io.ComfyNode):
 
         error = pose_error(found, pose, points)
         show_text(error.report())
-        return io.NodeOutput(error.report(), error.mean)
+        return io.NodeOutput(error.report(), error.mean, ui=ui.PreviewText(error.report()))
