@@ -40,7 +40,7 @@ from stablekp_core.training.train import train
 SETS = {"dolls": ("standard", 500), "wild": ("wild", 500), "few": ("standard", 30)}
 TEST = 200
 #: What the small model needs whatever the row: fewer tokens, smaller maps, a larger learning rate.
-SMALL = dict(keypoints=10, tokens=200, map_size=64)
+SMALL = dict(keypoints=10, tokens=200, map_size=64, check_share=0)
 #: The default looks at more views when it chooses its keypoints, and refines them; fewer steps and fewer looks at many
 #: images make up for it.
 EQUAL_TIME = dict(stop="fixed", steps=50, selection_images=60, selection_views=2, refine_images=150)
@@ -68,7 +68,7 @@ ROWS = {
     },
 }
 #: (set, row) -> changes instead of the row's own: few images are looked at as the preset says.
-CHANGES_ON = {("few", "default"): dict(steps=110)}
+CHANGES_ON = {("few", "default"): dict(steps=110, stop="fixed")}
 #: Which rows are taken on the harder sets too. A pool of views matters where images are few and seen often.
 PRESET_ROWS = ("reference", "paper", "default")
 HARDER_ROWS = {
