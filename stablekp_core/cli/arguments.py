@@ -91,7 +91,7 @@ def config_from(args: argparse.Namespace, cls, skip: Sequence[str] = ()):
     """The preset with the given flags laid over it, but for those of `skip`."""
     names = [item.name for item in dataclasses.fields(cls) if item.name not in skip]
     given = {n: getattr(args, n) for n in names if getattr(args, n, None) is not None}
-    return cls.preset(args.preset, **given)
+    return cls.preset(getattr(args, "preset", "default"), **given)  # some commands have no presets
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -90,6 +90,8 @@ CONFIG = TrainConfig(
     sigma=2.0,
     learning_rate=0.1,
     selection_images=12,
+    stop="fixed",
+    check_share=0.0,
 )
 
 
@@ -120,7 +122,8 @@ def test_training_finds_the_planted_parts(trained):
 def test_peers_are_where_the_refined_tokens_are_found(trained):
     images, _ = make_images(24, 0)
     tokens = train(PartsBackbone(), images, CONFIG.replace(steps=0, selection_images=24), start=trained.tokens).tokens
-    found = detect(PartsBackbone(), tokens, images).keypoints.xy / SIDE
+    tokens = tokens.read("refined")
+    found = detect(PartsBackbone(), tokens, images, DetectConfig(read="refined")).keypoints.xy / SIDE
     centred = found - found.mean(1, keepdims=True)
     np.testing.assert_allclose(tokens.spatial_prior.mean, centred.mean(0), atol=0.02)
 
@@ -130,11 +133,11 @@ def test_the_loss_falls(trained):
     assert total[-20:].mean() < 0.5 * total[:5].mean()
 
 
-@pytest.mark.parametrize(("refined", "usual"), [(False, 0.4), (True, 0.25)])
-def test_confidence_falls_where_a_part_is_missing(trained, refined, usual):
+@pytest.mark.parametrize(("read", "usual"), [("learned", 0.4), ("refined", 0.25)])
+def test_confidence_falls_where_a_part_is_missing(trained, read, usual):
     images, spots = make_images(6, 2)
     model = PartsBackbone()
-    how = DetectConfig(refined=refined)
+    how = DetectConfig(read=read)
     which = int(distances(detect(model, trained.tokens, images, how).keypoints, spots)[:, 0].argmin())
     without = [np.array(image) for _, image in images]
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5

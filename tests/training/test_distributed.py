@@ -31,6 +31,8 @@ CONFIG = TrainConfig(
     map_size=32,
     selection_images=3,
     selection_views=1,
+    stop="fixed",
+    check_share=0.0,
 )
 LAUNCHER_VARIABLES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
