@@ -34,15 +34,15 @@ class FeatureStore:
     def __init__(self, theta: torch.Tensor, device: torch.device | str = "cpu"):
         self.theta, self.device = theta, device
         self._features: list[torch.Tensor] = []  # [V, D, G, G] of each image
-        self._area: list[torch.Tensor] = []  # logarithms [V, P, 1]
+        self._area: list[torch.Tensor] = []  # logarithms [V, P]
         self._open: list[tuple[slice, torch.Tensor]] | None = None  # all chunks, where they are few
 
     def add(self, features: torch.Tensor, area: torch.Tensor | None = None) -> None:
         """Keep one more image: features [V, D, G, G]; area: how much each position counts, [V, 1, G, G] in [0, 1]."""
-        self._features.append(features.half().cpu())
+        self._features.append(features.half().cpu().contiguous(memory_format=torch.channels_last))
         self._open = None
         if area is not None:
-            self._area.append(area.flatten(2).transpose(1, 2).clamp(min=1e-6).log().cpu())
+            self._area.append(area.flatten(1).clamp(min=1e-6).log().cpu())
 
     def pick(self, rows: Sequence[int]) -> FeatureStore:
         """The same of some of the images."""
@@ -63,9 +63,8 @@ class FeatureStore:
         return out
 
     def _pooled(self, values: torch.Tensor, block: int) -> torch.Tensor:
-        """Means of values [V, P, 1] over blocks of positions."""
-        square = values.transpose(1, 2).unflatten(-1, (self.side, self.side))
-        return F.avg_pool2d(square, block).flatten(2).transpose(1, 2)
+        """Means of values [V, P] over blocks of positions."""
+        return F.avg_pool2d(values.unflatten(-1, (self.side, self.side)), block).flatten(1)
 
     @property
     def features(self) -> list[torch.Tensor]:
@@ -103,26 +102,28 @@ class FeatureStore:
         step, opened = max(1, _CHUNK // self._features[0].numel()) if len(self) else 1, []
         for start in range(0, len(self), step):
             some = slice(start, start + step)
-            features = torch.cat(self._features[some]).to(self.device).float()  # half the bytes travel
-            chunk = some, features.flatten(2).transpose(1, 2).contiguous()
+            features = torch.cat([x.permute(0, 2, 3, 1) for x in self._features[some]])  # [s, G, G, D]
+            chunk = some, features.to(self.device).float().flatten(1, 2)  # half the bytes travel
             if self.nbytes <= _OPEN:
                 opened.append(chunk)
             yield chunk
         self._open = opened or None
 
-    def log_likelihood(self, some: slice, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """The log-probability of each position, [s, P, K], under tokens [K, D]; features: of the views of images
-        `some`, [s, P, D]."""
-        logits = features @ tokens.T.to(features)
-        if self._area:
-            logits = logits + torch.cat(self._area[some]).to(features)
-        return logits.log_softmax(1)
+    def area(self, some: slice) -> torch.Tensor | float:
+        """[s, P]: logarithm of how much each position counts in the views of images `some`; 0 where all count."""
+        return torch.cat(self._area[some]).to(self.device) if self._area else 0.0
+
+    def logits(self, some: slice, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """[K, s, P]: what tokens [K, D] make of each position in the views of images `some`; its softmax over positions
+        is how likely they are there."""
+        logits = features.flatten(0, 1) @ tokens.T.to(features)  # [s * P, K]; the softmax is faster the other way round
+        return logits.T.contiguous().unflatten(1, features.shape[:2]).add_(self.area(some))
 
     def maps(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
         """Yield the spatial softmax maps [s, K, G, G] of tokens [K, D] in the views of some images at a time."""
         for some, features in self.chunks():
-            likely = self.log_likelihood(some, features, tokens).exp()  # [s, P, K]
-            yield likely.transpose(1, 2).unflatten(-1, (self.side, self.side))
+            likely = self.logits(some, features, tokens).softmax(-1)  # [K, s, P]
+            yield likely.transpose(0, 1).unflatten(-1, (self.side, self.side))
 
     def locate(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Locate tokens [K, D] on each image by the average of its maps over the views (Eq. 11): its peak, and its mean
@@ -158,13 +159,15 @@ class FeatureStore:
         target = torch.stack(targets, 1)
         return target / target.sum(2, keepdim=True).clamp(min=1e-9), torch.stack(weights, 1)
 
-    def spread(self) -> tuple[int, torch.Tensor, torch.Tensor]:
-        """The number of positions, the sum of their features [D], and the sum of the products of these [D, D]."""
-        count, total, square = 0, torch.zeros(self.width), torch.zeros(self.width, self.width)
-        for _, features in self.chunks():
-            x = features.flatten(0, 1)  # [s*P, D]
-            count, total, square = count + len(x), total + x.sum(0).cpu(), square + (x.T @ x).cpu()
-        return count, total, square
+    @property
+    def positions(self) -> int:
+        """How many there are in all views of all images."""
+        return len(self) * len(self.theta) * self.side**2 if len(self) else 0
+
+    def sample(self, every: int) -> torch.Tensor:
+        """[n, D] fp32 on the CPU: the features of every so many positions of each view, not the same in each image."""
+        flat = (x.permute(0, 2, 3, 1).flatten(1, 2) for x in self._features)  # [V, P, D] each
+        return torch.cat([x[:, i % every :: every].flatten(0, 1) for i, x in enumerate(flat)]).float()
 
 
 def seen_positions(position: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ from .positions import FeatureStore
 
 COARSE_ROUNDS, FINE_ROUNDS = 4, 2
 PENALTY = 0.03  # weight of the squared embedding, for features of unit variance, beside the mean log-likelihood
+SAMPLES = 1 << 15  # positions, about, that tell the features' spread
 _ENOUGH = 1e-2  # change of the loss, a sum over tokens of some nats each, at which a fit ends
 _FIRST, _LATER = 20, 10  # the most iterations of a fit without and with a start
 
@@ -52,7 +53,7 @@ def refine_candidates(
             position = coarse.locate(fit.tokens())[0][:, None]
         with rounds.next() as tick:
             fit = _fit([(coarse, position)], spread, fit, tick)
-    missed, _ = _measure(*_aims([(coarse, position)]), fit.tokens())
+    missed, _ = _Objective([(coarse, position)])(fit.tokens())
     return coarse.locate_in_views(fit.tokens()), missed
 
 
@@ -113,12 +114,13 @@ def fit_positions(
 
 
 def _spread(groups: Sequence[FeatureStore]) -> torch.Tensor:
-    """[D, D], lower triangular: the Cholesky factor of the covariance of the features over all positions."""
-    count, total, square = (sum(values) for values in zip(*(group.spread() for group in groups), strict=True))
-    mean = total / count
-    covariance = square / count - mean[:, None] * mean
+    """[D, D], lower triangular: the Cholesky factor of the covariance of the features over a sample of positions."""
+    every = max(1, sum(group.positions for group in groups) // SAMPLES)
+    x = torch.cat([group.sample(every) for group in groups])
+    x = x - x.mean(0)
+    covariance = x.T @ x / len(x)
     ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(mean)))
+    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)))
 
 
 class _Fit:
@@ -141,28 +143,37 @@ def _coloured(white: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve_triangular(spread.T, white.T, upper=True).T
 
 
-def _aims(
-    pairs: Sequence[tuple[FeatureStore, torch.Tensor]],
-) -> tuple[list[tuple[FeatureStore, torch.Tensor, torch.Tensor]], torch.Tensor]:
-    """(store, targets [I, V, P, K], weights [I, V, K]) of (store, positions [I, V', K, 2]), and all weight [K]."""
-    aims = [(store, *store.targets(position)) for store, position in pairs]
-    return aims, sum(weight.sum((0, 1)) for _, _, weight in aims).clamp(min=1e-6)
+class _Objective:
+    """Mean negative log-likelihood of where tokens were found: positions [I, V', K, 2] on the images of each store.
 
+    With targets q that sum to 1 over positions x it is, for each view, log sum_x exp(f_x . t) - (sum_x q_x f_x) . t;
+    the second part is linear in the token t and is summed up once.
+    """
 
-def _measure(
-    aims: Sequence[tuple[FeatureStore, torch.Tensor, torch.Tensor]], whole: torch.Tensor, tokens: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean negative log-likelihood [K] of `_aims` under tokens [K, D], and its gradient [K, D] in them."""
-    missed, gradient = torch.zeros(len(tokens)), torch.zeros_like(tokens)
-    for store, target, weight in aims:
-        for some, features in store.chunks():
-            aim = target[some].flatten(0, 1).to(features)  # [s, P, K]
-            counts = (weight[some].flatten(0, 1) / whole)[:, None].to(features)  # [s, 1, K]
-            log = store.log_likelihood(some, features, tokens)  # [s, P, K]
-            missed -= ((aim * log).sum(1, keepdim=True) * counts).sum((0, 1)).cpu()
-            wrong = (log.exp() - aim) * counts
-            gradient += (wrong.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
-    return missed, gradient
+    def __init__(self, pairs: Sequence[tuple[FeatureStore, torch.Tensor]]):
+        count, width = pairs[0][1].shape[2], pairs[0][0].width
+        self.target, self.constant = torch.zeros(count, width), torch.zeros(count)  # [K, D], [K]
+        targets = [(store, *store.targets(position)) for store, position in pairs]  # [I, V, P, K], [I, V, K]
+        whole = sum(weight.sum((0, 1)) for _, _, weight in targets).clamp(min=1e-6)  # [K]
+        self.shares = [(store, weight / whole) for store, _, weight in targets]
+        for (store, share), (_, target, _) in zip(self.shares, targets, strict=True):
+            for some, features in store.chunks():
+                aim = (target[some] * share[some, :, None]).flatten(0, 1).to(features)  # [s, P, K]
+                self.target += (aim.flatten(0, 1).T @ features.flatten(0, 1)).cpu()
+                self.constant += (aim.permute(2, 0, 1) * store.area(some)).sum((1, 2)).cpu()
+
+    def __call__(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The objective [K] and its gradient [K, D] at tokens [K, D]."""
+        missed, gradient = -(self.target * tokens).sum(1) - self.constant, -self.target
+        for store, share in self.shares:
+            for some, features in store.chunks():
+                counts = share[some].flatten(0, 1).T.to(features)  # [K, s]
+                logits = store.logits(some, features, tokens)  # [K, s, P]
+                likely = logits.log_softmax(-1)
+                missed = missed + ((logits[..., 0] - likely[..., 0]) * counts).sum(1).cpu()  # log of the sum
+                likely = likely.exp_().mul_(counts[..., None])
+                gradient = gradient + (likely.flatten(1) @ features.flatten(0, 1)).cpu()
+        return missed, gradient
 
 
 def _fit(
@@ -173,8 +184,8 @@ def _fit(
 ) -> _Fit:
     """The tokens of largest penalised likelihood given (store, positions [I, V', K, 2]), by L-BFGS; tick is called
     after every evaluation."""
-    aims, whole = _aims(pairs)
-    white = (torch.zeros(len(whole), len(spread)) if start is None else start.white.clone()).requires_grad_(True)
+    objective = _Objective(pairs)
+    white = (torch.zeros_like(objective.target) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [white],
         max_iter=_FIRST if start is None else _LATER,
@@ -184,7 +195,7 @@ def _fit(
     )
 
     def closure() -> torch.Tensor:
-        missed, gradient = _measure(aims, whole, _coloured(white.detach(), spread))
+        missed, gradient = objective(_coloured(white.detach(), spread))
         plain = torch.linalg.solve_triangular(spread, gradient.T, upper=False).T
         white.grad = plain + 2 * PENALTY * white.detach()
         tick()
