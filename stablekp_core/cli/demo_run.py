@@ -26,7 +26,6 @@ from ..training.train import TrainResult, train
 from .bars import Bars
 from .demo_page import demo_page
 from .outputs import save_image
-from .train import contact_sheet as sheet
 
 IMAGES = Path(__file__).parents[1] / "assets" / "pictures"
 MAIN_CLASS, OTHER_CLASS = "dolls", "faces"
@@ -76,7 +75,7 @@ class _Shown:
     def sheet(self) -> np.ndarray:
         """uint8 RGB [H, W, 3]: the first held-out images with their keypoints."""
         images = [image for _, image in self.test.images][:24]
-        return sheet(images, self.found.rows(range(len(images))), columns=6)
+        return self.found.contact_sheet(images, columns=6)
 
 
 def regression_error(fit: _Images, test: _Images, found_fit: Keypoints, found_test: Keypoints) -> float:

@@ -51,7 +51,6 @@ def run(args: argparse.Namespace) -> None:
     from ..keypoints.keypoints import Keypoints
     from ..keypoints.tokens import KeypointTokens
     from .bars import Bars
-    from .train import contact_sheet
 
     config = config_from(args, GuideConfig)
     pose = Keypoints.load(args.pose, args.category) if args.pose else None
@@ -87,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         return
     found = detect(backbone, tokens, ImageSet.from_arrays(images, names)).keypoints
     write_text(found_file, found.to_json())
-    save_image(sheet_file, contact_sheet(images, found))
+    save_image(sheet_file, found.contact_sheet(images))
     print(f"keypoints: {found_file}\nsheet: {sheet_file}")
     if pose is not None:
         asked = pose.rows([row for row in range(len(pose)) for _ in range(args.count)])

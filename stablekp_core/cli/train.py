@@ -142,11 +142,4 @@ def write_training_images(backbone, result, images, stem: Path, masks=None, on_p
     settings = DetectConfig(views=2)
     found = detect(backbone, result.tokens, some, settings, masks=masks, on_progress=on_progress).keypoints
     heading = check.heading(left_out) if check is not None else ""
-    save_image(sheet, contact_sheet([image for _, image in some], found, heading=heading))
-
-
-def contact_sheet(images: list, found, **options):
-    """A contact sheet of images with their keypoints."""
-    from ..drawing import sheets
-
-    return sheets.contact_sheet(images, list(found.xy), list(found.confidence), skeleton=found.skeleton, **options)
+    save_image(sheet, found.contact_sheet([image for _, image in some], heading=heading))
