@@ -75,6 +75,22 @@ def test_wrong_kinds_of_arguments_are_answered_before_work_starts(backbone, imag
         train(backbone, image_folder, CONFIG, start="t.safetensors")
     with pytest.raises(KeypointError, match="tokens is a int.*from_pretrained"):
         KeypointDetector(backbone, 3)
+    with pytest.raises(KeypointError, match="masks is a dict.*folder_masks"):
+        train(backbone, image_folder, CONFIG, masks={})
+    with pytest.raises(KeypointError, match=r"there is no mask for image\d.png; give one for each"):
+        train(backbone, image_folder, CONFIG.replace(steps=0), masks=lambda name: None)
+
+
+def test_detection_refuses_what_is_no_configuration_mask_or_keypoint(detector):
+    image = min(DOLLS.glob("*.jpg"))
+    with pytest.raises(KeypointError, match="config is a int, but a DetectConfig is needed"):
+        KeypointDetector.from_pretrained(DATA / "tokens_of_0.1.safetensors", device="cpu", config=0)
+    with pytest.raises(KeypointError, match="masks is a dict"):
+        detector(image, masks={})
+    with pytest.raises(KeypointError, match="there is no mask for dolls_000.jpg"):
+        detector(image, masks=lambda name: None)
+    with pytest.raises(KeypointError, match=r"keypoints \['kp0'\] were asked for.*numbers from 0 to 7"):
+        detector.tokens.drop(["kp0"])
 
 
 def test_training_takes_a_folder_a_list_or_arrays_and_says_nothing_on_the_terminal(backbone, tmp_path, capsys):

@@ -16,11 +16,11 @@ from ..attention.readout import moments, peaks, read_out, share_at, spatial_mean
 from ..backbone.backbone import Backbone
 from ..backbone.devices import out_of_memory
 from ..config import DetectConfig
-from ..errors import KeypointError
+from ..errors import KeypointError, check_type
 from ..images import affine
 from ..images.ensembling import average_views
 from ..images.image_set import as_image_set
-from ..images.masks import Masks
+from ..images.masks import Masks, checked_masks, mask_of
 from ..images.preprocessing import InputTransform, input_mask, to_model_input
 from ..keypoints.keypoints import Keypoints
 from ..keypoints.read_settings import LEARNED_PROMPT
@@ -68,8 +68,11 @@ class Detector:
     """
 
     def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
+        config = DetectConfig() if config is None else config
+        check_type("tokens", tokens, KeypointTokens, "use KeypointTokens.load")
+        check_type("config", config, DetectConfig)
         tokens.check_model(backbone.hash, backbone.width)
-        self.backbone, self.config = backbone, config or DetectConfig()
+        self.backbone, self.config = backbone, config
         self.tokens = tokens = tokens.read(self.config.read)
         self.reading = tokens.reading
         self.side = backbone.input_side(self.reading.image_size)
@@ -219,6 +222,7 @@ class Detector:
 
         keep_maps: with their maps. masks: where the object is on each image, by its name; attention outside is ignored.
         """
+        masks = checked_masks(masks)
         group: list[tuple[str, np.ndarray]] = []
         room = max(1, self.config.batch_size // len(self.theta))
         for item in images:
@@ -234,7 +238,7 @@ class Detector:
         maps, peaks, front = self.maps(torch.stack(inputs))
         area = None
         if masks is not None or self.reading.resize == "pad":
-            given = [masks(name) if masks else None for name, _ in group]
+            given = [mask_of(masks, name) for name, _ in group]
             area = torch.stack([self.area(t, mask) for t, mask in zip(transforms, given, strict=True)])  # [I, 1, R, R]
             maps = maps * area
         xy, confidence, spread = self.unit_points(maps, peaks)

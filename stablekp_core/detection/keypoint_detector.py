@@ -8,7 +8,7 @@ from typing import Any
 from ..backbone.backbone import Backbone
 from ..backbone.loading import load_backbone
 from ..config import DetectConfig
-from ..errors import KeypointError
+from ..errors import check_type
 from ..images.image_set import as_image_set
 from ..images.masks import Masks
 from ..keypoints.tokens import KeypointTokens
@@ -28,12 +28,9 @@ class KeypointDetector:
 
     def __init__(self, backbone: Backbone, tokens: KeypointTokens, config: DetectConfig | None = None):
         """Raises KeypointError for tokens of another width than the model's, and for arguments of a wrong type."""
-        for value, kind, name in ((backbone, Backbone, "backbone"), (tokens, KeypointTokens, "tokens")):
-            if not isinstance(value, kind):
-                raise KeypointError(
-                    f"{name} is a {type(value).__name__}, but a {kind.__name__} is needed; use "
-                    "KeypointDetector.from_pretrained(tokens, model=...) to open files."
-                )
+        hint = "use KeypointDetector.from_pretrained(tokens, model=...) to open files"
+        check_type("backbone", backbone, Backbone, hint)
+        check_type("tokens", tokens, KeypointTokens, hint)
         self.tokens = tokens
         self._detector = Detector(backbone, tokens, config)
 

@@ -17,7 +17,7 @@ from ..backbone.backbone import Backbone
 from . import affine
 from .files import BrokenImage
 from .image_set import ImageSet
-from .masks import Masks
+from .masks import Masks, checked_masks, mask_of
 from .preprocessing import input_mask, to_model_input
 
 CACHE_BYTES = 256 << 20
@@ -77,7 +77,7 @@ class LatentSource:
         resize: str = "squash",
         masks: Masks | None = None,
     ):
-        self.backbone, self.images, self.resize, self.mask_of = backbone, images, resize, masks
+        self.backbone, self.images, self.resize, self.given_masks = backbone, images, resize, checked_masks(masks)
         self.side = backbone.input_side(image_size)
         self._inputs, self._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
         self._broken: set[int] = set()
@@ -117,7 +117,7 @@ class LatentSource:
         found = self._inputs.get(index)
         if found is None:
             image, transform = to_model_input(self.images[index], self.side, self.resize)
-            mask = self.mask_of(self.images.names[index]) if self.mask_of else None
+            mask = mask_of(self.given_masks, self.images.names[index])
             both = torch.cat([image, input_mask(transform, self.side, mask)])
             found = self._inputs.put(index, both.mul(255).round().to(torch.uint8))
         return found
@@ -129,7 +129,7 @@ class LatentSource:
     def area(self, indices: list[int], theta: torch.Tensor, size: int) -> torch.Tensor | None:
         """How much each pixel of the views theta [B, 2, 3] of some images counts: float32 [B, 1, size, size] in [0, 1];
         None when all of them do (no masks were given and no bars pad the images)."""
-        if self.mask_of is None and self.resize == "squash":
+        if self.given_masks is None and self.resize == "squash":
             return None
         masks = torch.stack([self._input(i)[3:] for i in indices]).float() / 255
         return F.interpolate(affine.warp(masks, theta), (size, size), mode="area").to(self.backbone.device)

@@ -16,6 +16,26 @@ from .files import DECODE_ERRORS, BrokenImage, is_image_name, natural_key, pil_t
 Masks = Callable[[str], np.ndarray]
 
 
+def checked_masks(masks: Masks | None) -> Masks | None:
+    """`masks` as given; raises KeypointError for what is neither None nor a function of an image's name."""
+    if masks is not None and not callable(masks):
+        raise KeypointError(
+            f"masks is a {type(masks).__name__}, but a function from an image's name to its mask is needed; use "
+            "folder_masks for a folder of them."
+        )
+    return masks
+
+
+def mask_of(masks: Masks | None, name: str) -> np.ndarray | None:
+    """The mask of the image `name`, None where no masks were given at all; raises KeypointError where it lacks one."""
+    if masks is None:
+        return None
+    mask = masks(name)
+    if mask is None:
+        raise KeypointError(f"there is no mask for {name}; give one for each image, white where everything counts.")
+    return mask
+
+
 def folder_masks(folder: str | Path, images: Iterable[str] = ()) -> Masks:
     """The masks in a folder of image files, white where the object is, named like the images (the suffix may differ;
     see `match_names`).

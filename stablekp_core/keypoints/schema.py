@@ -55,7 +55,10 @@ def check_length(what: str, values: Sequence[Any], allowed: set[int], count: int
 
 def check_subset(indices: Sequence[int], count: int) -> list[int]:
     """`indices` as ints; raises KeypointError unless they are different keypoints of `count`."""
-    indices = [int(i) for i in indices]
+    given = list(indices)
+    if not all(isinstance(i, (int, np.integer)) for i in given):
+        raise KeypointError(f"keypoints {given} were asked for, but they must be numbers from 0 to {count - 1}.")
+    indices = [int(i) for i in given]
     if len(set(indices)) != len(indices) or not all(0 <= i < count for i in indices):
         raise KeypointError(
             f"keypoints {indices} were asked for, but they must be different numbers from 0 to {count - 1}."

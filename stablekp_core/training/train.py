@@ -12,7 +12,7 @@ from typing import Any
 from ..attention import tiled
 from ..backbone.backbone import Backbone
 from ..config import TrainConfig
-from ..errors import KeypointError
+from ..errors import KeypointError, check_type
 from ..images.image_set import as_image_set
 from ..images.masks import Masks
 from ..keypoints.tokens import KeypointTokens
@@ -99,12 +99,9 @@ def _checked(backbone: Any, config: Any, start: Any) -> TrainConfig:
     config = TrainConfig() if config is None else config
     if isinstance(backbone, (str, Path)):
         raise KeypointError(f"backbone is the path {backbone}, but a Backbone is needed; open it with load_backbone.")
-    if not isinstance(config, TrainConfig):
-        raise KeypointError(f"config is a {type(config).__name__}, but a TrainConfig is needed.")
-    if start is not None and not isinstance(start, KeypointTokens):
-        raise KeypointError(
-            f"start is a {type(start).__name__}, but KeypointTokens are needed; use KeypointTokens.load."
-        )
+    check_type("config", config, TrainConfig)
+    if start is not None:
+        check_type("start", start, KeypointTokens, "use KeypointTokens.load")
     return config
 
 
