@@ -89,7 +89,7 @@ class LatentSource:
         """Some of the images as a source of their own."""
         out = copy(self)
         out.images, out._broken = self.images.pick(list(indices)), set()
-        out._squares, out._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
+        out._inputs, out._latents = Recent(CACHE_BYTES), Recent(CACHE_BYTES)
         return out
 
     def usable(self, index: int) -> int:

@@ -114,3 +114,12 @@ def test_images_in_memory(backbone):
     assert (model_input[:, :, :5] == 0).all() and (model_input[:, :, 11:] == 255).all()
     assert source.latents([0]).shape == (1, 4, 8, 8)
     np.testing.assert_allclose(source.view_latents([0], identity_affine(1)), source.latents([0]), atol=1e-6)
+
+
+def test_some_of_the_images_are_a_source_of_their_own(backbone, image_folder):
+    """What the whole source keeps under an index is not what the picked one means by it."""
+    source = LatentSource(backbone, load_folder(image_folder))
+    whole = [source.model_input(i) for i in range(3)]
+    some = source.pick([2, 0])
+    assert torch.equal(some.model_input(0), whole[2]) and torch.equal(some.model_input(1), whole[0])
+    assert torch.equal(source.model_input(0), whole[0])
