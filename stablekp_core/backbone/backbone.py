@@ -16,6 +16,7 @@ import torch
 
 from ..errors import KeypointError
 from .attention_processors import LastQuery, captured_layers, keys, queries
+from .recognition import EPSILON
 
 
 def alphas_cumprod() -> torch.Tensor:
@@ -32,8 +33,8 @@ class Backbone:
     unet, vae: diffusers' UNet2DConditionModel and AutoencoderKL; their parameters are only read. name: for messages.
     hash: identifies the weights of the UNet (see checkpoint.weights_hash). dtype: what UNet and VAE compute in; logits
     are always fp32. recompute: compute the blocks of the UNet again in the backward pass (gradient checkpointing): less
-    memory, about a third more time, the same result. Raises KeypointError when the UNet has fewer than 4
-    cross-attentions on the way up.
+    memory, about a third more time, the same result. prediction: what the UNet tells of a noisy image (see
+    checkpoint.LoadedModel). Raises KeypointError when the UNet has fewer than 4 cross-attentions on the way up.
     """
 
     unet: Any
@@ -43,6 +44,7 @@ class Backbone:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     recompute: bool = False
+    prediction: str = EPSILON
 
     def __post_init__(self) -> None:
         self.unet.requires_grad_(False).eval()

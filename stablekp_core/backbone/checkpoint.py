@@ -20,7 +20,16 @@ import torch
 from ..errors import KeypointError
 from . import ldm_conversion
 from .ldm_conversion import unet_from_ldm, vae_from_ldm
-from .recognition import UNET_PREFIX, VAE_PREFIX, unsupported_config, unsupported_file, without_prefix
+from .recognition import (
+    EPSILON,
+    UNET_PREFIX,
+    VAE_PREFIX,
+    outer_prefix,
+    told_prediction,
+    unsupported_config,
+    unsupported_file,
+    without_prefix,
+)
 
 __all__ = ["DEMO_FOLDER", "LoadedModel", "load_model", "unet_from_ldm", "vae_from_ldm", "weights_hash"]
 
@@ -37,7 +46,8 @@ class LoadedModel:
 
     `name`: file stem, folder name, hub id or `demo`. `hash`: see `weights_hash`; taken of the weights as
     stored, so it does not depend on the dtype asked for. `dtype`: of the UNet; the VAE may be stored in
-    another one.
+    another one. `prediction`: what the UNet tells of a noisy image, "epsilon" or "v_prediction", as far as the file or
+    the folder's scheduler says; keypoints do not depend on it, generating does.
     """
 
     unet: Any
@@ -45,6 +55,7 @@ class LoadedModel:
     name: str
     hash: str
     dtype: torch.dtype
+    prediction: str = EPSILON
 
 
 def load_model(model: str | Path, dtype: torch.dtype | None = None) -> LoadedModel:
@@ -102,6 +113,8 @@ def _load_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
 
     with _open(path) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+        prediction, outer = told_prediction(shapes, file.metadata()), outer_prefix(shapes)
+        shapes = without_prefix(shapes, outer)
         problem = unsupported_file(shapes)
         if problem:
             raise KeypointError(f"{path.name} is {problem}; {_USE}.")
@@ -112,9 +125,9 @@ def _load_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
                 (AutoencoderKL, VAE_PREFIX, ldm_conversion.vae_layout),
             ):
                 config, names = layout(without_prefix(shapes, prefix))
-                tensors = {new: file.get_tensor(prefix + old) for old, new in names.items()}
+                tensors = {new: file.get_tensor(outer + prefix + old) for old, new in names.items()}
                 parts.append((model_class, config, tensors))
-            return _assemble(*parts, path.stem, dtype)
+            return _assemble(*parts, path.stem, dtype, prediction)
         except KeypointError as error:
             raise KeypointError(f"{path.name}: {error}") from None
 
@@ -138,20 +151,22 @@ def _load_folder(folder: Path, name: str, dtype: torch.dtype | None) -> LoadedMo
             if problem:
                 raise KeypointError(f"The folder {folder} holds {problem}; {_USE}.")
         parts.append((model_class, config, ldm_conversion.modern_vae_names(_read_weights(folder / part))))
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    prediction = _read_json(scheduler).get("prediction_type", EPSILON) if scheduler.is_file() else EPSILON
     try:
-        return _assemble(*parts, name, dtype)
+        return _assemble(*parts, name, dtype, prediction)
     except KeypointError as error:
         raise KeypointError(f"The folder {folder}: {error}") from None
 
 
-def _assemble(unet_part: tuple, vae_part: tuple, name: str, dtype: torch.dtype | None) -> LoadedModel:
+def _assemble(unet_part: tuple, vae_part: tuple, name: str, dtype: torch.dtype | None, prediction: str) -> LoadedModel:
     """Each part is (diffusers class, config, tensors under diffusers names)."""
     digest = _hash_state(unet_part[2])
     unet, vae = (
         ldm_conversion.build(model_class, config, _cast(state, dtype))
         for model_class, config, state in (unet_part, vae_part)
     )
-    return LoadedModel(unet, vae, name, digest, unet.dtype)
+    return LoadedModel(unet, vae, name, digest, unet.dtype, prediction)
 
 
 def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
@@ -252,6 +267,7 @@ def _download(hub_id: str) -> Path:
         f"{_WEIGHTS}.safetensors.index.json",
     )
     patterns = [f"{part}/{name}" for part in ("unet", "vae") for name in names]
+    patterns.append("scheduler/scheduler_config.json")
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (errors.HTTPError, OSError, ValueError) as error:

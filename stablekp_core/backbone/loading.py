@@ -71,6 +71,7 @@ def load_backbone(
     loaded = load_model(model, kind)
     unet, vae = loaded.unet.to(place), loaded.vae.to(place)
     backbone = make_backbone(unet, vae, loaded.name, loaded.hash, place, kind, recompute=recompute)
+    backbone.prediction = loaded.prediction
     if compile:
         compile_blocks(backbone)
     return backbone

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 WANTED = "a Stable Diffusion 1.4 or 1.5 model is needed"
 
+EPSILON, VELOCITY = "epsilon", "v_prediction"  # what a UNet was trained to tell, in diffusers' words
+
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def outer_prefix(keys: Iterable[str]) -> str:
+    """What stands before the usual name of every tensor in a checkpoint that a trainer wrapped once more, such as
+    "state_dict." or "module."; "" for most."""
+    found = (re.match(rf"(.*?){re.escape(UNET_PREFIX)}", key) for key in keys)
+    return min((match[1] for match in found if match), key=len, default="")
+
+
+def told_prediction(keys: Iterable[str], metadata: Mapping[str, str] | None = None) -> str:
+    """`VELOCITY` where a single file says that its UNet predicts v: by a tensor named "v_pred", as ComfyUI takes it, or
+    by the metadata of the ModelSpec; else `EPSILON`, which is what Stable Diffusion 1.x was trained for."""
+    metadata = metadata or {}
+    told = str(metadata.get("modelspec.prediction_type") or metadata.get("modelspec.predict_key") or "").lower()
+    return VELOCITY if "v_pred" in set(keys) or told.startswith("v") else EPSILON
 
 
 def without_prefix(state: Mapping, prefix: str) -> dict:
@@ -79,8 +96,15 @@ def unsupported_file(shapes: Shapes) -> str | None:
         problem = unsupported_unet(without_prefix(shapes, UNET_PREFIX))
         missing = "" if has(VAE_PREFIX + "encoder.") else "a checkpoint without a VAE"
         return problem or missing or None
+    if has("model_ema."):
+        return "the averaged (EMA) weights alone, under names of their own"
+    if has("unet.down_blocks.", "unet.up_blocks."):
+        return "a diffusers pipeline in one file, without its configs"
     if has("down_blocks.", "up_blocks."):
-        return "the UNet of a diffusers folder, without its config and VAE"
+        return (
+            "the UNet of a diffusers folder, without its config and VAE (put it as "
+            "unet/diffusion_pytorch_model.safetensors into a copy of such a folder of Stable Diffusion 1.5)"
+        )
     if has("double_blocks.", "joint_blocks.", "transformer_blocks.", "input_blocks."):
         return f"{unsupported_unet(shapes) or 'a UNet alone'}, without a VAE"
     if has("encoder.conv_in.", "decoder.conv_in.", VAE_PREFIX):

@@ -58,7 +58,7 @@ def open_generator(backbone: Backbone, model: str | Path, text: str | Path | Non
         unet=backbone.unet,
         text_encoder=encoder,
         tokenizer=tokenizer,
-        scheduler=DDIMScheduler(steps_offset=1, **SCHEDULE),
+        scheduler=DDIMScheduler(steps_offset=1, prediction_type=backbone.prediction, **SCHEDULE),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -27,6 +27,7 @@ from sd15_writer import (
 from stablekp_core.backbone import checkpoint
 from stablekp_core.backbone.backbone import Backbone
 from stablekp_core.backbone.checkpoint import load_model, unet_from_ldm, vae_from_ldm, weights_hash
+from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.detection.detector import detect
 from stablekp_core.errors import KeypointError
@@ -296,6 +297,7 @@ def test_hub_id_downloads_only_unet_and_vae(small_folder, monkeypatch):
 
     assert taken("unet/config.json") and taken("vae/diffusion_pytorch_model.safetensors")
     assert taken("unet/diffusion_pytorch_model-00001-of-00002.safetensors")
+    assert taken("scheduler/scheduler_config.json")
     assert not any(
         map(
             taken,
@@ -361,6 +363,9 @@ REFUSED = {
     "a checkpoint without a VAE": lambda: sd15_tensors(vae=None),
     "a UNet alone, without a VAE": lambda: random_tensors(unet_shapes(**SMALL_UNET)),
     "the UNet of a diffusers folder": lambda: shaped({"down_blocks.0.resnets.0.conv1.weight": (4, 4, 3, 3)}),
+    "into a copy of such a folder": lambda: shaped({"up_blocks.1.attentions.0.proj_in.weight": (4, 4, 1, 1)}),
+    "a diffusers pipeline in one file": lambda: shaped({"unet.down_blocks.0.resnets.0.conv1.bias": (4,)}),
+    "the averaged (EMA) weights alone": lambda: shaped({"model_ema.diffusion_modelinput_blocks00weight": (4, 4)}),
     "not a Stable Diffusion checkpoint": lambda: shaped({"text_model.embeddings.weight": (4, 4)}),
 }
 
@@ -411,6 +416,49 @@ def test_every_kind_of_missing_tensor_is_refused():
     for key in sorted(tensors)[::2]:  # half of them reach every kind of block
         with pytest.raises(KeypointError):
             unet_from_ldm({other: value for other, value in tensors.items() if other != key})
+
+
+# ---- variants of Stable Diffusion 1.5 that people have ----
+
+
+@pytest.mark.parametrize("prefix", ["state_dict.", "module."])
+def test_a_checkpoint_that_was_wrapped_once_more_opens(small_file, tmp_path, prefix):
+    save_file({prefix + key: value for key, value in load_file(small_file).items()}, tmp_path / "wrapped.safetensors")
+    assert load_model(tmp_path / "wrapped.safetensors").hash == load_model(small_file).hash
+
+
+def test_averaged_weights_beside_the_usual_ones_are_passed_over(small_file, tmp_path):
+    state = load_file(small_file) | shaped({"model_ema.decay": (1,), "model_ema.diffusion_modelout2bias": (4,)})
+    save_file(state, tmp_path / "ema.safetensors")
+    assert load_model(tmp_path / "ema.safetensors").hash == load_model(small_file).hash
+
+
+def test_a_model_distilled_to_few_steps_opens_and_gives_queries(small_folder, tmp_path):
+    """An LCM's UNet takes a guidance scale too, as a linear map of its embedding, and does without one."""
+    shutil.copytree(small_folder, tmp_path / "lcm")
+    unet = tmp_path / "lcm" / "unet"
+    config = json.loads((unet / "config.json").read_text()) | {"time_cond_proj_dim": 16}
+    (unet / "config.json").write_text(json.dumps(config))
+    weights = unet / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(weights) | {"time_embedding.cond_proj.weight": torch.ones(32, 16)}, weights)
+    lcm, plain = load_model(tmp_path / "lcm"), load_model(small_folder)
+    latents, tokens = torch.ones(1, 4, 16, 16), torch.ones(3, SMALL_UNET["context"])
+    found, expected = (Backbone(m.unet, m.vae).queries(latents, 0, tokens) for m in (lcm, plain))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_a_unet_that_predicts_velocity_is_recognised_where_the_file_tells(small_file, small_folder, tmp_path):
+    state = load_file(small_file)
+    save_file(state | {"v_pred": torch.tensor([])}, tmp_path / "key.safetensors")
+    save_file(state, tmp_path / "spec.safetensors", {"modelspec.predict_key": "v"})
+    save_file(state, tmp_path / "epsilon.safetensors", {"modelspec.prediction_type": "epsilon"})
+    found = [load_model(tmp_path / f"{name}.safetensors").prediction for name in ("key", "spec", "epsilon")]
+    assert found == ["v_prediction", "v_prediction", "epsilon"]
+    assert load_model(small_folder).prediction == load_model(small_file).prediction == "epsilon"
+    shutil.copytree(small_folder, tmp_path / "folder")
+    (tmp_path / "folder" / "scheduler").mkdir()
+    (tmp_path / "folder/scheduler/scheduler_config.json").write_text('{"prediction_type": "v_prediction"}')
+    assert load_backbone(str(tmp_path / "folder"), "fp32", "cpu").prediction == "v_prediction"
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".pth", ".bin"])

@@ -163,6 +163,10 @@ def test_a_diffusers_folder_generates_with_its_text_encoder(model_folder, tmp_pa
     generator = open_generator(backbone, model_folder, tmp_path)
     images = generate(generator, "a cat", pose(2), guidance, steps=3, negative="dog", prompt_weight=5.0)
     assert len(images) == 2 and not np.array_equal(images[0], images[1])
+    assert generator.pipeline.scheduler.config.prediction_type == "epsilon"
+    backbone.prediction = "v_prediction"
+    velocity = open_generator(backbone, model_folder, tmp_path)
+    assert velocity.pipeline.scheduler.config.prediction_type == "v_prediction"
 
 
 # The error of what was generated
