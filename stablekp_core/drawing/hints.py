@@ -78,7 +78,7 @@ def draw_openpose(people: Any, width: int, height: int) -> np.ndarray:
         xy, there = person[:, :2], person[:, 2] > 0
         for a, b, color in OPENPOSE_LIMBS:
             if there[a] and there[b]:
-                outline = _limb_outline(cv2, _pixel(xy[a]), _pixel(xy[b]))
+                outline = _limb_outline(cv2, xy[a], xy[b])
                 cv2.fillConvexPoly(canvas, outline, tuple(int(value * 0.6) for value in color))
         for j, color in enumerate(OPENPOSE_DOTS):
             if there[j]:
@@ -177,8 +177,12 @@ def _pixel(xy: np.ndarray) -> tuple[int, int]:
     return math.floor(xy[0]), math.floor(xy[1])
 
 
-def _limb_outline(cv2: Any, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
-    """Polygon [M, 2] of a limb's ellipse, in whole pixels and degrees as in the training images."""
+def _limb_outline(cv2: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Polygon [M, 2] of the ellipse between two points [2], in pixels.
+
+    Centre, half length and degrees are cut to whole numbers only here, as in the programs that drew the training
+    images: cutting the points themselves first would move and turn short limbs.
+    """
     centre = (int((a[0] + b[0]) / 2), int((a[1] + b[1]) / 2))
     half_length = int(math.hypot(a[0] - b[0], a[1] - b[1]) / 2)
     angle = int(math.degrees(math.atan2(a[1] - b[1], a[0] - b[0])))

@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,13 +34,13 @@ def grid(width, height):
 
 
 def inside_ellipse(a, b, half_width, width, height):
-    """About the distance in pixels to the ellipse between two pixels, negative inside.
+    """About the distance in pixels to the ellipse between two points, negative inside.
 
     As in the training images its centre and half length are cut to whole pixels, its angle to whole
     degrees.
     """
     cols, rows = grid(width, height)
-    cx, cy = (a[0] + b[0]) // 2, (a[1] + b[1]) // 2
+    cx, cy = int((a[0] + b[0]) / 2), int((a[1] + b[1]) / 2)
     half = max(int(math.dist(a, b) / 2), 1e-6)
     angle = math.radians(math.trunc(math.degrees(math.atan2(a[1] - b[1], a[0] - b[0]))))
     ux, uy = math.cos(angle), math.sin(angle)
@@ -90,13 +91,35 @@ def test_openpose_pixels(seed, missing):
     pixels = np.floor(pose[:, :2]).astype(int)
     limbs = list(table(OPENPOSE, 0))
     layers = [
-        (inside_ellipse(pixels[a], pixels[b], 4, 480, 480), [int(c * 0.6) for c in color])
+        (inside_ellipse(pose[a, :2], pose[b, :2], 4, 480, 480), [int(c * 0.6) for c in color])
         for a, b, color in limbs
         if a not in missing and b not in missing
     ]
     colors = [color for _, _, color in limbs] + [(255, 0, 85)]
     layers += [(inside_disc(pixels[j], 4, 480, 480), colors[j]) for j in range(18) if j not in missing]
     compare(draw_openpose([pose], 480, 480), layers, 1.2)
+
+
+def drawn_by_others(pose, width, height):
+    """As ComfyUI's SDPose Draw Keypoints and comfyui_controlnet_aux calculate, where nothing lies outside; no colours."""
+    canvas = np.zeros((height, width), np.uint8)
+    for a, b, _ in table(OPENPOSE, 0):
+        (xa, ya, ca), (xb, yb, cb) = pose[a], pose[b]
+        if ca and cb:
+            length, angle = math.sqrt((xa - xb) ** 2 + (ya - yb) ** 2), math.degrees(math.atan2(ya - yb, xa - xb))
+            centre = int((xa + xb) / 2), int((ya + yb) / 2)
+            cv2.fillConvexPoly(canvas, cv2.ellipse2Poly(centre, (int(length / 2), 4), int(angle), 0, 360, 1), 255)
+    for x, y, c in pose:
+        if c:
+            cv2.circle(canvas, (int(x), int(y)), 4, 255, thickness=-1)
+    return canvas > 0
+
+
+@pytest.mark.parametrize("side", [128, 480])
+def test_openpose_covers_the_pixels_that_other_programs_draw(side):
+    for seed in range(8):
+        pose = person(seed, size=side)
+        assert np.array_equal(draw_openpose([pose], side, side).any(axis=2), drawn_by_others(pose, side, side))
 
 
 def test_openpose_limb_is_exact_where_nothing_is_rounded():
