@@ -21,8 +21,7 @@ FOLDER = "controlnet_datasets"
 
 def dataset_folder(name: str) -> Path:
     """Where a data set of that name goes; KeypointError for names that would leave the output folder."""
-    relative = folders.relative_save_path(name).with_suffix("")
-    return Path(folder_paths.get_output_directory()) / FOLDER / relative
+    return folders.save_path(Path(folder_paths.get_output_directory()) / FOLDER, name).with_suffix("")
 
 
 class ExportControlNetDataset(io.ComfyNode):

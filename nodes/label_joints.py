@@ -136,4 +136,4 @@ class LabelJoints(io.ComfyNode):
 
 
 def _label_path(name: str) -> Path:
-    return Path(folder_paths.get_input_directory()) / folders.relative_save_path(name, ".json")
+    return folders.save_path(Path(folder_paths.get_input_directory()), name, ".json")

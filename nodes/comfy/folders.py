@@ -193,12 +193,18 @@ def image_folder(folder: str, other: str = "") -> Path:
         return Path(other.strip()).expanduser()
     root = Path(folder_paths.get_input_directory()).resolve()
     path = (root / folder).resolve()
-    if root != path and root not in path.parents:
+    if not path.is_relative_to(root):
         raise KeypointError(f"the folder {folder!r} lies outside ComfyUI's input folder; choose one from the list.")
     if not path.is_dir():
         raise KeypointError(
             f"there is no folder {folder!r} in ComfyUI's input folder; make it, put images into it, "
             "and press R to refresh."
+        )
+    leads_out = [link.name for link in path.iterdir() if link.is_symlink() and not link.resolve().is_relative_to(root)]
+    if leads_out:
+        raise KeypointError(
+            f"{min(leads_out)} in the folder {folder!r} is a link to outside ComfyUI's input folder; put the file "
+            "itself there."
         )
     return path
 
@@ -218,6 +224,16 @@ def relative_save_path(name: str, suffix: str = _SUFFIX) -> Path:
             "(with / for a sub-folder) that stays inside its folder."
         )
     return Path(*parts[:-1], parts[-1] + suffix)
+
+
+def save_path(root: Path, name: str, suffix: str = _SUFFIX) -> Path:
+    """`relative_save_path` below `root`; KeypointError where a linked sub-folder leads out of it."""
+    path = root / relative_save_path(name, suffix)
+    if not path.parent.resolve().is_relative_to(root.resolve()):
+        raise KeypointError(
+            f"the sub-folder of {name!r} is a link to outside {root.name}; choose another name for the file."
+        )
+    return path
 
 
 def _safe_part(part: str) -> bool:

@@ -32,7 +32,7 @@ def path_output():
 
 def save(thing, folder: Path, name: str, overwrite: bool) -> io.NodeOutput:
     """Save what has a method `save` below `folder`; the node's output is the file's path."""
-    path = folder / folders.relative_save_path(name)
+    path = folders.save_path(folder, name)
     path = thing.save(path if overwrite else folders.free_path(path))
     show_text(f"saved {short_path(path)}")
     return io.NodeOutput(str(path), ui=ui.PreviewText(f"saved {path}"))

@@ -78,6 +78,32 @@ def test_image_folders_stay_below_input(pack, tmp_path, monkeypatch):
     assert folders.image_folder("cats", str(tmp_path / "elsewhere")) == tmp_path / "elsewhere"
 
 
+def test_links_inside_a_folder_that_lead_out_of_input_are_refused(pack, tmp_path):
+    folders = part("comfy.folders")
+    cats = tmp_path / "input" / "cats"
+    cats.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"")
+    (tmp_path / "input" / "shared.png").write_bytes(b"")
+    (cats / "inside.png").symlink_to(tmp_path / "input" / "shared.png")
+    assert folders.image_folder("cats") == cats
+    (cats / "outside.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(KeypointError, match="outside.png in the folder 'cats' is a link"):
+        folders.image_folder("cats")
+
+
+def test_files_are_not_saved_through_a_link_that_leads_out(pack, tmp_path):
+    folders = part("comfy.folders")
+    root, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
+    (root / "pets").mkdir(parents=True)
+    elsewhere.mkdir()
+    (root / "way-out").symlink_to(elsewhere)
+    (tmp_path / "linked").symlink_to(root)  # the folder as a whole may lie elsewhere
+    assert folders.save_path(root, "pets/cat") == root / "pets" / "cat.safetensors"
+    assert folders.save_path(tmp_path / "linked", "new/cat", ".json") == tmp_path / "linked" / "new" / "cat.json"
+    with pytest.raises(KeypointError, match="link to outside kept"):
+        folders.save_path(root, "way-out/cat")
+
+
 def test_what_comes_over_a_wire_is_looked_at_when_the_node_runs(pack):
     assert part("load_keypoint_backbone").LoadKeypointBackbone.validate_inputs(None) is True
     assert part("load_image_set").LoadImageSet.validate_inputs(None) is True
