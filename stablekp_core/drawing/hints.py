@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import KeypointError
-from .strokes import opencv
+from .raster import fill_disc, fill_ellipse, thick_line
 
 OPENPOSE_POINTS = 18
 AP10K_POINTS = 17
@@ -72,17 +72,15 @@ def draw_openpose(people: Any, width: int, height: int) -> np.ndarray:
     pixels of the canvas, c > 0 for points that exist. Limbs are filled ellipses of half-width 4 at 0.6 of
     their colour, points are dots of radius 4 over all limbs of their person.
     """
-    cv2 = opencv()
     canvas = _black(width, height)
     for person in _people(people, OPENPOSE_POINTS):
         xy, there = person[:, :2], person[:, 2] > 0
         for a, b, color in OPENPOSE_LIMBS:
             if there[a] and there[b]:
-                outline = _limb_outline(cv2, xy[a], xy[b])
-                cv2.fillConvexPoly(canvas, outline, tuple(int(value * 0.6) for value in color))
+                _limb(canvas, xy[a], xy[b], tuple(int(value * 0.6) for value in color))
         for j, color in enumerate(OPENPOSE_DOTS):
             if there[j]:
-                cv2.circle(canvas, _pixel(xy[j]), _DOT_RADIUS, color, thickness=-1)
+                fill_disc(canvas, _pixel(xy[j]), _DOT_RADIUS, color)
     return canvas
 
 
@@ -92,13 +90,12 @@ def draw_ap10k(animals: Any, width: int, height: int) -> np.ndarray:
     animals: as `people` of `draw_openpose`, with 17 points each (or 51 numbers). Lines of thickness 5, no
     dots.
     """
-    cv2 = opencv()
     canvas = _black(width, height)
     for animal in _people(animals, AP10K_POINTS):
         xy, there = animal[:, :2], animal[:, 2] > 0
         for a, b, color in AP10K_LIMBS:
             if there[a] and there[b]:
-                cv2.line(canvas, _pixel(xy[a]), _pixel(xy[b]), color, thickness=_AP10K_THICKNESS)
+                thick_line(canvas, _pixel(xy[a]), _pixel(xy[b]), color, _AP10K_THICKNESS)
     return canvas
 
 
@@ -167,7 +164,7 @@ def _people(people: Any, points: int) -> np.ndarray:
         )
     if not np.isfinite(array).all():
         raise KeypointError("a pose holds a value that is not finite; mark a missing point by c = 0.")
-    # OpenCV takes 32-bit integers; this far outside nothing of a point is seen anyway.
+    # This far outside nothing of a point is seen, and limbs stay short enough to draw.
     array[..., :2] = np.clip(array[..., :2], -30000, 30000)
     return array
 
@@ -177,8 +174,8 @@ def _pixel(xy: np.ndarray) -> tuple[int, int]:
     return math.floor(xy[0]), math.floor(xy[1])
 
 
-def _limb_outline(cv2: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Polygon [M, 2] of the ellipse between two points [2], in pixels.
+def _limb(canvas: np.ndarray, a: np.ndarray, b: np.ndarray, color: tuple[int, ...]) -> None:
+    """The ellipse between two points [2], in pixels.
 
     Centre, half length and degrees are cut to whole numbers only here, as in the programs that drew the training
     images: cutting the points themselves first would move and turn short limbs.
@@ -186,4 +183,4 @@ def _limb_outline(cv2: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     centre = (int((a[0] + b[0]) / 2), int((a[1] + b[1]) / 2))
     half_length = int(math.hypot(a[0] - b[0], a[1] - b[1]) / 2)
     angle = int(math.degrees(math.atan2(a[1] - b[1], a[0] - b[0])))
-    return cv2.ellipse2Poly(centre, (half_length, _ELLIPSE_HALF_WIDTH), angle, 0, 360, 1)
+    fill_ellipse(canvas, centre, (half_length, _ELLIPSE_HALF_WIDTH), angle, color)

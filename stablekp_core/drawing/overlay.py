@@ -1,4 +1,4 @@
-"""Keypoints drawn with OpenCV on uint8 RGB images; knows nothing of models.
+"""Keypoints drawn on uint8 RGB images; knows nothing of models.
 
 Points are in the pixel frame of the rest of the program: continuous,
 pixel (0, 0) covers [0, 1) x [0, 1). Everything scales with the shorter side of the image.
@@ -17,7 +17,7 @@ from .palette import palette
 from .strokes import DARK, LIGHT, check_image, disc, line, put_text, resized, text_size
 
 CANVASES = ("image", "black", "white")
-_FAR = 30000.0  # OpenCV takes 32-bit integers; nothing this far outside is seen
+_FAR = 30000.0  # pixels; nothing this far outside is seen
 
 
 def draw_keypoints(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import KeypointError
 
 # How these were chosen. Candidates: the sRGB grid in steps of 17 with CIELAB lightness 32..94 (visible on
@@ -52,3 +54,17 @@ def palette(k: int) -> tuple[tuple[int, int, int], ...]:
     if k < 0:
         raise KeypointError(f"{k} colours were asked for, but the number must not be negative.")
     return tuple(_COLORS[i % len(_COLORS)] for i in range(k))
+
+
+#: The colour map "inferno" (Smith and van der Walt, CC0) at 18 even steps: brightness alone tells the order.
+_HEAT = """
+000004 0a0722 1e0c45 380962 510e6c 69166e 801f6c 982766 b0315b
+c63d4d d94d3d e9612b f47918 fa9407 fcb014 f8cd37 f2ea69 fcffa4
+"""
+
+
+def heat_colors(level: np.ndarray) -> np.ndarray:
+    """Colours of values in [0, 1], from black over red to pale yellow: [...] -> float64 [..., 3] in 0 to 255."""
+    stops = np.array([tuple(bytes.fromhex(color)) for color in _HEAT.split()], dtype=np.float64)  # [18, 3]
+    at = np.linspace(0.0, 1.0, len(stops))
+    return np.stack([np.interp(level, at, stops[:, channel]) for channel in range(3)], axis=-1)

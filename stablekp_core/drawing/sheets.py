@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import KeypointError
 from . import overlay, strokes
+from .palette import heat_colors
 
 _PAPER, _INK = 250, (40, 40, 40)
 
@@ -107,14 +109,13 @@ def heat_overlay(image: np.ndarray, heat: np.ndarray, *, size: tuple[int, int] |
     heat = np.asarray(heat, dtype=np.float32)
     if heat.ndim != 2 or not np.isfinite(heat).all():
         raise KeypointError(f"a heat map of shape {list(heat.shape)} was given, but finite values [R, R] are needed.")
-    cv2 = strokes.opencv()
     width, height = size or (image.shape[1], image.shape[0])
     base = strokes.resized(image, width, height).astype(np.float32)
     grey = base @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     base = 0.55 * (0.5 * base + 0.5 * grey[:, :, None])
     level = np.clip(heat / max(float(heat.max()), 1e-12), 0.0, 1.0)
-    level = np.clip(cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
-    hot = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    level = np.asarray(Image.fromarray(level).resize((width, height), Image.Resampling.BILINEAR))  # [H, W]
+    hot = heat_colors(level)
     weight = (0.85 * level**0.7)[:, :, None]
     return np.rint(base * (1 - weight) + hot * weight).astype(np.uint8)
 

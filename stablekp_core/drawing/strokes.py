@@ -1,5 +1,4 @@
-"""Strokes on uint8 RGB images [H, W, 3], in place and anti-aliased: dots, lines, text with a rim. The one importer of
-OpenCV.
+"""Strokes on uint8 RGB images [H, W, 3], in place and anti-aliased: dots, lines, text with a rim.
 
 Positions are (x, y) in continuous pixels: pixel (0, 0) covers [0, 1) x [0, 1).
 """
@@ -12,23 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import KeypointError
 
 DARK, LIGHT = (20, 20, 20), (255, 255, 255)
-_SHIFT = 4  # OpenCV takes positions in 1/16 pixel
 _TEXT_OVERSAMPLING = 4
-
-
-def opencv() -> Any:
-    """OpenCV, imported on first use; raises KeypointError with what to install."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise KeypointError(
-            f"drawing needs OpenCV, which cannot be imported ({error}); install it with 'pip install opencv-python'."
-        ) from error
-    return cv2
+_TEXT_WEIGHT = 0.04  # of a capital's height, by which the font's thin strokes are made bolder
 
 
 def check_image(image: Any) -> None:
@@ -50,16 +39,13 @@ def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """A copy [height, width, 3] of an image [H, W, 3]: area average when it shrinks, cubic when it grows."""
     if image.shape[:2] == (height, width):
         return image.copy()
-    cv2 = opencv()
     shrinks = width * height < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+    return np.array(Image.fromarray(image).resize((width, height), method))
 
 
 def disc(canvas: np.ndarray, centre: Sequence[float], radius: float, color: tuple[int, int, int]) -> None:
-    """A filled anti-aliased circle; `centre` (x, y), `radius` in pixels.
-
-    Coverage is computed here: OpenCV turns circles of two or three pixels into diamonds.
-    """
+    """A filled anti-aliased circle; `centre` (x, y), `radius` in pixels."""
     x, y = float(centre[0]), float(centre[1])
     x0, y0 = max(0, math.floor(x - radius - 1)), max(0, math.floor(y - radius - 1))
     x1, y1 = min(canvas.shape[1], math.ceil(x + radius + 1)), min(canvas.shape[0], math.ceil(y + radius + 1))
@@ -70,36 +56,40 @@ def disc(canvas: np.ndarray, centre: Sequence[float], radius: float, color: tupl
 
 
 def line(canvas: np.ndarray, a: Sequence[float], b: Sequence[float], color: tuple[int, int, int], width: float) -> None:
-    """An anti-aliased line with round ends from `a` to `b` (x, y); `width` in pixels, under 2 it is a
-    hairline.
-
-    Drawn as a polygon: OpenCV's own thick lines come out as 3.4, 5.4, 7.4 … pixels whatever is asked for.
-    """
-    cv2 = opencv()
+    """An anti-aliased line with round ends from `a` to `b` (x, y); `width` in pixels, under 1 it is a hairline."""
     start, end = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    length = float(np.hypot(*(end - start)))
-    if width < 2.0:
-        cv2.line(canvas, _fixed(start), _fixed(end), color, 1, cv2.LINE_AA, _SHIFT)
-        return
-    if length > 0:
-        # The soft edge that OpenCV adds to a polygon is 0.7 pixels wide on each side.
-        side = np.array([start[1] - end[1], end[0] - start[0]]) / length * (width / 2 - 0.7)
-        corners = [_fixed(corner) for corner in (start + side, end + side, end - side, start - side)]
-        cv2.fillConvexPoly(canvas, np.array(corners, dtype=np.int32), color, cv2.LINE_AA, _SHIFT)
-    disc(canvas, start, width / 2, color)
-    disc(canvas, end, width / 2, color)
+    reach = max(width, 1.0) / 2
+    long = int(np.abs(end - start).argmax())  # the axis it runs along: each step has a few pixels across
+    if start[long] > end[long]:
+        start, end = end, start
+    sides = canvas.shape[1::-1]  # (W, H)
+    step = np.arange(max(0, math.floor(start[long] - reach - 1)), min(sides[long], math.ceil(end[long] + reach + 1)))
+    slope = (end - start)[1 - long] / max((end - start)[long], 1e-9)
+    # Pixels further across than this are further than `reach` from the line, whatever its slope.
+    across = math.ceil((reach + 1) * math.hypot(1.0, slope))
+    middle = start[1 - long] + slope * np.clip(step + 0.5 - start[long], 0.0, (end - start)[long])
+    other = np.floor(middle).astype(int)[:, None] + np.arange(-across, across + 1)  # [steps, 2 * across + 1]
+    at = np.empty((*other.shape, 2))
+    at[..., long], at[..., 1 - long] = step[:, None] + 0.5, other + 0.5
+    coverage = np.clip(reach + 0.5 - _distance(at, start, end), 0.0, 1.0)
+    coverage[(other < 0) | (other >= sides[1 - long])] = 0.0
+    steps, columns = np.nonzero(coverage)
+    pixels = (other[steps, columns], step[steps]) if long == 0 else (step[steps], other[steps, columns])
+    below = canvas[pixels].astype(np.float32)
+    canvas[pixels] = _mixed(below, coverage[steps, columns], color)
+
+
+def _distance(at: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Distance of points [..., 2] to the segment between two points [2]."""
+    along = end - start
+    part = np.clip((at - start) @ along / max(float(along @ along), 1e-9), 0.0, 1.0)
+    return np.hypot(*np.moveaxis(at - start - part[..., None] * along, -1, 0))
 
 
 def polyline(canvas: np.ndarray, points: np.ndarray, color: tuple[int, int, int], thick: bool = False) -> None:
     """An anti-aliased curve through `points` [M, 2], a hairline or about three pixels wide."""
-    cv2 = opencv()
-    fixed = np.array([_fixed(point) for point in points], dtype=np.int32)
-    cv2.polylines(canvas, [fixed[:, None]], False, color, 2 if thick else 1, cv2.LINE_AA, _SHIFT)
-
-
-def _fixed(xy: Sequence[float]) -> tuple[int, int]:
-    """Fixed-point position for OpenCV, whose whole numbers are pixel centres."""
-    return round((float(xy[0]) - 0.5) * 2**_SHIFT), round((float(xy[1]) - 0.5) * 2**_SHIFT)
+    for a, b in zip(points, points[1:], strict=False):
+        line(canvas, a, b, color, 3.0 if thick else 1.0)
 
 
 def text_size(text: str, height: int, outline: bool = False) -> tuple[int, int]:
@@ -131,8 +121,12 @@ def put_text(
 
 def _blend(patch: np.ndarray, coverage: np.ndarray, color: tuple[int, int, int]) -> None:
     """Lay a colour over `patch` [h, w, 3] in place, as opaque as `coverage` [h, w] in [0, 1]."""
-    below = patch.astype(np.float32)
-    patch[:] = np.rint(below + coverage[:, :, None] * (np.array(color, dtype=np.float32) - below))
+    patch[:] = _mixed(patch.astype(np.float32), coverage, color)
+
+
+def _mixed(below: np.ndarray, coverage: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """float32 [..., 3] under a colour with `coverage` [...]."""
+    return np.rint(below + coverage[..., None] * (np.array(color, dtype=np.float32) - below))
 
 
 def _rim(height: int) -> int:
@@ -141,43 +135,27 @@ def _rim(height: int) -> int:
 
 @lru_cache(maxsize=2048)
 def _text_mask(text: str, height: int, rim: int) -> np.ndarray:
-    """Coverage of rim and ink, float32 [2, h, w] in [0, 1].
-
-    OpenCV 4 strokes text with lines and OpenCV 5 with a font whose weight follows the thickness, so drawing
-    twice makes no outline that fits both. The rim is therefore the grown ink, and small sizes come from a
-    larger drawing.
-    """
-    cv2 = opencv()
+    """Coverage of rim and ink, float32 [2, h, w] in [0, 1]; drawn larger, as fonts are hinted to whole pixels."""
     over = _TEXT_OVERSAMPLING
-    scale = height * over / _capital_height()
-    thickness = max(1, round(height * over / 8))
-    (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    font, weight = _font(height * over), max(1, round(_TEXT_WEIGHT * height * over / 2))
     margin = over * (rim + 1)
-    ascent, descent = height * over + thickness, max(below, round(0.35 * height * over))
-    ink = np.zeros((ascent + descent + 2 * margin, text_width + 2 * (margin + thickness)), dtype=np.uint8)
-    cv2.putText(
-        ink,
-        text,
-        (margin + thickness, margin + ascent),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        scale,
-        255,
-        thickness,
-        cv2.LINE_AA,
-    )
-    columns = np.flatnonzero(ink.any(axis=0))
+    left, top = font.getbbox("0")[:2]
+    width, below = math.ceil(font.getlength(text)), max(font.getmetrics()[1], round(0.35 * height * over))
+    size = (-(-(width + 2 * (margin + weight)) // over) * over, -(-(height * over + below + 2 * margin) // over) * over)
+    layers = []
+    for stroke in (weight + rim * over, weight):
+        layer = Image.new("L", size)
+        place = (margin + weight - left, margin + weight - top)
+        ImageDraw.Draw(layer).text(place, text, fill=255, font=font, stroke_width=stroke)
+        layers.append(np.asarray(layer.reduce(over)))
+    columns = np.flatnonzero(layers[0].any(axis=0))
     if len(columns):
-        ink = ink[:, max(0, columns[0] - margin) : columns[-1] + margin + 1]
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim * over + 1, 2 * rim * over + 1))
-    grown = cv2.dilate(ink, kernel) if rim else ink
-    size = (-(-ink.shape[1] // over), -(-ink.shape[0] // over))
-    return np.stack([cv2.resize(m, size, interpolation=cv2.INTER_AREA) for m in (grown, ink)]).astype(np.float32) / 255
+        layers = [layer[:, : columns[-1] + 2] for layer in layers]
+    return np.stack(layers).astype(np.float32) / 255
 
 
-@lru_cache(maxsize=1)
-def _capital_height() -> float:
-    """Height in pixels of a digit at font scale 1; measured, as OpenCV's versions differ."""
-    cv2 = opencv()
-    canvas = np.zeros((400, 400), dtype=np.uint8)
-    cv2.putText(canvas, "0", (60, 320), cv2.FONT_HERSHEY_SIMPLEX, 8.0, 255, 8)
-    return len(np.flatnonzero(canvas.any(axis=1))) / 8.0
+@lru_cache(maxsize=64)
+def _font(height: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own font, in the size whose digits are `height` pixels tall."""
+    top, bottom = ImageFont.load_default(1000).getbbox("0")[1::2]
+    return ImageFont.load_default(max(4, round(1000 * height / (bottom - top))))

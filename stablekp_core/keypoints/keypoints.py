@@ -197,7 +197,7 @@ class Keypoints:
         image: uint8 RGB [H, W, 3], the one the keypoints were found on. how: options of
         `drawing.overlay.draw_keypoints`. Raises KeypointError when no row belongs to that image.
         """
-        from ..drawing.overlay import draw_keypoints  # OpenCV is loaded when something is drawn
+        from ..drawing.overlay import draw_keypoints  # Pillow is loaded when something is drawn
 
         rows = self.instances(index)
         if not len(rows):

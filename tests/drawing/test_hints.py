@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stablekp_core.drawing.hints import draw_ap10k, draw_openpose, draw_scribble
+from stablekp_core.drawing.raster import fill_disc, fill_ellipse, thick_line
 from stablekp_core.errors import KeypointError
 
 # The published tables as text: pairs of points, then the colour.
@@ -101,7 +102,7 @@ def test_openpose_pixels(seed, missing):
 
 
 def drawn_by_others(pose, width, height):
-    """As ComfyUI's SDPose Draw Keypoints and comfyui_controlnet_aux calculate, where nothing lies outside; no colours."""
+    """What ComfyUI's SDPose Draw Keypoints and comfyui_controlnet_aux cover, where nothing lies outside."""
     canvas = np.zeros((height, width), np.uint8)
     for a, b, _ in table(OPENPOSE, 0):
         (xa, ya, ca), (xb, yb, cb) = pose[a], pose[b]
@@ -120,6 +121,27 @@ def test_openpose_covers_the_pixels_that_other_programs_draw(side):
     for seed in range(8):
         pose = person(seed, size=side)
         assert np.array_equal(draw_openpose([pose], side, side).any(axis=2), drawn_by_others(pose, side, side))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shapes_cover_the_pixels_that_opencv_fills(seed):
+    rng = np.random.default_rng(seed)
+    theirs, ours = np.zeros((2, 200, 240, 3), np.uint8)
+    (x, y), axes, degrees = (
+        rng.integers(-20, 220, 2).tolist(),
+        rng.integers(0, 90, 2).tolist(),
+        int(rng.integers(-180, 181)),
+    )
+    cv2.fillConvexPoly(theirs, cv2.ellipse2Poly((x, y), axes, degrees, 0, 360, 1), (9, 8, 7))
+    fill_ellipse(ours, (x, y), axes, degrees, (9, 8, 7))
+    assert (theirs != ours).any(axis=2).sum() <= 2  # where an edge runs just between two pixels
+    assert (theirs > 0).any()
+    a, b = rng.integers(10, 190, (2, 2)).tolist()
+    cv2.line(theirs, a, b, (1, 2, 3), thickness=5)
+    thick_line(ours, a, b, (1, 2, 3), 5)
+    cv2.circle(theirs, (x, y), 4, (200, 100, 0), thickness=-1)
+    fill_disc(ours, (x, y), 4, (200, 100, 0))
+    assert (theirs != ours).any(axis=2).sum() <= 3
 
 
 def test_openpose_limb_is_exact_where_nothing_is_rounded():
