@@ -9,12 +9,12 @@ import numpy as np
 
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.keypoints.self_check import report
-from stablekp_core.progress import CHOOSING, DETECTING, EXTRACTING, OCCLUSION, REFINING
+from stablekp_core.progress import CHECKING, CHOOSING, DETECTING, EXTRACTING, OCCLUSION, REFINING
 
 from .comfy import folders
 from .comfy.kept import KeptTraining
 from .comfy.messages import Status, duration, leave_note, short_path, show_text
-from .comfy.runtime import Progress
+from .comfy.runtime import Progress, stop_if_cancelled
 
 #: Images on the live preview and on the final contact sheet.
 _PREVIEW_IMAGES = 4
@@ -23,7 +23,14 @@ _PREVIEW = DetectConfig(views=0)
 _SHEET = DetectConfig(views=4)
 #: The bar's parts in percent: training takes most of the time, then the tokens are chosen and refined.
 _TRAINED = 75
-_PARTS = {EXTRACTING: (75, 85), CHOOSING: (85, 88), REFINING: (88, 94), OCCLUSION: (94, 95), DETECTING: (95, 100)}
+_PARTS = {
+    EXTRACTING: (75, 85),
+    CHOOSING: (85, 88),
+    REFINING: (88, 93),
+    OCCLUSION: (93, 94),
+    CHECKING: (94, 97),
+    DETECTING: (97, 100),
+}
 
 
 class TrainingRun:
@@ -89,7 +96,8 @@ class TrainingRun:
         self.progress.step(_TRAINED * info.step / info.steps, self._preview)
 
     def _on_progress(self, phase: str, done: int, total: int) -> None:
-        if phase not in _PARTS:  # the steps tell more by themselves
+        if phase not in _PARTS:  # the steps tell more by themselves; between them a round may be judged
+            stop_if_cancelled()
             return
         what = "drawing the contact sheet" if phase == DETECTING else phase
         self.status.show(f"{what}: {100 * done // max(total, 1)} %{self._skipped()}")

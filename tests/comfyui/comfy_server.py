@@ -14,11 +14,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HOST = "127.0.0.1"
 #: Freed tensors go back to the system at once; otherwise they would hide, in what the process holds, new ones.
 _HONEST_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+TEXT = 3  # kind of a binary message that holds status text
+_ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,6 +31,30 @@ class NodeError(RuntimeError):
 
 class Interrupted(RuntimeError):
     """The prompt was cancelled."""
+
+
+@dataclass
+class Heard:
+    """What a running prompt told the page.
+
+    entry: of the history. texts: status texts on each node, in order. progress: (node, share done) of the bars.
+    previews: how many images came while nodes ran.
+    """
+
+    entry: dict = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    progress: list[tuple[str, float]] = field(default_factory=list)
+    previews: int = 0
+
+    def take(self, message: bytes) -> None:
+        """A binary message: status text with the node's id before it, or an image."""
+        (kind,) = struct.unpack(">I", message[:4])
+        if kind != TEXT:
+            self.previews += 1
+            return
+        (length,) = struct.unpack(">I", message[4:8])
+        node, text = message[8 : 8 + length].decode(), message[8 + length :].decode()
+        self.texts.setdefault(node, []).append(text)
 
 
 class ComfyServer:
@@ -159,6 +186,27 @@ class ComfyServer:
     def run(self, prompt: dict, seconds: float = 600.0) -> dict:
         return self.wait(self.queue(prompt), seconds)
 
+    def hear(self, prompt: dict, seconds: float = 600.0) -> Heard:
+        """`run`, and what the page is told meanwhile."""
+        heard, events = Heard(), self.events()
+        try:
+            prompt_id = self.queue(prompt)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                message = events.next()
+                if isinstance(message, bytes):
+                    heard.take(message)
+                    continue
+                data = message["data"]
+                if message["type"] == "progress":
+                    heard.progress.append((str(data["node"]), data["value"] / data["max"]))
+                if message["type"] in _ENDINGS and data.get("prompt_id") == prompt_id:
+                    break
+        finally:
+            events.close()
+        heard.entry = self.wait(prompt_id, 10)
+        return heard
+
     def images(self, entry: dict, node: str) -> list[bytes]:
         """The files that a preview or save node of a finished prompt shows."""
         return [
@@ -186,7 +234,7 @@ class Events:
     """The server's WebSocket, as far as this test needs it: unmasked server frames, text and binary."""
 
     def __init__(self, port: int, client_id: str):
-        self._socket = socket.create_connection((HOST, port), timeout=60)
+        self._socket = socket.create_connection((HOST, port), timeout=600)
         key = base64.b64encode(os.urandom(16)).decode()
         self._socket.sendall(
             (

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from comfy_server import Interrupted, NodeError
+from comfy_server import TEXT, Interrupted, NodeError
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -30,7 +30,6 @@ SMALL = {
     "image_size": 64,
     "map_size": 16,
 }
-TEXT = 3  # kind of a binary message that holds status text
 STEP = re.compile(r"step (\d+) of 5000")
 SD15 = {"class_type": "StableKPLoadBackbone", "inputs": {"model": "random_sd15.safetensors"}}
 FACES = {

@@ -17,6 +17,7 @@ from tiny_models import CONFIG, make_unet, make_vae
 from stablekp_core.backbone.backbone import Backbone
 from stablekp_core.config import TrainConfig
 from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.progress import TRAINING_PHASES
 
 
 def test_training_widgets_are_the_cores_settings_with_its_defaults(pack):
@@ -77,11 +78,11 @@ def refuse_to_train(monkeypatch):
 
 
 def cancel_at(monkeypatch, step: int) -> None:
-    """Cancel is asked for once after every step."""
+    """Cancel is asked for twice after every step: by the bar, and for what may come between two steps."""
     asked = iter(range(1, 1000))
 
     def check():
-        if next(asked) == step:
+        if next(asked) == 2 * step - 1:
             raise fake_comfy.Cancelled
 
     monkeypatch.setattr(sys.modules["comfy.model_management"], "throw_exception_if_processing_interrupted", check)
@@ -146,6 +147,7 @@ def test_the_status_text_tells_step_loss_and_time_and_the_bar_reaches_the_end(pa
         "choosing",
         "refining",
         "learning",
+        "checking",
         "drawing",
     ]
     places = [next(i for i, text in enumerate(texts) if text.startswith(phase)) for phase in phases]
@@ -153,6 +155,13 @@ def test_the_status_text_tells_step_loss_and_time_and_the_bar_reaches_the_end(pa
     values = [value for value, _, _ in fake_comfy.ProgressBar.calls]
     assert values == sorted(values) and values[-1] == 100 and 60 < values[5] < 80
     assert fake_comfy.ProgressBar.calls[-1][2] is not None  # the contact sheet
+
+
+def test_every_phase_has_its_part_of_the_bar(pack):
+    run = part("train_run")
+    parts = [(0, run._TRAINED), *run._PARTS.values()]
+    assert set(TRAINING_PHASES[1:]) < set(run._PARTS)
+    assert [end for _, end in parts] == [*(start for start, _ in parts[1:]), 100]
 
 
 def test_what_is_kept_stays_within_its_room(pack):
