@@ -1,4 +1,4 @@
-"""What travels on KEYPOINT_BACKBONE: something that can be opened, for the time of one node, as a core
+"""What travels on STABLEKP_BACKBONE: something that can be opened, for the time of one node, as a core
 `Backbone`.
 
 A backbone is not itself passed from node to node, because ComfyUI moves, unloads and re-patches models

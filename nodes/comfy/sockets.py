@@ -15,18 +15,18 @@ CATEGORY = "keypoints"
 #: Groups of the menu below it, in the order of the work.
 GROUPS = ("train", "detect", "pose", "video", "files")
 
-#: What travels on each: a `backbones.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core`
-#: Keypoints.
-Backbone = io.Custom("KEYPOINT_BACKBONE")
-Tokens = io.Custom("KEYPOINT_TOKENS")
-Points = io.Custom("KEYPOINTS")
+#: The pack's own types, under a name of its own: other packs have a KEYPOINTS that is something else. What travels on
+#: each: a `backbones.BackboneHandle`, a `stablekp_core` KeypointTokens, a `stablekp_core` Keypoints.
+Backbone = io.Custom("STABLEKP_BACKBONE")
+Tokens = io.Custom("STABLEKP_TOKENS")
+Points = io.Custom("STABLEKP_KEYPOINTS")
 #: Types that ComfyUI's own nodes read: {"loss": [float]} and {"track_path", "track_visibility"}.
 LossMap = io.Custom("LOSS_MAP")
 Tracks = io.Custom("TRACKS")
 #: A `stablekp_core` LandmarkMap.
-Landmarks = io.Custom("LANDMARK_MAP")
+Landmarks = io.Custom("STABLEKP_LANDMARK_MAP")
 #: A `stablekp_core` KeypointGuidance.
-Guidance = io.Custom("KEYPOINT_GUIDANCE")
+Guidance = io.Custom("STABLEKP_GUIDANCE")
 #: What pose detectors and pose editors exchange: one dict per image, people (OpenPose) or animals (AP-10K).
 Pose = io.Custom("POSE_KEYPOINT")
 #: An input that takes either; see `as_keypoints`.

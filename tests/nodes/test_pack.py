@@ -74,6 +74,20 @@ def test_execute_takes_every_input_and_has_a_default_for_every_optional_one(pack
                 assert parameters[socket.id].default is not inspect.Parameter.empty, (node, socket.id)
 
 
+#: Types of ComfyUI itself and of the pose nodes in it.
+KNOWN = {
+    *("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "IMAGE", "MASK", "MODEL", "VAE", "LATENT", "VIDEO"),
+    *("LOSS_MAP", "TRACKS", "POSE_KEYPOINT", "BOUNDING_BOX", "BOUNDING_BOXES"),
+}
+
+
+def test_types_of_the_pack_cannot_be_taken_for_another_packs(pack):
+    schemas = [node.define_schema() for node in pack.nodes.NODES]
+    types = {kind for s in schemas for socket in [*s.inputs, *s.outputs] for kind in socket.io_type.split(",")}
+    own = types - KNOWN
+    assert len(own) == 5 and all(kind.startswith("STABLEKP_") for kind in own)
+
+
 def test_boxes_come_over_a_wire_only(pack):
     """Newer pages make a widget of a BOUNDING_BOX input, and so a box of every graph, unless it is told not to."""
     boxes = [

@@ -7,7 +7,7 @@ import torch
 class Dolls:
     CATEGORY = "testing"
     FUNCTION = "make"
-    RETURN_TYPES = ("KEYPOINTS", "IMAGE", "STRING")
+    RETURN_TYPES = ("STABLEKP_KEYPOINTS", "IMAGE", "STRING")
     RETURN_NAMES = ("keypoints", "images", "names")
     OUTPUT_IS_LIST = (False, False, True)
 
@@ -52,7 +52,7 @@ class Keep:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"keypoints": ("KEYPOINTS",)}}
+        return {"required": {"keypoints": ("STABLEKP_KEYPOINTS",)}}
 
     def keep(self, keypoints):
         return {"ui": {"coco": [keypoints.to_json()]}}

@@ -1,4 +1,4 @@
-"""What travels on KEYPOINT_BACKBONE, and how ComfyUI's memory management sees it."""
+"""What travels on STABLEKP_BACKBONE, and how ComfyUI's memory management sees it."""
 
 from __future__ import annotations
 
