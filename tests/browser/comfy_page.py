@@ -26,20 +26,21 @@ _BUILD = """async ([nodes, wires]) => {
   app.canvas.setDirty(true, true);
   return made.map((node) => node.id);
 }"""
-_RUN = """() => new Promise((resolve) => {
-  const outputs = {};
-  const heard = ({ detail }) => { outputs[detail.node] = detail.output; };
-  const ended = (event) => {
-    api.removeEventListener('executed', heard);
-    for (const kind of kinds) api.removeEventListener(kind, ended);
-    setTimeout(() => resolve({ kind: event.type, detail: event.detail, outputs }), 300);
-  };
-  const kinds = ['execution_success', 'execution_error', 'execution_interrupted'];
-  const api = app.api;
-  api.addEventListener('executed', heard);
-  for (const kind of kinds) api.addEventListener(kind, ended);
-  app.queuePrompt(0, 1);
-})"""
+#: From here on until a run has ended; `window.stablekpRun` is what it came to.
+_LISTEN = """(seconds) => {
+  const outputs = {}, api = app.api, kinds = ['execution_success', 'execution_error', 'execution_interrupted'];
+  window.stablekpRun = new Promise((resolve, reject) => {
+    const heard = ({ detail }) => { outputs[detail.node] = detail.output; };
+    const ended = (event) => {
+      api.removeEventListener('executed', heard);
+      for (const kind of kinds) api.removeEventListener(kind, ended);
+      setTimeout(() => resolve({ kind: event.type, detail: event.detail, outputs }), 300);
+    };
+    api.addEventListener('executed', heard);
+    for (const kind of kinds) api.addEventListener(kind, ended);
+    setTimeout(() => reject(new Error(`no run has ended within ${seconds} s`)), 1000 * seconds);
+  });
+}"""
 
 
 def launch(playwright):
@@ -79,9 +80,15 @@ class ComfyPage:
     def build(self, nodes: list, wires: list) -> list:
         return self.page.evaluate(_BUILD, [nodes, wires])
 
-    def run(self) -> dict:
+    def run(self, seconds: float = 240) -> dict:
         """Queue the graph and wait; {"kind", "detail", "outputs" by node id}."""
-        return self.page.evaluate(_RUN)
+        return self.run_by(lambda: self.page.evaluate("() => { app.queuePrompt(0, 1); }"), seconds)
+
+    def run_by(self, queue, seconds: float = 240) -> dict:
+        """What comes of the run that `queue()` starts, for example by a button of the editor; as `run`."""
+        self.page.evaluate(_LISTEN, seconds)
+        queue()
+        return self.page.evaluate("window.stablekpRun")
 
     def serialized(self) -> dict:
         return json.loads(self.page.evaluate("JSON.stringify(app.graph.serialize())"))

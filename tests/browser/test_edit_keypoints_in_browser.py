@@ -26,8 +26,8 @@ def build(page, count=COUNT, side=SIDE, preview=True):
     return edit, text
 
 
-def run(page, text_node) -> Keypoints:
-    done = page.run()
+def run(page, text_node, queue=None) -> Keypoints:
+    done = page.run_by(queue) if queue else page.run()
     assert done["kind"] == "execution_success", done["detail"]
     return Keypoints.from_json(done["outputs"][str(text_node)]["coco"][0])
 
@@ -77,9 +77,7 @@ def test_drag_delete_undo_redo_next_frame_apply_run_save_reload(open_page, shot,
     assert "deleted" in editor.point(3) and "4 points edited in 2 images" in editor.status
     shot(page, f"reopened_{'nodes2' if vue else 'classic'}")
     editor.press("resetAll")
-    editor.press("run")
-    page.page.wait_for_timeout(2500)
-    again = run(page, text)
+    again = run(page, text, lambda: editor.press("run"))
     np.testing.assert_allclose(again.xy, before.xy, atol=1e-3)
 
 
@@ -133,9 +131,7 @@ def test_keys_boxes_zoom_missing_points_and_copies(open_page, shot):
     editor.key("0")
     editor.press("copy")
     assert "Copied to 3 images" in editor.status
-    editor.press("run")
-    page.page.wait_for_timeout(2500)
-    after = run(page, text)
+    after = run(page, text, lambda: editor.press("run"))
     shift = np.array([-1.0, -10.0])
     np.testing.assert_allclose(after.xy[0, :14], before.xy[0, :14] + shift, atol=0.02)
     assert np.linalg.norm(after.xy[3, 14] - after.xy[0, 14]) < 1e-3 and after.confidence[3, 14] == 1
