@@ -104,6 +104,7 @@ def _inputs() -> list:
             min=0.0,
             max=256.0,
             step=0.5,
+            extra_dict=sockets.ADVANCED,
             tooltip="In pixels of the result; dots grow with it. 0: follows the size of the image.",
         ),
         io.Float.Input(
@@ -112,11 +113,13 @@ def _inputs() -> list:
             min=0.0,
             max=1.0,
             step=0.01,
+            extra_dict=sockets.ADVANCED,
             tooltip="Points with a lower confidence are left out.",
         ),
         io.String.Input(
             "which",
             default="",
+            extra_dict=sockets.ADVANCED,
             tooltip="Only these keypoints: numbers, ranges or names, such as 0, 2, 5-8. Empty: all.",
         ),
         io.Int.Input(

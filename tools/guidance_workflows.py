@@ -9,8 +9,7 @@ from workflow_templates import BLUE, GREEN, loaders
 
 def _guidance(g, backbone, tokens) -> dict:
     """Guidance fitted on the user's images, and saved."""
-    images = g.node("StableKPLoadImageSet", folder="my_images", max_images=100)
-    g.group("Learn the guidance once")
+    images = g.node("StableKPLoadImageSet", "Images learned from", folder="my_images", max_images=100)
     fit = g.node(
         "StableKPFitGuidance",
         color=GREEN,
@@ -49,7 +48,7 @@ def _guide(g, model, backbone, fit, pose, tokens) -> dict:
 
 
 def generate_in_a_pose(g) -> None:
-    g.group("Checkpoint, tokens, images")
+    g.group("Learn the guidance once")
     g.note(
         """## Generate in a pose
 
@@ -68,8 +67,8 @@ some keypoints guide and the others stay free.""",
     )
     model, backbone, tokens = loaders(g)
     fit = _guidance(g, backbone, tokens)
-    image = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
     g.group("Guide")
+    image = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
     pose = _detect(g, backbone, (tokens, 0), image)
     guide = _guide(g, model, backbone, fit, (pose, 0), tokens)
     latent = g.node("EmptyLatentImage", width=512, height=512, batch_size=1)
@@ -79,15 +78,13 @@ some keypoints guide and the others stay free.""",
     g.group("Does it work?")
     found = _detect(g, backbone, (tokens, 0), decode, "Detect on the result")
     g.node("StableKPCompare", color=GREEN, wires={"found": (found, 0), "pose": (pose, 0)})
-    drawn = {"keypoints": (found, 0), "images": (decode, 0)}
-    over = g.node("StableKPDraw", "Found on the result", wires=drawn)
-    g.node("PreviewImage", "Found on the result", wires={"images": (over, 0)})
-    target = g.node("StableKPDraw", "The pose", wires={"keypoints": (pose, 0), "images": (image, 0)})
-    g.node("PreviewImage", "The pose to take", wires={"images": (target, 0)})
+    for title, points in (("Asked for", pose), ("Found", found)):
+        drawn = g.node("StableKPDraw", title, wires={"keypoints": (points, 0), "images": (decode, 0)})
+        g.node("PreviewImage", f"{title}, on the result", wires={"images": (drawn, 0)})
 
 
 def animate_a_character(g) -> None:
-    g.group("Checkpoint, tokens, images")
+    g.group("Learn the guidance once")
     g.note(
         """## Animate a character
 
@@ -102,8 +99,8 @@ an image or reference model beside it helps, as with any frame-by-frame method."
     )
     model, backbone, tokens = loaders(g)
     fit = _guidance(g, backbone, tokens)
-    frames = g.node("StableKPLoadImageSet", "The movement", folder="my_frames", max_images=16)
     g.group("Guide")
+    frames = g.node("StableKPLoadImageSet", "The movement", folder="my_frames", max_images=16)
     found = _detect(g, backbone, (tokens, 0), frames)
     smooth = g.node("StableKPSmooth", color=GREEN, wires={"keypoints": (found, 0)})
     guide = _guide(g, model, backbone, fit, (smooth, 0), tokens)

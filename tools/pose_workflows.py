@@ -50,9 +50,10 @@ def _people(g, by_hand: bool) -> None:
     """Joints learned from labels of a file, or made here; then the pose of a new image."""
     model, backbone, tokens = loaders(g)
     known = g.node("StableKPLoadImageSet", "Labelled images", folder="my_images", max_images=100)
-    new = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
-    g.group("Learn the joints once")
+    if not by_hand:
+        g.group("Learn the joints once")
     found = _detect(g, backbone, (tokens, 0), known, names=True)
+    g.group("Learn the joints once")
     wires = {"keypoints": (found, 0)}
     if by_hand:
         sources = {"images": (known, 0), "names": (known, 1), "keypoints": (found, 0)}
@@ -60,6 +61,8 @@ def _people(g, by_hand: bool) -> None:
         wires["labels"] = (label, 0)
     fit = g.node("StableKPFitLandmarks", color=GREEN, labels_file="" if by_hand else "my_labels.json", wires=wires)
     g.node("StableKPSaveLandmarks", name="people", wires={"landmark_map": (fit, 0)})
+    g.group("A new image's pose" if by_hand else "Checkpoint, tokens, images")
+    new = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
     g.group("A new image's pose")
     wanted = _detect(g, backbone, (tokens, 0), new, "Detect on the new one")
     joints = {"keypoints": (wanted, 0), "landmark_map": (fit, 0)}
@@ -122,14 +125,14 @@ To change lines, copy the text into *edges* and edit it."""
     )
     model, backbone, tokens = loaders(g)
     many = g.node("StableKPLoadImageSet", "Many poses", folder="my_images", max_images=100)
-    new = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
-    g.group("Discover the skeleton once")
     found = _detect(g, backbone, (tokens, 0), many)
+    g.group("Discover the skeleton once")
     bones = g.node("StableKPSkeleton", color=GREEN, wires={"keypoints": (found, 0), "tokens": (tokens, 0)})
     g.node("StableKPSaveTokens", name="my_keypoints_with_skeleton", wires={"tokens": (bones, 0)})
     report = {"keypoints": (bones, 1), "tokens": (bones, 0), "images": (many, 0)}
     g.node("StableKPReport", wires=report)
     g.group("A new image's skeleton")
+    new = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
     wanted = _detect(g, backbone, (bones, 0), new, "Detect on the new one")
     generate(
         g,

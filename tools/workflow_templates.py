@@ -48,7 +48,7 @@ For your own images open the template **2 Train on my images**."""
 
 
 def train_on_my_images(g) -> None:
-    g.group("Your images and a Stable Diffusion 1.5 checkpoint")
+    g.group("Your images")
     g.note(
         """## Train on my images
 
