@@ -180,6 +180,7 @@ def _inputs() -> list:
             default=0,
             min=0,
             max=2**31 - 1,
+            control_after_generate=False,
             **more,
             tooltip="Decides which images are set aside.",
         ),

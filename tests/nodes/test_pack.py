@@ -47,6 +47,13 @@ def test_loading_the_pack_imports_nothing_heavy(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
+def test_no_seed_is_changed_by_the_page_after_a_run(pack):
+    """ComfyUI's page makes a new seed after each run where a node does not say otherwise: all would be learned anew."""
+    seeds = [i for node in pack.nodes.NODES for i in node.define_schema().inputs if i.id in ("seed", "noise_seed")]
+    assert len(seeds) >= 3
+    assert all(seed.options.get("control_after_generate") is False for seed in seeds)
+
+
 def test_all_nodes_have_our_prefix_category_and_a_tooltip_everywhere(pack):
     names = set()
     for node in pack.nodes.NODES:
