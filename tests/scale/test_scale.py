@@ -439,14 +439,21 @@ def test_without_ray_the_extra_is_named(monkeypatch, tmp_path, tokens, folder, c
 @pytest.fixture(scope="module")
 def small_cluster():
     pytest.importorskip("ray.data")
-    with cluster(Pool(workers=2)) as ray:
+    with pytest.MonkeyPatch.context() as patch, cluster_at_usual_priority(patch) as ray:
         yield ray
+
+
+def cluster_at_usual_priority(patch):
+    """Ray gives its workers the lowest priority, at which they hardly run beside other work."""
+    patch.setenv("RAY_worker_niceness", "0")
+    return cluster(Pool(workers=2))
 
 
 def all_rows(folder):
     return parquet.read_table(folder).to_pylist()  # ignores names that begin with _ or ., like other readers
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_a_restart_does_the_rest(small_cluster, tmp_path, backbone, tokens):
     source, out, killed = tmp_path / "in", tmp_path / "in" / "out", []
     source.mkdir()

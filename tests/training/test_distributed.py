@@ -172,6 +172,7 @@ def first_moment(path):
         return file.get_tensor("exp_avg")
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(folder, alone, two):
     assert [r["size"] for r in two] == [2, 2] and [r["device"] for r in two] == ["cpu", "cpu"]
     untrained = run_alone(folder, steps=0)
@@ -185,11 +186,13 @@ def test_two_processes_learn_what_one_learns(folder, alone, two):
     assert torch.equal(two[0]["whole"], two[1]["whole"])
 
 
+@pytest.mark.slow
 def test_each_process_sees_its_share_of_the_images(two):
     assert two[0]["batches"] == [2] * CONFIG.steps
     assert two[1]["batches"] == [1] * CONFIG.steps
 
 
+@pytest.mark.slow
 def test_a_run_of_one_process_goes_on_with_two(alone, two):
     for result in two:
         assert result["resumed_from"] and result["absent"]
@@ -198,6 +201,7 @@ def test_a_run_of_one_process_goes_on_with_two(alone, two):
         np.testing.assert_allclose(result["rest_losses"], alone.losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_with_one(folder, alone, two):
     assert not (folder / "rank1" / "half").exists()  # only the first process writes
     rest = run_alone(folder, checkpoint=folder / "rank0" / "half", resume=True)
@@ -205,11 +209,13 @@ def test_a_run_of_two_processes_goes_on_with_one(folder, alone, two):
     np.testing.assert_allclose(rest.losses, alone.losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch(folder, two):
     expected, found = first_moment(folder / "begun_by_one"), first_moment(folder / "rank0" / "half")
     assert (found - expected).norm() < 1e-5 * expected.norm()  # Adam alone would hide a wrong scale
 
 
+@pytest.mark.slow
 def test_the_command_resumes_and_only_the_first_process_prints_and_writes(folder, command, alone):
     assert command.stdout.count("tokens:") == 1
     assert command.stderr.count(f"{CONFIG.steps}/{CONFIG.steps} [") > 0
