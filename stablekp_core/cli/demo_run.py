@@ -42,7 +42,7 @@ SETTINGS = dict(
     occluded_views=2,
     stop="fixed",
 )
-STEPS = 40
+STEPS = 60
 VIEWS = 2
 QUICK = 16  # images of each split
 DRAWN = 512  # pixels along a side of the images that show one doll
