@@ -169,11 +169,11 @@ def test_training_through_the_graphs_model_gives_the_same_tokens_and_changes_not
     np.testing.assert_allclose(ours.embeddings, theirs.embeddings, atol=2e-3)
 
 
-def detection(tokens_file: str, seed: int) -> dict:
+def detection(tokens_file: str, seed: int, images: int = 6) -> dict:
     """Nodes that detect through the graph's MODEL; a new seed makes ComfyUI run them again."""
     return {
         **from_model(),
-        "2": FACES,
+        "2": {**FACES, "inputs": {**FACES["inputs"], "max_images": images}},
         "7": node("StableKPLoadTokens", tokens_file=tokens_file),
         "8": node(
             "StableKPDetect",
@@ -212,10 +212,10 @@ def test_the_backbone_from_model_makes_no_second_copy(server):
 def test_fifty_detections_do_not_grow(server):
     name = some_tokens(server, "fifty")
     for seed in range(10):
-        server.run(detection(name, seed))
+        server.run(detection(name, seed, images=1))
     warm = server.resident_mb()
     for seed in range(10, 60):
-        server.run(detection(name, seed))
+        server.run(detection(name, seed, images=1))
     assert server.resident_mb() - warm < 60
 
 
