@@ -202,7 +202,7 @@ def advanced_widgets() -> list:
             options=list(d._choices["gradient"]),
             default=d.gradient,
             **more,
-            tooltip="exact: the method as published. direct and cached skip the model's backward pass: much "
-            "faster, but other tokens come out.",
+            tooltip="exact: the method as published. cached skips the model's backward pass: much faster, but other "
+            "tokens come out.",
         ),
     ]
