@@ -249,11 +249,12 @@ def test_animals_smoothing_skeleton_report_edits_and_export_run(aux_server):
             caption="a doll",
         ),
     }
-    entry = aux_server.run(prompt)
+    heard = aux_server.hear(prompt)
+    entry = heard.entry
     animals = pose_of(entry)
     assert [len(image["animals"][0]) for image in animals] == [17] * COUNT
-    assert "jitter" in entry["outputs"]["8"]["text"][0]
-    assert entry["outputs"]["9"]["text"][0].count("-") == 9  # a tree over 10 points
+    assert "jitter" in heard.texts["8"][-1]
+    assert heard.texts["9"][-1].count("-") == 9  # a tree over 10 points
     assert make_image(aux_server, entry, "11").std() > 10
     folder = aux_server.base / "output" / "controlnet_datasets" / "dolls"
     rows = [line for split in ("train", "validation") for line in _lines(folder / split)]
