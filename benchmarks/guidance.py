@@ -261,6 +261,7 @@ def main() -> None:
             args.output.write_text(json.dumps(result, indent=1) + "\n")
             print(kind, json.dumps({k: v for k, v in result[kind].items() if k != "seeds"}, indent=1), flush=True)
             if args.sheets and seed == args.seeds[0]:
+                args.sheets.mkdir(parents=True, exist_ok=True)
                 save_sheet(case, args.sheets / f"guidance_{kind}.jpg")
 
 

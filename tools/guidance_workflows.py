@@ -3,8 +3,7 @@ them."""
 
 from __future__ import annotations
 
-from pose_workflows import _detect
-from workflow_templates import BLUE, GREEN, loaders
+from workflow_templates import BLUE, GREEN, detected, loaders
 
 
 def _guidance(g, backbone, tokens) -> dict:
@@ -69,14 +68,14 @@ some keypoints guide and the others stay free.""",
     fit = _guidance(g, backbone, tokens)
     g.group("Guide")
     image = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
-    pose = _detect(g, backbone, (tokens, 0), image)
+    pose = detected(g, backbone, (tokens, 0), image)
     guide = _guide(g, model, backbone, fit, (pose, 0), tokens)
     latent = g.node("EmptyLatentImage", width=512, height=512, batch_size=1)
     g.group("Generate")
     decode = _sampled(g, model, guide, "a wooden puppet standing in a workshop, soft light, photo", latent)
     g.node("SaveImage", filename_prefix="in_a_pose", wires={"images": (decode, 0)})
     g.group("Does it work?")
-    found = _detect(g, backbone, (tokens, 0), decode, "Detect on the result")
+    found = detected(g, backbone, (tokens, 0), decode, "Detect on the result")
     g.node("StableKPCompare", color=GREEN, wires={"found": (found, 0), "pose": (pose, 0)})
     for title, points in (("Asked for", pose), ("Found", found)):
         drawn = g.node("StableKPDraw", title, wires={"keypoints": (points, 0), "images": (decode, 0)})
@@ -101,7 +100,7 @@ an image or reference model beside it helps, as with any frame-by-frame method."
     fit = _guidance(g, backbone, tokens)
     g.group("Guide")
     frames = g.node("StableKPLoadImageSet", "The movement", folder="my_frames", max_images=16)
-    found = _detect(g, backbone, (tokens, 0), frames)
+    found = detected(g, backbone, (tokens, 0), frames)
     smooth = g.node("StableKPSmooth", color=GREEN, wires={"keypoints": (found, 0)})
     guide = _guide(g, model, backbone, fit, (smooth, 0), tokens)
     size = {"batch_size": (guide, 1)}
@@ -124,7 +123,7 @@ an image or reference model beside it helps, as with any frame-by-frame method."
         wires={"video": (video, 0)},
     )
     g.group("Does it work?")
-    again = _detect(g, backbone, (tokens, 0), decode, "Detect on the result")
+    again = detected(g, backbone, (tokens, 0), decode, "Detect on the result")
     g.node("StableKPCompare", color=GREEN, wires={"found": (again, 0), "pose": (smooth, 0)})
 
 

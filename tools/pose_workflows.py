@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from workflow_templates import GREEN, SCRIBBLE, generate, loaders, video_loaders
+from workflow_templates import GREEN, SCRIBBLE, detected, generate, loaders, video_loaders
 
 _ANIMAL_TABLE = "left eye = 0\nright eye = 1\nnose = 2\nneck = 3\ntail root = 4"
-
-
-def _detect(g, backbone, tokens, images, title="", names=False, **values) -> dict:
-    wires = {"backbone": (backbone, 0), "tokens": tokens, "images": (images, 0)}
-    if names:
-        wires["names"] = (images, 1)
-    return g.node("StableKPDetect", title, color=GREEN, wires=wires, heat_maps="off", **values)
 
 
 def people_to_openpose(g) -> None:
@@ -52,7 +45,7 @@ def _people(g, by_hand: bool) -> None:
     known = g.node("StableKPLoadImageSet", "Labelled images", folder="my_images", max_images=100)
     if not by_hand:
         g.group("Learn the joints once")
-    found = _detect(g, backbone, (tokens, 0), known, names=True)
+    found = detected(g, backbone, (tokens, 0), known, names=True)
     g.group("Learn the joints once")
     wires = {"keypoints": (found, 0)}
     if by_hand:
@@ -64,7 +57,7 @@ def _people(g, by_hand: bool) -> None:
     g.group("A new image's pose" if by_hand else "Checkpoint, tokens, images")
     new = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
     g.group("A new image's pose")
-    wanted = _detect(g, backbone, (tokens, 0), new, "Detect on the new one")
+    wanted = detected(g, backbone, (tokens, 0), new, "Detect on the new one")
     joints = {"keypoints": (wanted, 0), "landmark_map": (fit, 0)}
     named = g.node("StableKPApplyLandmarks", color=GREEN, wires=joints)
     if by_hand:
@@ -87,7 +80,7 @@ sits on."""
     model, backbone, tokens = loaders(g)
     image = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
     g.group("Which keypoint is which joint")
-    found = _detect(g, backbone, (tokens, 0), image)
+    found = detected(g, backbone, (tokens, 0), image)
     numbers = g.node("StableKPDraw", "Draw numbers", wires={"keypoints": (found, 0), "images": (image, 0)})
     g.node("PreviewImage", "Which is which", wires={"images": (numbers, 0)})
     named = g.node(
@@ -125,7 +118,7 @@ To change lines, copy the text into *edges* and edit it."""
     )
     model, backbone, tokens = loaders(g)
     many = g.node("StableKPLoadImageSet", "Many poses", folder="my_images", max_images=100)
-    found = _detect(g, backbone, (tokens, 0), many)
+    found = detected(g, backbone, (tokens, 0), many)
     g.group("Discover the skeleton once")
     bones = g.node("StableKPSkeleton", color=GREEN, wires={"keypoints": (found, 0), "tokens": (tokens, 0)})
     g.node("StableKPSaveTokens", name="my_keypoints_with_skeleton", wires={"tokens": (bones, 0)})
@@ -133,7 +126,7 @@ To change lines, copy the text into *edges* and edit it."""
     g.node("StableKPReport", wires=report)
     g.group("A new image's skeleton")
     new = g.node("LoadImage", "The pose to take", image="example.png", upload="image")
-    wanted = _detect(g, backbone, (bones, 0), new, "Detect on the new one")
+    wanted = detected(g, backbone, (bones, 0), new, "Detect on the new one")
     generate(
         g,
         "A new image's skeleton",

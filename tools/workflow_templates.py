@@ -108,6 +108,14 @@ def loaders(g) -> tuple[dict, dict, dict]:
     return model, backbone, tokens
 
 
+def detected(g, backbone, tokens, images, title="", names=False, **values) -> dict:
+    """Detect Keypoints without heat maps. tokens: a wire; names: take the images' names from their node as well."""
+    wires = {"backbone": (backbone, 0), "tokens": tokens, "images": (images, 0)}
+    if names:
+        wires["names"] = (images, 1)
+    return g.node("StableKPDetect", title, color=GREEN, wires=wires, heat_maps="off", **values)
+
+
 def generate(g, hints: str, model, points, style: str, control_net: str, text: str, name: str) -> None:
     """The hint in the size that is generated, in the group `hints`, and a ControlNet generation from it."""
     g.group("Generate")

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     from ..detection.detector import detect
     from ..guidance.generation import generate, open_generator
     from ..guidance.readers import KeypointGuidance
-    from ..guidance.targets import pose_error
+    from ..guidance.targets import pose_error, pose_targets
     from ..images.image_set import ImageSet
     from ..keypoints.keypoints import Keypoints
     from ..keypoints.tokens import KeypointTokens
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
     tokens = KeypointTokens.load(args.tokens_file) if args.tokens_file else None
     if tokens is not None and guidance is not None:
         guidance.check_tokens(tokens.digest)
+    if pose is not None and guidance is not None:
+        pose_targets(pose, guidance, 1, 1, args.points)  # what is wrong with the pose is said before a model is loaded
     backbone = load_backbone(args.model, args.dtype, args.device, args.compile, args.recompute)
     generator = open_generator(backbone, args.model, args.text)
     with Bars() as bars:

@@ -66,7 +66,7 @@ def fit_guidance(
     for t in timesteps:
         known, unknown = (FeatureStore(affine.identity_affine(1), backbone.device) for _ in range(2))
         for part, store in ((~left_out, known), (left_out, unknown)):
-            _look(backbone, latents, part.nonzero()[:, 0], t, prompt, seed, store, count)
+            _add_noisy_features(backbone, latents, part.nonzero()[:, 0], t, prompt, seed, store, count)
         there = position[~left_out].repeat_interleave(NOISE_DRAWS, 0)[:, None]  # [I*n, 1, K, 2]
         first = fit_positions([(known, there)], tick=count)
         found = unknown.locate(first)[1]  # [I'*n, K, 2]
@@ -115,7 +115,7 @@ def _clean_images(
 
 
 @torch.no_grad()
-def _look(backbone, latents, indices, timestep, prompt, seed, store: FeatureStore, count) -> None:
+def _add_noisy_features(backbone, latents, indices, timestep, prompt, seed, store: FeatureStore, count) -> None:
     """Add the features of noisy latents of some images to `store`, `NOISE_DRAWS` of each, one behind the other."""
     for some in indices.split(max(1, _AT_ONCE // NOISE_DRAWS)):
         clean = latents[some].repeat_interleave(NOISE_DRAWS, 0).to(backbone.device)

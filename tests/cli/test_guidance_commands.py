@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,6 +81,45 @@ def test_one_sentence_for_what_is_wrong(made, model_folder, capsys, more, words)
     files = [str(made / word) if word.endswith((".json", ".safetensors")) else word for word in more]
     assert generate(made, model_folder, *files) == 1
     assert words in capsys.readouterr().err
+
+
+def changed_pose(made, **changes) -> str:
+    """The pose's file after a change, as the name of a file beside it."""
+    pose = Keypoints.load(made / "pose.json")
+    pose = changes.pop("of", lambda pose: pose)(pose)
+    (made / "changed.json").write_text(dataclasses.replace(pose, **changes).to_json())
+    return "changed.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(of=lambda pose: pose.select([0, 1])), "the pose has 2 keypoints but the guidance reads 3"),
+        (dict(of=lambda pose: pose.rows([])), "keypoints"),
+        (dict(confidence=np.zeros((2, 3))), "leaves every keypoint free"),
+    ],
+)
+def test_poses_that_do_not_fit_are_told_in_a_sentence(made, model_folder, capsys, changes, words):
+    assert generate(made, model_folder, *given(made, changed_pose(made, **changes))) == 1
+    said = capsys.readouterr().err.strip()
+    assert words in said and said.count("\n") == 0
+
+
+def test_models_it_was_not_made_for_are_refused_by_name(made, model_folder, tmp_path, capsys):
+    guidance = KeypointGuidance.load(made / "g.guidance.safetensors")
+    dataclasses.replace(guidance, model_hash="f" * 64, model_name="sd15-other").save(made / "of_other")
+    assert generate(made, model_folder, *given(made, guidance="of_other.guidance.safetensors")) == 1
+    assert "this guidance was fitted to sd15-other (ffffffffffff), but the model in use is" in capsys.readouterr().err
+    shutil.copytree(model_folder, tmp_path / "xl")
+    config = tmp_path / "xl" / "unet" / "config.json"
+    sdxl = {"cross_attention_dim": 2048, "addition_embed_type": "text_time"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | sdxl))
+    files = ["--tokens", str(made / "t.safetensors"), "--model", str(tmp_path / "xl"), "--device", "cpu"]
+    for command in (["fit-guidance", str(made / "images"), str(tmp_path / "g")], ["generate", str(tmp_path / "out")]):
+        more = ["--prompt", "a cat", *given(made)] if command[0] == "generate" else []
+        assert main([*command, *more, *files]) == 1
+        said = capsys.readouterr().err.strip()
+        assert "an SDXL model" in said and said.count("\n") == 0
 
 
 def test_tokens_of_others_are_refused_before_anything_is_generated(made, model_folder, capsys):

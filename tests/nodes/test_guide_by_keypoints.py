@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from node_data import part
+from sd15_writer import unet_shapes
 from tiny_models import CONFIG, make_unet, make_vae
 
 from stablekp_core.backbone.backbone import Backbone, alphas_cumprod
@@ -185,6 +186,7 @@ def test_poses_and_latents_that_do_not_pair_are_told(node, guidance, caplog):
         (dict(tokens=True), "other tokens"),
         (dict(pose=pose().select([0, 1])), "the pose has 2 keypoints but the guidance reads 3"),
         (dict(pose=pose(0)), "the pose is empty"),
+        (dict(pose=dataclasses.replace(pose(), confidence=np.zeros((1, 3)))), "leaves every keypoint free"),
         (dict(points="wing"), "no keypoint 'wing'"),
         (dict(strength=-1.0), "strength is -1.0"),
         (dict(start_percent=0.9), "start must be below end"),
@@ -200,9 +202,29 @@ def test_what_does_not_fit_is_refused_before_sampling(node, guidance, change, wo
         node.execute(Patcher(), Handle(), **given)
 
 
-def test_another_kind_of_model_is_refused_by_name(pack, guidance):
-    with pytest.raises(KeypointError, match="the MODEL is .* Stable Diffusion 1.4 or 1.5"):
-        part("guide_by_keypoints").GuideByKeypoints.execute(Patcher(), Handle(), guidance, pose())
+@pytest.mark.parametrize(
+    ("shapes", "kind"),
+    [
+        (dict(context=2048, label_width=2816, mult=(1, 2, 4), attention=(False, True, True)), "an SDXL model"),
+        (dict(context=1280, label_width=2560), "an SDXL refiner model"),
+        (dict(context=1024, linear=True), "a Stable Diffusion 2 model"),
+        (dict(in_channels=9), "an inpainting model"),
+        (None, "not a Stable Diffusion UNet"),
+        ({}, None),
+    ],
+)
+def test_another_kind_of_model_is_refused_by_name(pack, guidance, shapes, kind):
+    """The MODEL's UNet has the names and the shapes that ComfyUI gives it, but no memory."""
+    model, execute = Patcher(), part("guide_by_keypoints").GuideByKeypoints.execute
+    if shapes is not None:
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in unet_shapes(**shapes).items()}
+        model.model.diffusion_model = types.SimpleNamespace(state_dict=lambda: tensors)
+    if kind is None:
+        assert execute(model, Handle(), guidance, pose())[1] == 1
+        return
+    with pytest.raises(KeypointError, match=f"the MODEL is {kind}.* connect a MODEL of that kind\\.$") as refused:
+        execute(model, Handle(), guidance, pose())
+    assert "\n" not in str(refused.value)
 
 
 def test_guidance_is_fitted_saved_and_loaded(pack):
