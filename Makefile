@@ -1,6 +1,7 @@
 # make demo: install, train on the shipped images, detect, draw.   make test: install what tests need, and run them.
 PYTHON ?= python3
 VENV ?= .venv
+BROWSER ?= tests/browser
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 READY_DEV = $(VENV)/.ready-dev
@@ -33,7 +34,7 @@ test-comfyui: $(READY_DEV)
 # The editor in a real page: needs COMFYUI_DIR, and Chromium at /usr/bin/chromium or where CHROMIUM says.
 test-browser: $(READY_DEV)
 	$(BIN)/python -m pip install --quiet playwright
-	COMFYUI_DIR=$(COMFYUI_DIR) $(BIN)/python -m pytest -q -m browser tests/browser
+	COMFYUI_DIR=$(COMFYUI_DIR) $(BIN)/python -m pytest -q -m browser $(BROWSER)
 
 bench: $(READY_DEV)
 	$(BIN)/python benchmarks/speed.py --short

@@ -171,9 +171,7 @@ def images(f: Found) -> dict[str, np.ndarray]:
     return {
         "1 Try it now": sheet(f.images[:9], f.unseen.rows(range(9)), 3),
         "2 Train on my images": sheet([f.learn[i] for i in spread], f.learned.rows(spread), 4),
-        "5 A batch of video frames": sheet(
-            [image for _, image in frames][::4], moving.rows(range(0, FRAMES, 4)), 3, numbers=False
-        ),
+        "5 Video": sheet([image for _, image in frames][::4], moving.rows(range(0, FRAMES, 4)), 3, numbers=False),
         "3 Detect and draw": np.concatenate([np.concatenate(row, axis=1) for row in (points, maps)]),
         **side_by_side,
     }

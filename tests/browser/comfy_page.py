@@ -43,6 +43,30 @@ _LISTEN = """(seconds) => {
 }"""
 
 
+#: Boxes [left, top, right, bottom] of the nodes as the page draws them, titles included, and notes with text cut off.
+_LAYOUT = """() => {
+  const { ds } = app.canvas, origin = app.canvas.canvas.getBoundingClientRect();
+  const boxes = {}, cut = [];
+  for (const node of app.graph._nodes) {
+    const element = document.querySelector(`[data-node-id="${node.id}"]`);
+    const name = `${node.id} ${node.title}`;
+    if (LiteGraph.vueNodesMode) {
+      const { left, top, right, bottom } = element.getBoundingClientRect();
+      const [dx, dy] = [origin.left + ds.offset[0] * ds.scale, origin.top + ds.offset[1] * ds.scale];
+      boxes[name] = [(left - dx) / ds.scale, (top - dy) / ds.scale, (right - dx) / ds.scale, (bottom - dy) / ds.scale];
+    } else {
+      const [x, y] = node.pos, [width, height] = node.size;
+      boxes[name] = [x, y - 30, x + width, y + height];
+    }
+    if (node.type !== 'MarkdownNote') continue;
+    const frame = LiteGraph.vueNodesMode ? element : node.widgets[0].element;
+    const last = frame.querySelector('.tiptap, .comfy-markdown-content').lastElementChild.getBoundingClientRect();
+    if (last.height && last.bottom > frame.getBoundingClientRect().bottom) cut.push(name);
+  }
+  return { scale: ds.scale, boxes, cut, groups: app.graph._groups.map((group) => [...group._bounding]) };
+}"""
+
+
 def launch(playwright):
     return playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(_QUIET))
 
@@ -60,6 +84,7 @@ class ComfyPage:
         self.set("Comfy.VueNodes.Enabled", vue)
         self.set("Comfy.Locale", language)
         self.set("Comfy.Minimap.Visible", False)
+        self.set("Comfy.RightSidePanel.IsOpen", False)
 
     def open(self, url: str | None = None) -> None:
         if url:
@@ -97,6 +122,26 @@ class ComfyPage:
         self.page.evaluate("async (data) => { await app.loadGraphData(data); }", workflow)
         self.page.wait_for_timeout(800)
 
+    def open_template(self, name: str) -> None:
+        """Open one of the pack's templates as a click in the list of templates does."""
+        self.page.evaluate(
+            """async (name) => {
+              const file = `/workflow_templates/stable-keypoints/${encodeURIComponent(name)}.json`;
+              const answer = await app.api.fetchApi(file);
+              await app.loadGraphData(await answer.json(), true, true, name, { openSource: 'template' });
+            }""",
+            name,
+        )
+        self.page.wait_for_timeout(3000)
+
+    def toasts(self) -> str:
+        """The notes in the corner of the page."""
+        return "\n".join(self.page.locator(".p-toast-message, [role=alert]").all_inner_texts())
+
+    def layout(self) -> dict:
+        """Scale, boxes of the nodes as they are drawn, notes with text that is cut off, boxes of the groups."""
+        return self.page.evaluate(_LAYOUT)
+
     def press_button(self, node_id, label: str, wait: int = 10000) -> Editor:
         """Press a button of a node as a person does: where it stands on the canvas, or in the Vue node."""
         if self.page.evaluate("Boolean(LiteGraph.vueNodesMode)"):
@@ -117,7 +162,7 @@ class ComfyPage:
         return Editor(self.page, wait)
 
     def shot(self, path: Path) -> None:
-        self.page.screenshot(path=str(path))
+        self.page.screenshot(path=str(path), **({"quality": 60} if path.suffix == ".jpg" else {}))
 
 
 class Editor:

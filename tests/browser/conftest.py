@@ -84,6 +84,6 @@ def shot():
 
     def take(page, name: str) -> None:
         if SHOTS:
-            page.shot(Path(SHOTS) / f"{name}.png")
+            page.shot(Path(SHOTS) / f"{name}.jpg")
 
     return take

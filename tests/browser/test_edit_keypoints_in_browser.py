@@ -99,7 +99,7 @@ def test_before_a_first_run_it_says_to_run_once(open_page):
     edit, _ = build(page)
     with pytest.raises(Exception, match="(?i)timeout"):
         page.press_button(edit, "Edit points", wait=1500)
-    assert "Run the workflow once" in page.page.locator("body").inner_text()
+    page.page.get_by_text("Run the workflow once").first.wait_for()
 
 
 def test_keys_boxes_zoom_missing_points_and_copies(open_page, shot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.pose.landmark_map import LandmarkMap
@@ -17,8 +18,10 @@ def node(kind: str, **inputs) -> dict:
     return {"class_type": kind, "inputs": inputs}
 
 
-def test_five_labelled_dolls_give_the_map_of_the_same_labels_in_a_file(open_page, server, shot):
-    page = open_page()
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes2"])
+def test_five_labelled_dolls_give_the_map_of_the_same_labels_in_a_file(open_page, server, shot, vue):
+    page = open_page(vue=vue)
+    page.open()
     nodes = [
         ["TestDolls", {"count": COUNT, "side": SIDE, "named": False}, [0, 0]],
         ["StableKPLabelJoints", {"joints": "own joints", "own_joints": OWN, "save_as": "made"}, [320, 0]],
