@@ -1,4 +1,4 @@
-"""Writes example_workflows/*.json: the graphs in the web UI's format, laid out and with notes.
+"""Writes example_workflows/*.json and subgraphs/*.json: the graphs in the web UI's format, templates with notes.
 
     python tools/make_workflows.py
 
@@ -20,6 +20,7 @@ VERSION = re.search(r'version = "(.+?)"', (ROOT / "pyproject.toml").read_text(en
 sys.path.insert(0, str(ROOT / "tests"))
 
 import fake_comfy
+from blueprints import BLUEPRINTS
 from guidance_workflows import GUIDANCE_WORKFLOWS
 from pose_workflows import POSE_WORKFLOWS
 from workflow_layout import arrange
@@ -237,9 +238,15 @@ def main() -> None:
         for name, build in WORKFLOWS.items():
             graph = Graph(schemas)
             build(graph)
-            path = ROOT / "example_workflows" / f"{name}.json"
-            path.write_text(json.dumps(graph.as_dict(name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            print(path.relative_to(ROOT))
+            _write(ROOT / "example_workflows" / f"{name}.json", graph.as_dict(name))
+        for name, build in BLUEPRINTS.items():
+            _write(ROOT / "subgraphs" / f"{name}.json", build(Graph(schemas)).as_dict(name))
+
+
+def _write(path: Path, workflow: dict) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

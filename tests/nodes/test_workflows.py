@@ -97,12 +97,32 @@ def test_text_can_be_read_when_a_page_of_1600_by_900_opens_it(path):
 
 
 def test_the_files_are_what_the_tool_writes(tmp_path):
-    before = {path.name: path.read_text(encoding="utf-8") for path in FILES}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import make_workflows as m, pathlib; "
-        "m.ROOT = pathlib.Path(sys.argv[2]); (m.ROOT / 'example_workflows').mkdir(); m.main()"
+        "m.ROOT = pathlib.Path(sys.argv[2]); m.main()"
     )
     subprocess.run([sys.executable, "-c", code, str(ROOT / "tools"), str(tmp_path)], check=True, capture_output=True)
-    assert {
-        path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "example_workflows").glob("*.json")
-    } == before
+    for folder in ("example_workflows", "subgraphs"):
+        made, kept = (
+            {path.name: path.read_text(encoding="utf-8") for path in (root / folder).glob("*.json")}
+            for root in (tmp_path, ROOT)
+        )
+        assert made == kept
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_blueprints_show_widgets_and_join_sockets_that_are_there(path, schemas):
+    blueprint = json.loads(path.read_text(encoding="utf-8"))
+    whole, inside = blueprint["nodes"][0], blueprint["definitions"]["subgraphs"][0]
+    assert whole["type"] == inside["id"]
+    nodes = {node["id"]: node for node in inside["nodes"]}
+    for number, widget in whole["properties"]["proxyWidgets"]:
+        assert widget in {i.id for i in schemas[nodes[int(number)]["type"]].inputs if i.is_widget}
+    for link in inside["links"]:
+        if link["target_id"] in nodes:
+            assert nodes[link["target_id"]]["inputs"][link["target_slot"]]["link"] == link["id"]
+        if link["origin_id"] in nodes:
+            assert link["id"] in nodes[link["origin_id"]]["outputs"][link["origin_slot"]]["links"]
+    for node in nodes.values():
+        optional = {i.id for i in schemas[node["type"]].inputs if i.optional}
+        assert all(socket["link"] or socket["name"] in optional for socket in node["inputs"])
