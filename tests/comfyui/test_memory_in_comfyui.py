@@ -65,9 +65,14 @@ with torch.inference_mode():  # as in a prompt
     model_management.free_memory(1e30, handle._patcher.load_device)
     after = held()
     second = gradient()
-print(json.dumps([before, first, during, after, second]))
+# What goes between nodes has the type that ComfyUI was started with, where it can be told.
+import numpy as np
+from pack.nodes.comfy.batches import image_tensor
+args.fp16_intermediates = True
+halved = image_tensor(np.zeros((1, 4, 4, 3), np.uint8)).dtype == torch.float16
+print(json.dumps([before, first, during, after, second, halved == hasattr(model_management, "intermediate_dtype")]))
 """)
-    assert seen == [False, True, True, False, True]
+    assert seen == [False, True, True, False, True, True]
 
 
 def test_a_long_video_never_lies_in_memory_as_a_whole(tmp_path):
