@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -168,9 +169,11 @@ def test_comfyuis_own_pose_drawing_takes_it(aux_server):
         }
     )
     pose = pose_of(entry)
+    # Without OpenCV, ComfyUI draws with formulas of its own, whose limbs are a little thinner.
+    least = 1 if subprocess.run([aux_server.python, "-c", "import cv2"], capture_output=True).returncode == 0 else 0.85
     for index in range(COUNT):
         assert inside(pose[index])  # its points outside of the image are left out, ours are cut by the border
-        assert agreement(make_image(aux_server, entry, "9", index), pose[index]) == 1
+        assert agreement(make_image(aux_server, entry, "9", index), pose[index]) >= least
 
 
 def test_comfyuis_boxes_give_several_people(aux_server):
