@@ -140,6 +140,11 @@ class ComfyServer:
         """The most main memory the server has held since `forget_peak`."""
         return self._memory("VmHWM")
 
+    def processor_seconds(self) -> float:
+        """Processor time the server has used; unlike the clock's it does not grow with what else the machine does."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _memory(self, field: str) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
         return int(status.split(f"{field}:")[1].split()[0]) / 1024
@@ -168,7 +173,7 @@ class ComfyServer:
         """Queue an API-format prompt; its id. NodeError when ComfyUI refuses it before running it."""
         return self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})["prompt_id"]
 
-    def wait(self, prompt_id: str, seconds: float = 600.0) -> dict:
+    def wait(self, prompt_id: str, seconds: float = 1200.0) -> dict:
         """The history entry of a finished prompt. Raises NodeError or Interrupted."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -183,10 +188,10 @@ class ComfyServer:
             time.sleep(0.1)
         raise TimeoutError(f"prompt {prompt_id} is not finished after {seconds} s")
 
-    def run(self, prompt: dict, seconds: float = 600.0) -> dict:
+    def run(self, prompt: dict, seconds: float = 1200.0) -> dict:
         return self.wait(self.queue(prompt), seconds)
 
-    def hear(self, prompt: dict, seconds: float = 600.0) -> Heard:
+    def hear(self, prompt: dict, seconds: float = 1200.0) -> Heard:
         """`run`, and what the page is told meanwhile."""
         heard, events = Heard(), self.events()
         try:

@@ -41,7 +41,7 @@ def server(tmp_path_factory) -> ComfyServer:
 
 @pytest.fixture(scope="session")
 def stopwatch(server):
-    """Called with a workflow's name and its seconds; the table for docs/comfyui.md is printed after the tests."""
+    """Called with a workflow's name and processor seconds; the table for docs/comfyui.md is printed at the end."""
     version = server.get("/system_stats")["system"]["comfyui_version"]
 
     def note(name: str, seconds: float) -> None:
@@ -52,7 +52,7 @@ def stopwatch(server):
 
 def pytest_terminal_summary(terminalreporter) -> None:
     if _TIMES:
-        terminalreporter.section("seconds in ComfyUI")
+        terminalreporter.section("processor seconds in ComfyUI")
         for line in _TIMES:
             terminalreporter.write_line(line)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +106,9 @@ def smaller(prompt: dict) -> dict:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_workflow_runs_and_shows_something(prepared, object_info, path, stopwatch):
     prompt = smaller(to_api(json.loads(path.read_text(encoding="utf-8")), object_info))
-    start = time.monotonic()
-    heard = prepared.hear(prompt, 900)
-    stopwatch(path.stem, time.monotonic() - start)
+    start = prepared.processor_seconds()
+    heard = prepared.hear(prompt, 1800)
+    stopwatch(path.stem, prepared.processor_seconds() - start)
     entry = heard.entry
     shown = 0
     for number, output in entry["outputs"].items():
@@ -147,9 +146,9 @@ def test_the_templates_are_offered_with_their_images(server):
 def test_try_it_now_with_the_demo_model_as_it_is(server, object_info, stopwatch):
     path = next(path for path in FILES if path.stem.startswith("1 "))
     prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
-    start = time.monotonic()
-    entry = server.run(prompt, 1500)
-    stopwatch(f"{path.stem}, with the demo model as it is", time.monotonic() - start)
+    start = server.processor_seconds()
+    entry = server.run(prompt, 3600)
+    stopwatch(f"{path.stem}, with the demo model as it is", server.processor_seconds() - start)
     drawn = next(n for n, node in prompt.items() if node["class_type"] == "StableKPDraw")
     shown = next(
         n
