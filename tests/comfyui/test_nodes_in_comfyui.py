@@ -241,11 +241,12 @@ def until_step(events, step: int, images: int = 0) -> tuple[int, int, int]:
 
 
 def cancel(server, prompt_id: str) -> None:
+    """Press Cancel; what is left to do takes less than 5 processor seconds."""
+    asked = server.processor_seconds()
     server.post("/interrupt")
-    asked = time.monotonic()
     with pytest.raises(Interrupted):
-        server.wait(prompt_id, 30)
-    assert time.monotonic() - asked < 5
+        server.wait(prompt_id, 120)
+    assert server.processor_seconds() - asked < 5
 
 
 def test_cancel_stops_soon_saves_and_can_be_continued(server):
