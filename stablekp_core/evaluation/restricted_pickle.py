@@ -85,6 +85,7 @@ _MODULES = {
     "pandas.core.internals pandas.core.internals.managers": "BlockManager",
     "pandas.core.internals.blocks": "new_block",
     "pandas._libs.internals": "_unpickle_block",
+    "pandas._libs.missing": "NA",
     "pandas._libs.arrays": "__pyx_unpickle_NDArrayBacked",
     "pandas.core.indexes.base": "_new_Index Index",
     "pandas.core.indexes.range": "RangeIndex",

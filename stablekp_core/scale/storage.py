@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NoAnswer  # not the builtin one before Python 3.11
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def list_files(source: str) -> tuple[Any, str, list[str], str]:
         return pool.submit(listing).result(PATIENCE)
     except KeypointError:
         raise
-    except TimeoutError as error:
+    except NoAnswer as error:
         raise KeypointError(
             f"{source} did not answer within {PATIENCE} s; check the address and the network."
         ) from error

@@ -1,7 +1,7 @@
 """The tokens type and its file."""
 
 import json
-import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -201,7 +201,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(KeypointError, match="disk full"):
         make(chosen=(0, 1, 2)).save(path)
     monkeypatch.undo()
