@@ -16,7 +16,8 @@ from ..errors import KeypointError
 VERSION = 1
 LEARNED, REFINED = "learned", "refined"
 READOUTS = (LEARNED, REFINED)
-GOOD, USABLE = 0.5, 0.75  # ratios of error to chance up to which a result is called so
+STEADY, PREDICTED = (0.35, 0.45), (0.65, 0.9)  # ratios to chance up to which a result is called good, usable
+NOT_POOR = (STEADY[1] + PREDICTED[1]) / 2  # the `ratio` of a result at both limits
 FEW_CHECKED = 5  # images
 _LISTS = ("dead", "duplicate", "stuck")
 
@@ -118,29 +119,45 @@ def mean_check(parts: Sequence[ReadoutCheck], whole: ReadoutCheck) -> ReadoutChe
     return replace(whole, **{n: sum(getattr(p, n) for p in parts) / len(parts) for n in names})
 
 
-def merit(check: ReadoutCheck) -> float:
-    """The larger, the better: what decides between read-outs and between moments of training."""
-    return -math.log(max(check.unexplained, 1e-6))
+def better_readout(learned: ReadoutCheck, refined: ReadoutCheck | None = None, keypoints: int = 0) -> str:
+    """The read-out of the smaller cost."""
+    if refined is None:
+        return LEARNED
+    costs = readout_costs(learned, refined, keypoints)
+    return REFINED if costs[1] <= costs[0] else LEARNED
 
 
-def better_readout(learned: ReadoutCheck, refined: ReadoutCheck | None = None) -> str:
-    """The read-out of greater merit."""
-    return REFINED if refined is not None and merit(refined) >= merit(learned) else LEARNED
+def readout_costs(learned: ReadoutCheck, refined: ReadoutCheck, keypoints: int = 0) -> list[float]:
+    """Of each read-out: how far its points lie from where the other points put them on average, in sides of the image.
+
+    Those of `keypoints` that stand still or double others, which are told from each other for nothing, count as no
+    better than chance.
+    """
+    chance = max(learned.predictability_chance, refined.predictability_chance)
+    share = [len({*c.duplicate, *c.stuck}) / keypoints if keypoints else 0.0 for c in (learned, refined)]
+    return [
+        (1 - void) * check.predictability + void * chance for check, void in zip((learned, refined), share, strict=True)
+    ]
+
+
+def ratios(check: ReadoutCheck) -> tuple[float, float]:
+    """Steadiness and predictability, each by its chance level: 0 = perfect, 1 = no better than chance."""
+    return (
+        check.steadiness / max(check.steadiness_chance, 1e-6),
+        check.predictability / max(check.predictability_chance, 1e-6),
+    )
 
 
 def ratio(check: ReadoutCheck) -> float:
-    """Of error to chance, the mean of steadiness and predictability: 0 = perfect, 1 = no better than chance."""
-    pairs = (
-        (check.steadiness, check.steadiness_chance),
-        (check.predictability, check.predictability_chance),
-    )
-    return sum(error / max(chance, 1e-6) for error, chance in pairs) / len(pairs)
+    """The mean of `ratios`: what rounds of training are to lower."""
+    return sum(ratios(check)) / 2
 
 
 def verdict(check: ReadoutCheck, keypoints: int = 0) -> str:
-    """How good a result is, "good", "usable" or "poor": by `ratio`, one step worse when more than a quarter of the
-    keypoints is of no use."""
-    level = (ratio(check) > GOOD) + (ratio(check) > USABLE)
+    """How good a result is, "good", "usable" or "poor": by the worse of `ratios`, one step worse when more than a
+    quarter of the keypoints is of no use."""
+    pairs = zip(ratios(check), (STEADY, PREDICTED), strict=True)
+    level = max((found > good) + (found > usable) for found, (good, usable) in pairs)
     if keypoints and 4 * len(check.useless) > keypoints:
         level += 1
     return ("good", "usable", "poor")[min(level, 2)]

@@ -91,7 +91,8 @@ def _checked(
     else:
         how, checks = "left out" if held is not None else "seen", check_choices(choices, seen, probe)
     names = tuple(held.images.names[i] for i in images) if held is not None else ()
-    return SelfCheck(len(images), how, better_readout(*checks), *checks, names=names, keypoints=config.keypoints)
+    used = better_readout(*checks, keypoints=config.keypoints)
+    return SelfCheck(len(images), how, used, *checks, names=names, keypoints=config.keypoints)
 
 
 def _choices(seen: Seen, config: TrainConfig, on_progress: Progress) -> list[Choice]:

@@ -1,10 +1,13 @@
-"""Only as much training as helps: rounds of steps, a cheap self-check after each, and an end when two bring nothing."""
+"""Only as much training as helps: rounds of steps, a cheap self-check after each, and an end when two bring nothing.
+
+A poor result does not end it: a large model may need hundreds of steps before the check moves at all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..keypoints.self_check import ratio
+from ..keypoints.self_check import NOT_POOR, ratio
 from ..selection.select import choose_tokens
 from .trainer import Trainer
 
@@ -24,8 +27,9 @@ def marks(steps: int) -> list[int]:
 
 
 def settled(ratios: list[float]) -> bool:
-    """Whether the last `IDLE` rounds brought no gain over those before, of which there must be one."""
-    if len(ratios) <= IDLE:
+    """Whether the last `IDLE` rounds brought no gain over those before, of which there must be one, and what there is
+    is not poor."""
+    if len(ratios) <= IDLE or min(ratios) > NOT_POOR:
         return False
     before = min(ratios[:-IDLE])
     return min(ratios[-IDLE:]) > (1 - GAIN) * before

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stablekp_core.config import TrainConfig
-from stablekp_core.keypoints.self_check import ReadoutCheck, SelfCheck, better_readout, ratio, report
+from stablekp_core.keypoints.self_check import ReadoutCheck, SelfCheck, better_readout, ratio, report, verdict
 
 GOOD = ReadoutCheck(0.018, 0.14, 0.031, 0.12, 0.4, 0.05)
 POOR = ReadoutCheck(0.12, 0.14, 0.11, 0.12, 1.1, 0.7)
@@ -13,7 +13,7 @@ DEFAULT, PAPER = TrainConfig().to_dict(), TrainConfig.preset("paper").to_dict()
 
 
 def check(learned=POOR, refined=GOOD, images=8, **fields):
-    used = better_readout(learned, refined)
+    used = better_readout(learned, refined, 10)
     return SelfCheck(images, "left out", used, learned, refined, ("b.png", "d.png"), 10, **fields)
 
 
@@ -26,7 +26,8 @@ def test_a_good_result_is_said_with_its_chance_levels():
 
 
 def test_a_poor_result_of_default_names_the_preset_paper():
-    poor = check(refined=replace(POOR, duplicate=(3,), dead=(1, 2)), images=4)
+    both = replace(POOR, duplicate=(3,), dead=(1, 2))
+    poor = check(both, both, images=4)
     assert poor.verdict == "poor"
     text = report(poor, DEFAULT)
     assert "--preset paper --steps 2000" in text and "More images" in text and "(1, 2, 3)" in text
@@ -38,6 +39,23 @@ def test_a_poor_result_of_default_names_the_preset_paper():
 @pytest.mark.parametrize("useless, verdict", [((), "good"), ((1, 2), "good"), ((1, 2, 3), "usable")])
 def test_keypoints_of_no_use_lower_the_verdict(useless, verdict):
     assert check(refined=replace(GOOD, stuck=useless)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "steady, predicted, expected",
+    [(0.34, 0.64, "good"), (0.36, 0.1, "usable"), (0.1, 0.66, "usable"), (0.46, 0.1, "poor"), (0.1, 0.91, "poor")],
+)
+def test_the_worse_of_steadiness_and_predictability_decides(steady, predicted, expected):
+    """Features that know nothing follow colours and edges: half as steady as chance, now and then predictable."""
+    assert verdict(replace(GOOD, steadiness=0.14 * steady, predictability=0.12 * predicted)) == expected
+
+
+def test_the_readout_is_taken_whose_points_tell_of_each_other():
+    assert better_readout(POOR, GOOD) == "refined" and better_readout(GOOD, POOR) == "learned"
+    assert better_readout(POOR) == "learned" and better_readout(GOOD, GOOD) == "refined"
+    still = replace(GOOD, predictability=0.001, predictability_chance=0.002, stuck=tuple(range(10)))
+    assert better_readout(still, POOR, 10) == "refined"  # points that never move are predicted for nothing
+    assert better_readout(GOOD, replace(GOOD, predictability=0.03, duplicate=(1,)), 10) == "learned"
 
 
 def test_the_ratio_is_error_by_chance():

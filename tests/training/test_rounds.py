@@ -43,6 +43,7 @@ def test_rounds_double():
 def test_two_rounds_without_a_gain_end_it():
     assert not rounds.settled([]) and not rounds.settled([0.5, 0.5])
     assert rounds.settled([0.5, 0.5, 0.49])  # less than a twentieth better
+    assert not rounds.settled([0.9, 0.9, 0.9])  # nothing has begun yet: not the time to end
     assert not rounds.settled([0.5, 0.6, 0.4]) and not rounds.settled([0.5, 0.4, 0.5])
     assert rounds.settled([0.5, 0.4, 0.5, 0.39]) and not rounds.settled([0.5, 0.4, 0.5, 0.37])
 

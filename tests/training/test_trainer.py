@@ -649,7 +649,7 @@ def test_few_images_are_left_out_in_turn(model, folder, monkeypatch):
 
 def test_both_readouts_are_kept_and_the_better_one_is_read(model, folder, monkeypatch, tmp_path):
     for used in ("learned", "refined"):
-        monkeypatch.setattr(select, "better_readout", lambda *checks, used=used: used)
+        monkeypatch.setattr(select, "better_readout", lambda *checks, used=used, keypoints: used)
         tokens = train(model, load_folder(folder), CONFIG.replace(steps=0)).tokens
         tokens = KeypointTokens.load(tokens.save(tmp_path / used))
         assert tokens.check.used == used and (tokens.refined is not None) == (used == "refined")
