@@ -87,7 +87,10 @@ class TrainConfig(_Config):
     micro_batch: int = _knob(0, "images per pass, gradients added up; 0 = the whole batch at once")
     seed: int = _knob(0, "of tokens, image order, views and noise")
     image_size: int = _knob(0, "side of the model input in pixels; 0 = what the model was made for")
-    resize: str = _knob("squash", "how an image is fitted to the model input: squash, or pad (aspect ratio kept)")
+    resize: str = _knob(
+        "auto",
+        "how an image is fitted to the model input: squash, pad (aspect ratio kept), or auto by the images' shapes",
+    )
     timestep: int = _knob(0, "in 0..999; how much noise is added to the latents")
     map_size: int = _knob(128, "R, side of the token maps in pixels")
     sigma: float = _knob(2.0, "of the target Gaussian, in pixels of the map (Eq. 8)")
@@ -116,7 +119,7 @@ class TrainConfig(_Config):
     view_pool: int = _knob(0, "views kept per image as latents; 0 = fresh ones every step")
 
     _choices = {
-        "resize": ("squash", "pad"),
+        "resize": ("auto", "squash", "pad"),
         "loss_tokens": ("spread", "all"),
         "closeness": ("softmax", "normalized"),
         "border": ("neutral", "penalized"),
@@ -127,9 +130,16 @@ class TrainConfig(_Config):
     }
     _presets = {
         "reference": dict(
-            border="penalized", coverage_mask=False, selection="votes", refine_images=0, check_share=0.0, stop="fixed"
+            resize="squash",
+            border="penalized",
+            coverage_mask=False,
+            selection="votes",
+            refine_images=0,
+            check_share=0.0,
+            stop="fixed",
         ),
         "paper": dict(
+            resize="squash",
             loss_tokens="all",
             closeness="normalized",
             coverage_mask=False,

@@ -21,6 +21,7 @@ CONFIG = TrainConfig(
     batch_size=2,
     map_size=16,
     learning_rate=0.02,
+    resize="squash",  # what "auto" comes to for images of this shape
     selection_images=3,
     selection_views=2,
     check_share=0.0,  # nothing is left out: the self-check looks at images seen

@@ -67,13 +67,17 @@ class Backbone:
         """Pixels per latent cell along a side (8 for Stable Diffusion 1.5)."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def input_step(self) -> int:
+        """What the side of the model input must be a multiple of, in pixels: the levels of VAE and UNet halve it."""
+        return self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
     def input_side(self, image_size: int = 0) -> int:
         """Side S of the model input in pixels: `image_size`, or what the model was made for when it is 0.
 
         Raises KeypointError when S is not a multiple of what the levels of VAE and UNet need.
         """
-        size = image_size or int(self.unet.config.sample_size or 64) * self.factor
-        step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        size, step = image_size or int(self.unet.config.sample_size or 64) * self.factor, self.input_step
         if size % step:
             raise KeypointError(
                 f"image_size is {size}, but {self.name or 'this model'} needs a multiple of {step}; "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .files import (
     SmallImage,
     check_header,
     check_unit_range,
+    image_size,
     load_image,
     no_images,
     pil_to_rgb,
@@ -99,6 +101,15 @@ class ImageSet:
             read += 1
             yield name, image
         self._check_count(read)
+
+    def sizes(self, most: int) -> list[tuple[int, int]]:
+        """(width, height) of up to `most` of the images, evenly spread over the set; of files only the header is read.
+        Those that cannot be read are passed over."""
+        out = []
+        for source in self._sources[:: max(1, len(self) // most)][:most]:
+            with suppress(BrokenImage):
+                out.append(image_size(source) if isinstance(source, Path) else _array_to_rgb(source).shape[1::-1])
+        return out
 
     def pick(self, indices: Sequence[int]) -> ImageSet:
         """Some of the images; what they leave out is recorded here too."""

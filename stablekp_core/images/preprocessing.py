@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 RESIZE_MODES = ("squash", "pad")
+SQUARE_ENOUGH = 1.4  # long side by short side up to which images are squashed without loss
+ENLARGED = 1.5  # the most that the model input grows for images that are far from square
+SHORT_SIDE = 0.75  # share of the usual model input that their short side is to have then
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,20 @@ class InputTransform:
         """Points (x, y) [..., 2] in pixels of the original image -> the unit square, float64 [..., 2]."""
         xy = np.asarray(xy_pixels, dtype=np.float64)
         return xy / (self.width / self.span_x, self.height / self.span_y) + (self.left, self.top)
+
+
+def fitting_input(sizes: Iterable[tuple[int, int]], side: int, step: int) -> tuple[str, int]:
+    """What resize "auto" comes to for images of `sizes` (width, height): a mode of `RESIZE_MODES`, and the side of the
+    model input in pixels.
+
+    By the median of their aspect ratios: up to `SQUARE_ENOUGH` "squash" at `side`; above, "pad", at a side that is
+    larger by as much as it takes to keep the short side of the images, a multiple of `step`.
+    """
+    ratios = sorted(max(size) / min(size) for size in sizes)
+    middle = ratios[len(ratios) // 2] if ratios else 1.0
+    if middle <= SQUARE_ENOUGH:
+        return "squash", side
+    return "pad", max(side, round(side * min(SHORT_SIDE * middle, ENLARGED) / step) * step)
 
 
 def input_transform(width: int, height: int, size: int, mode: str = "squash") -> InputTransform:

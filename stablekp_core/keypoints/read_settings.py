@@ -39,6 +39,8 @@ class ReadSettings:
     def of_training(cls, config: Mapping[str, Any]) -> ReadSettings:
         """From a training's settings as a plain mapping; settings that it lacks have their defaults."""
         known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        if known.get("resize") == "auto":  # a training writes what it came to; this one never saw an image
+            del known["resize"]
         prompt = ZERO_PROMPT if config.get("gradient") == "cached" else LEARNED_PROMPT
         return cls._of(known | {"prompt": prompt})
 

@@ -22,6 +22,7 @@ from ..images import affine
 from ..images.image_set import ImageSet
 from ..images.latent_cache import LatentSource
 from ..images.masks import Masks
+from ..images.preprocessing import fitting_input
 from ..keypoints.readouts import Readout
 from ..keypoints.tokens import KeypointTokens
 from ..randomness import generator_for, image_order
@@ -33,6 +34,7 @@ from .fixed_features import FeatureSource
 from .step import StepOutput, step_losses, training_step
 
 _log = logging.getLogger(__name__)
+SIZED = 200  # images whose shape is looked at
 
 
 class TrainingDiverged(KeypointError):
@@ -64,7 +66,8 @@ class Trainer:
     ):
         # A shallow copy: this run may set `recompute` without changing the caller's backbone.
         self.backbone = backbone = copy(backbone)
-        self.config, self.notice, self.ranks = config, notice, Ranks.current()
+        self.config = config = fitted(config, backbone, images)
+        self.notice, self.ranks = notice, Ranks.current()
         learn, held = held_out(len(images), config)
         self.source, self.held = (
             LatentSource(backbone, some, config.image_size, config.resize, masks) if some is not None else None
@@ -214,6 +217,19 @@ class Trainer:
             check=choice.check,
             **_readout(choice),
         )
+
+
+def fitted(config: TrainConfig, backbone: Backbone, images: ImageSet) -> TrainConfig:
+    """The configuration with resize "auto" replaced by what suits the images, and the model input's side with it, so
+    that tokens are read as they were learned. A side that was asked for stays."""
+    if config.resize != "auto":
+        return config
+    side = backbone.input_side(config.image_size)
+    mode, larger = fitting_input(images.sizes(SIZED), side, backbone.input_step)
+    if config.image_size or larger == side:
+        return config.replace(resize=mode)
+    _log.info("the images are far from square: the model input has %d pixels a side instead of %d", larger, side)
+    return config.replace(resize=mode, image_size=larger)
 
 
 def _readout(choice: Choice) -> dict:

@@ -11,7 +11,7 @@ from PIL import Image
 from stablekp_core.errors import KeypointError
 from stablekp_core.images.files import BrokenImage, fingerprint, list_images, load_image
 from stablekp_core.images.image_set import ImageSet, load_files, load_folder
-from stablekp_core.images.preprocessing import input_transform, to_model_input
+from stablekp_core.images.preprocessing import fitting_input, input_transform, to_model_input
 
 
 def make_image(height=40, width=60, seed=0):
@@ -365,3 +365,28 @@ def test_to_square_refuses_other_modes_and_arrays():
         to_model_input(make_image(), 32, "crop")
     with pytest.raises(KeypointError, match="uint8"):
         to_model_input(make_image().astype(np.float32), 32)
+
+
+@pytest.mark.parametrize(
+    "sizes, expected",
+    [
+        ([(512, 512)], ("squash", 512)),
+        ([(640, 480), (480, 640)], ("squash", 512)),  # 4:3, as most photographs
+        ([(600, 400)] * 3 + [(400, 400)], ("pad", 576)),
+        ([(400, 800)], ("pad", 768)),
+        ([(400, 4000)], ("pad", 768)),  # it never grows by more than half
+        ([(400, 400), (400, 410), (400, 4000)], ("squash", 512)),  # the median decides
+        ([], ("squash", 512)),
+    ],
+)
+def test_the_model_input_suits_the_shape_of_most_images(sizes, expected):
+    assert fitting_input(sizes, 512, 64) == expected
+
+
+def test_sizes_are_those_of_readable_images(tmp_path):
+    for i, size in enumerate([(40, 20), (20, 60), (30, 30)]):
+        Image.new("RGB", size).save(tmp_path / f"{i}.png")
+    images = load_folder(tmp_path)
+    (tmp_path / "1.png").write_bytes(b"no image")
+    assert images.sizes(10) == [(40, 20), (30, 30)] and images.sizes(1) == [(40, 20)]
+    assert ImageSet.from_arrays([np.zeros((20, 40, 3), np.uint8)]).sizes(5) == [(40, 20)]

@@ -8,6 +8,8 @@ from tiny_models import CONFIG, WIDTH, make_unet, make_vae, write_images
 
 from stablekp_core.attention import readout, tiled, token_maps
 from stablekp_core.backbone.backbone import Backbone
+from stablekp_core.config import DetectConfig
+from stablekp_core.detection.detector import detect
 from stablekp_core.errors import KeypointError
 from stablekp_core.images import affine
 from stablekp_core.images.affine import random_affine
@@ -55,6 +57,27 @@ def gradient(model, config, inputs):
     out = training_step(model, config, *inputs)
     (grad,) = torch.autograd.grad(out.total.mean(), inputs[0])
     return out, grad
+
+
+# The model input
+
+
+def test_the_shape_of_the_images_decides_how_they_are_fitted_and_is_kept_with_the_tokens(model, tmp_path):
+    write_images(tmp_path, 3, size=(48, 24))
+    images, config = load_folder(tmp_path), CONFIG.replace(steps=1, resize="auto")
+    tokens = train(model, images, config).tokens
+    assert (tokens.reading.resize, tokens.reading.image_size) == ("pad", 24)  # the model's 16, and half as much again
+    found = detect(model, tokens, images, DetectConfig(views=1)).keypoints
+    assert (found.xy <= (48, 24)).all()
+    chosen = [
+        trainer.fitted(config.replace(**changes), model, images)
+        for changes in (dict(image_size=32), dict(resize="squash"), dict(resize="pad"))
+    ]
+    assert [(c.resize, c.image_size) for c in chosen] == [("pad", 32), ("squash", 0), ("pad", 0)]
+
+
+def test_images_that_are_about_square_are_squashed_as_ever(model, folder):
+    assert trainer.fitted(CONFIG.replace(resize="auto"), model, load_folder(folder)) == CONFIG
 
 
 # The step
