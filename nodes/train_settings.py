@@ -169,7 +169,7 @@ def advanced_widgets() -> list:
             options=list(d._choices["resize"]),
             default=d.resize,
             **more,
-            tooltip="How an image becomes square: squash it, or pad it and keep its aspect ratio.",
+            tooltip="How an image becomes square: squash it, or pad it and keep its aspect ratio. auto: by the images.",
         ),
         io.Int.Input(
             "image_size",

@@ -1,6 +1,7 @@
 """The benchmarks' naive implementation and the package compute the same numbers."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -116,3 +117,49 @@ def test_a_whole_run_is_timed_stage_by_stage(bench, backbone):
     found = bench("whole").measure(backbone, config, images=4, steps=2, detected=2)
     assert found["pictures"] == 4 and found["made_smaller"] == [] and found["held_gib"] is None
     assert all(found[stage] > 0 for stage in ("first_step_s", "step_s", "look_s", "fit_s", "detect_s"))
+
+
+def checked_run(step, errors, predictability, steadiness=0.03):
+    """A run of benchmarks/selfcheck.py whose read-outs have these true errors and predictabilities."""
+    from stablekp_core.keypoints.self_check import ReadoutCheck, SelfCheck
+
+    parts = [ReadoutCheck(steadiness, 0.2, p, 0.2, 1.0, 0.1) for p in predictability]
+    check = SelfCheck(4, "left out", "refined", *parts, keypoints=8).to_dict()
+    errors = dict(zip(("learned", "refined"), errors, strict=True))
+    return dict(
+        kind="dolls", set="few", damage="none", seed=0, step=step, errors=errors, check=check, seconds=[step, 2]
+    )
+
+
+def test_picks_and_stops_of_the_self_check_are_counted(bench, tmp_path):
+    selfcheck = bench("selfcheck")
+    runs = [
+        checked_run(0, (10.0, 5.0), (0.15, 0.1)),  # refined is better, and taken
+        checked_run(20, (4.0, 5.0), (0.15, 0.1)),  # learned is better by more than 5 %
+        checked_run(40, (4.9, 5.0), (0.15, 0.1)),
+        checked_run(80, (2.0, 4.0), (0.05, 0.1)),
+    ]
+    found = selfcheck.judged("in use", runs)
+    assert found["picked_right"] == 0.75 and found["mean_loss"] == pytest.approx((1.0 + 0.1) / 4)
+    assert selfcheck.judged("always learned", runs)["picked_right"] == 0.75
+    assert selfcheck.rank_correlation([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
+    end = selfcheck.stopped(runs)  # two rounds brought nothing; three checks were made on the way
+    assert end == {"error": 5.0 / 2.0, "time": (40 + 3 * 2) / 82, "steps": 40}
+    for run in runs:
+        (tmp_path / f"{run['step']}.json").write_text(json.dumps(run))
+    table = selfcheck.report(tmp_path, tmp_path / "out.txt", [0])
+    assert "| dolls, few, none | 5.2 | 4.8 | 4.2 | 3 of 4 | 4 good |" in table
+    assert json.loads((tmp_path / "out.txt").read_text())["by_set"]["dolls, few, none"]["steps_taken"] == 40
+
+
+def test_a_doll_keeps_its_pixels_on_a_long_canvas(bench):
+    canvases = bench("canvases")
+    from stablekp_core.synthetic import generator
+
+    doll = generator.render("dolls", 3, 128, "standard")
+    image, joints, _ = canvases.canvas(3, 2.0)
+    left = int((joints - doll.joints)[0, 0])
+    assert image.shape == (128, 256, 3) and 0 < left <= 128 and np.allclose(joints - doll.joints, (left, 0))
+    figure = doll.labels > 0
+    away = np.abs(image[:, left : left + 128].astype(int) - doll.image)
+    assert away[figure].mean() < 8 < away[~figure].mean()

@@ -22,6 +22,7 @@ def test_presets():
     for cls in BOTH:
         assert cls.preset() == cls.preset("default") == cls()
     assert changed(TrainConfig, "reference") == {
+        "resize": "squash",
         "border": "penalized",
         "coverage_mask": False,
         "selection": "votes",
@@ -30,6 +31,7 @@ def test_presets():
         "stop": "fixed",
     }
     assert changed(TrainConfig, "paper") == {
+        "resize": "squash",
         "loss_tokens": "all",
         "closeness": "normalized",
         "coverage_mask": False,

@@ -182,9 +182,9 @@ def _page(n: dict, text: str, sheets: dict[str, Path], out: Path) -> str:
         for i, (how, path) in enumerate(sheets.items())
     ]
     loss = out / "loss.png"
-    memory = n["peak_memory_gib"]
+    memory, threads = n["peak_memory_gib"], f"{n['threads']} thread{'s' if n['threads'] > 1 else ''}"
     rows = [
-        ("model", f"{n['model']} on {n['device']}, {n['dtype']}, torch {n['torch']}, {n['threads']} threads"),
+        ("model", f"{n['model']} on {n['device']}, {n['dtype']}, torch {n['torch']}, {threads}"),
         ("images, steps, preset", f"{n['images']}, {n['steps']}, {n['preset']}"),
         *((phase, _span(seconds) if seconds >= 10 else f"{seconds:.1f} s") for phase, seconds in n["seconds"].items()),
         ("one step", f"{n['seconds_per_step']:.2f} s"),
@@ -195,10 +195,9 @@ def _page(n: dict, text: str, sheets: dict[str, Path], out: Path) -> str:
         tag("h1", "A rehearsal"),
         tag("p", f"After {n['steps']} steps on {n['images']} images the result is {n['verdict']}.", "lead"),
         tag("pre", text),
-        *pictures,
+        f'<div class="pair">{"".join(pictures)}</div>',
         tag("h2", "A full run"),
-        tag("p", _expected(n) + "."),
-        tag("p", _paper(n) + "."),
+        *(tag("p", f"{text[0].upper()}{text[1:]}.") for text in (_expected(n), _paper(n))),
         tag("h2", "In numbers"),
         table(rows),
         *([tag("h2", "The loss"), figure(loss, f"Over {n['steps']} steps.")] if loss.is_file() else []),

@@ -106,9 +106,10 @@ class ImageSet:
         """(width, height) of up to `most` of the images, evenly spread over the set; of files only the header is read.
         Those that cannot be read are passed over."""
         out = []
-        for source in self._sources[:: max(1, len(self) // most)][:most]:
+        for index in range(0, len(self), max(1, len(self) // most))[:most]:
+            source = self._sources[index]
             with suppress(BrokenImage):
-                out.append(image_size(source) if isinstance(source, Path) else _array_to_rgb(source).shape[1::-1])
+                out.append(image_size(source) if isinstance(source, Path) else self[index].shape[1::-1])
         return out
 
     def pick(self, indices: Sequence[int]) -> ImageSet:

@@ -128,15 +128,17 @@ def better_readout(learned: ReadoutCheck, refined: ReadoutCheck | None = None, k
 
 
 def readout_costs(learned: ReadoutCheck, refined: ReadoutCheck, keypoints: int = 0) -> list[float]:
-    """Of each read-out: how far its points lie from where the other points put them on average, in sides of the image.
+    """Of each read-out: how far its points lie from where the other points put them, and how far they move between
+    views of one image, added up, on average and in sides of the image.
 
-    Those of `keypoints` that stand still or double others, which are told from each other for nothing, count as no
-    better than chance.
+    The first decides where points tell of each other, the second where they move independently. Those of `keypoints`
+    that stand still or double others, which are told from each other for nothing, count as no better than chance.
     """
     chance = max(learned.predictability_chance, refined.predictability_chance)
     share = [len({*c.duplicate, *c.stuck}) / keypoints if keypoints else 0.0 for c in (learned, refined)]
     return [
-        (1 - void) * check.predictability + void * chance for check, void in zip((learned, refined), share, strict=True)
+        (1 - void) * check.predictability + void * chance + check.steadiness
+        for check, void in zip((learned, refined), share, strict=True)
     ]
 
 

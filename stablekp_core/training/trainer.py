@@ -34,7 +34,7 @@ from .fixed_features import FeatureSource
 from .step import StepOutput, step_losses, training_step
 
 _log = logging.getLogger(__name__)
-SIZED = 200  # images whose shape is looked at
+SIZED = 50  # images whose shape is looked at
 
 
 class TrainingDiverged(KeypointError):
@@ -220,8 +220,8 @@ class Trainer:
 
 
 def fitted(config: TrainConfig, backbone: Backbone, images: ImageSet) -> TrainConfig:
-    """The configuration with resize "auto" replaced by what suits the images, and the model input's side with it, so
-    that tokens are read as they were learned. A side that was asked for stays."""
+    """The configuration with resize "auto" replaced by what suits the images, and the sides of the model input and of
+    the maps with it, so that tokens are read as they were learned. A side that was asked for stays."""
     if config.resize != "auto":
         return config
     side = backbone.input_side(config.image_size)
@@ -229,7 +229,8 @@ def fitted(config: TrainConfig, backbone: Backbone, images: ImageSet) -> TrainCo
     if config.image_size or larger == side:
         return config.replace(resize=mode)
     _log.info("the images are far from square: the model input has %d pixels a side instead of %d", larger, side)
-    return config.replace(resize=mode, image_size=larger)
+    maps = min(round(config.map_size * larger / side), 1024)
+    return config.replace(resize=mode, image_size=larger, map_size=maps)
 
 
 def _readout(choice: Choice) -> dict:

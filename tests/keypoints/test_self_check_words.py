@@ -53,8 +53,10 @@ def test_the_worse_of_steadiness_and_predictability_decides(steady, predicted, e
 def test_the_readout_is_taken_whose_points_tell_of_each_other():
     assert better_readout(POOR, GOOD) == "refined" and better_readout(GOOD, POOR) == "learned"
     assert better_readout(POOR) == "learned" and better_readout(GOOD, GOOD) == "refined"
+    jumping = replace(GOOD, steadiness=0.03)  # where points move independently, all are predicted alike
+    assert better_readout(GOOD, jumping) == "learned" and better_readout(jumping, GOOD) == "refined"
     still = replace(GOOD, predictability=0.001, predictability_chance=0.002, stuck=tuple(range(10)))
-    assert better_readout(still, POOR, 10) == "refined"  # points that never move are predicted for nothing
+    assert better_readout(still, replace(GOOD, predictability=0.09), 10) == "refined"  # predicted for nothing
     assert better_readout(GOOD, replace(GOOD, predictability=0.03, duplicate=(1,)), 10) == "learned"
 
 

@@ -28,6 +28,8 @@ class PartsBackbone:
         g = torch.Generator().manual_seed(0)
         self.mix = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=g))[0]
 
+    input_step = 1
+
     def input_side(self, image_size=0):
         return SIDE
 

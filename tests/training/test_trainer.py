@@ -66,7 +66,8 @@ def test_the_shape_of_the_images_decides_how_they_are_fitted_and_is_kept_with_th
     write_images(tmp_path, 3, size=(48, 24))
     images, config = load_folder(tmp_path), CONFIG.replace(steps=1, resize="auto")
     tokens = train(model, images, config).tokens
-    assert (tokens.reading.resize, tokens.reading.image_size) == ("pad", 24)  # the model's 16, and half as much again
+    reading = tokens.reading
+    assert (reading.resize, reading.image_size, reading.map_size) == ("pad", 24, 24)  # the model's 16, and half as much
     found = detect(model, tokens, images, DetectConfig(views=1)).keypoints
     assert (found.xy <= (48, 24)).all()
     chosen = [
