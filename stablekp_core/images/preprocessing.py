@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 RESIZE_MODES = ("squash", "pad")
-SQUARE_ENOUGH = 1.4  # long side by short side up to which images are squashed without loss
+SQUARE_ENOUGH = 1.6  # long side by short side up to which images are squashed
 ENLARGED = 1.5  # the most that the model input grows for images that are far from square
 SHORT_SIDE = 0.75  # share of the usual model input that their short side is to have then
 

@@ -371,8 +371,8 @@ def test_to_square_refuses_other_modes_and_arrays():
     "sizes, expected",
     [
         ([(512, 512)], ("squash", 512)),
-        ([(640, 480), (480, 640)], ("squash", 512)),  # 4:3, as most photographs
-        ([(600, 400)] * 3 + [(400, 400)], ("pad", 576)),
+        ([(640, 480), (400, 600), (600, 400)], ("squash", 512)),  # 4:3 and 3:2, as most photographs
+        ([(1920, 1080)] * 3 + [(400, 400)], ("pad", 704)),
         ([(400, 800)], ("pad", 768)),
         ([(400, 4000)], ("pad", 768)),  # it never grows by more than half
         ([(400, 400), (400, 410), (400, 4000)], ("squash", 512)),  # the median decides
