@@ -76,7 +76,7 @@ class Canvases:
 
 
 def run(seed: int, ratio: float, resize: str, side: int) -> tuple[float, float, float]:
-    """Error of the refined read-out and of the mean joints in % of the short side, and processor seconds of learning and
+    """Error of the refined read-out and of the mean joints in % of the short side; processor seconds of learning and
     choosing."""
     first = 100_000 + 10_000 * seed
     train, test = Canvases(first, TRAIN, ratio), Canvases(first + 5_000, TEST, ratio)
