@@ -105,11 +105,11 @@ class ComfyPage:
     def build(self, nodes: list, wires: list) -> list:
         return self.page.evaluate(_BUILD, [nodes, wires])
 
-    def run(self, seconds: float = 240) -> dict:
+    def run(self, seconds: float = 1800) -> dict:
         """Queue the graph and wait; {"kind", "detail", "outputs" by node id}."""
         return self.run_by(lambda: self.page.evaluate("() => { app.queuePrompt(0, 1); }"), seconds)
 
-    def run_by(self, queue, seconds: float = 240) -> dict:
+    def run_by(self, queue, seconds: float = 1800) -> dict:
         """What comes of the run that `queue()` starts, for example by a button of the editor; as `run`."""
         self.page.evaluate(_LISTEN, seconds)
         queue()
