@@ -314,7 +314,7 @@ def test_every_command_has_help(capsys):
     run("train", "--help")
     text = " ".join(said(capsys)[0].split())
     assert "--learning-rate X Adam, no schedule (0.005)" in text and "--scale LOW HIGH" in text
-    assert "{squash,pad}" in text and "--no-coverage-mask" in text and "(squash)" in text
+    assert "{auto,squash,pad}" in text and "--no-coverage-mask" in text and "(auto)" in text
 
 
 def test_the_command_line_starts_without_torch():
