@@ -12,7 +12,7 @@ from stablekp_core.errors import KeypointError
 
 from .comfy import sockets
 from .comfy.batches import mask_batches, single_images
-from .comfy.messages import show_text
+from .comfy.messages import EXCERPT, show_text
 from .comfy.runtime import Progress, plain_tensors
 from .comfy.videos import VideoFrames
 from .detect_figures import Figures, figure_inputs
@@ -66,7 +66,7 @@ class DetectKeypoints(io.ComfyNode):
             other_model = bool(tokens[0].model_hash) and tokens[0].model_hash != model.hash
         found = figures.put_back(found, crops)
         text = confidence_text(found, tokens[0].model_name if other_model else "")
-        show_text(text)
+        show_text(text, EXCERPT)
         return io.NodeOutput(found, heat_maps, text)
 
 

@@ -10,7 +10,7 @@ from stablekp_core.errors import KeypointError
 from stablekp_core.keypoints.keypoints import VISIBLE_CONFIDENCE
 
 from .comfy import sockets
-from .comfy.messages import show_text
+from .comfy.messages import EXCERPT, show_text
 
 _JSON_FORMATS = ("COCO", "points of the first image", "tracks over all images", "points of a chosen image")
 
@@ -68,7 +68,7 @@ class KeypointsToJSON(io.ComfyNode):
             text = visible_points(keypoints, image, threshold)
         else:
             text = to_track_json(keypoints)
-        show_text(text)
+        show_text(text, EXCERPT)
         return io.NodeOutput(text)
 
 

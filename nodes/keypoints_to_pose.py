@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from stablekp_core.pose.writing import POSE_THRESHOLD
 
 from .comfy import sockets
-from .comfy.messages import show_text
+from .comfy.messages import EXCERPT, show_text
 
 _FORMATS = ("openpose (people)", "AP-10K (animals)")
 
@@ -55,5 +55,5 @@ class KeypointsToPose(io.ComfyNode):
 
         pose = (to_pose_keypoint if format == _FORMATS[0] else to_ap10k)(landmarks, threshold)
         text = json.dumps(pose)
-        show_text(text)
+        show_text(text, EXCERPT)
         return io.NodeOutput(pose, text)

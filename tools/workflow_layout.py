@@ -28,7 +28,7 @@ HEIGHTS = {
     "LoadImage": 330,
     "LoadVideo": 390,
     "GetVideoComponents": 114,
-    "StableKPToJSON": 206,
+    "StableKPToJSON": 250,
     "CheckpointLoaderSimple": 126,
     "StableKPBackboneFromModel": 78,
     "CLIPTextEncode": 110,

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: Longest text on a node; the whole of it is on the node's output.
-MAX_CHARACTERS = 4000
+#: Longest text on a node, and what is shown of one that is rather data: nodes of Nodes 2.0 grow to all of it, over
+#: others. The whole is on the node's output.
+MAX_CHARACTERS, EXCERPT = 4000, 200
 #: Event that web/js/notes.js listens to.
 NOTE_EVENT = "stable_keypoints.note"
 
@@ -21,13 +22,15 @@ def node_id() -> str | None:
     return context.node_id if context is not None else None
 
 
-def show_text(text: str) -> None:
-    """Show `text` on the running node, in place of what was shown there; it is not stored in the history."""
+def show_text(text: str, most: int = MAX_CHARACTERS) -> None:
+    """Show `text`, or its first `most` characters, on the running node, in place of what was shown there; it is not
+    stored in the history.
+    """
     server, number = _server(), node_id()
     if server is None or number is None:
         return
-    if len(text) > MAX_CHARACTERS:
-        text = text[:MAX_CHARACTERS].rsplit("\n", 1)[0] + "\n…"
+    if len(text) > most:
+        text = text[:most].rsplit("\n", 1)[0] + "\n…"
     server.send_progress_text(text, number)
 
 

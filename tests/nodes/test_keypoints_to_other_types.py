@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import fake_comfy
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,13 @@ def test_json_in_all_formats(pack):
     assert [(p["x"], p["y"]) for p in first] == [tuple(map(float, p)) for p in points().xy[0]]
     tracks = json.loads(node.execute(points(), "tracks over all images")[0])
     assert len(tracks) == 3 and [p["x"] for p in tracks[1]] == [float(x) for x in points().xy[:, 1, 0]]
+
+
+def test_of_long_data_the_node_shows_the_beginning(pack):
+    """In Nodes 2.0 a node grows to all of its text, over the nodes below."""
+    text = part("keypoints_to_json").KeypointsToJSON.execute(points(), "COCO")[0]
+    shown = fake_comfy.page().texts[-1][1]
+    assert len(text) > 300 > 210 > len(shown) and text.startswith(shown.removesuffix("\n…")) and shown.endswith("…")
 
 
 def test_the_default_table_maps_by_hand(pack):
