@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from guidance_judge import frechet, mid_features, shrunk, train_judge  # noqa: E402
 
 from stablekp_core.backbone.loading import load_backbone  # noqa: E402
-from stablekp_core.cli.demo_run import IMAGES, OTHER_CLASS, SETTINGS, VIEWS  # noqa: E402
+from stablekp_core.cli.demo_run import IMAGES, OTHER_CLASS, SETTINGS  # noqa: E402
 from stablekp_core.config import DetectConfig, GuideConfig, TrainConfig  # noqa: E402
 from stablekp_core.detection.detector import detect  # noqa: E402
 from stablekp_core.guidance.fitting import fit_guidance  # noqa: E402
@@ -43,7 +43,7 @@ from stablekp_core.randomness import generator_for  # noqa: E402
 from stablekp_core.training.train import train  # noqa: E402
 
 OTHER_NOISE = (1,)  # a further unguided sample: two of them take the time of a guided one
-HOW = DetectConfig(views=VIEWS)
+HOW = DetectConfig(views=2)
 
 
 class Case:

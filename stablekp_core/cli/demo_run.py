@@ -42,8 +42,8 @@ SETTINGS = dict(
     occluded_views=2,
     stop="fixed",
 )
-STEPS = 60
-VIEWS = 2
+STEPS = 100
+VIEWS = 4
 QUICK = 16  # images of each split
 DRAWN = 512  # pixels along a side of the images that show one doll
 

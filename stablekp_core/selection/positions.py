@@ -22,7 +22,7 @@ SPOT = 0.04  # sides of the image: sigma of the target at a position
 WINDOW = 2  # positions: half side of the window around the highest one whose mean position is the peak
 COARSE = 16  # positions along a side of coarse features
 _CHUNK = 1 << 24  # feature values worked on at a time
-_OPEN = 128 << 20  # bytes of fp16 features up to which they are kept in fp32 too
+_OPEN = 48 << 20  # bytes of fp16 features up to which they are kept in fp32 too
 
 
 class FeatureStore:
