@@ -518,6 +518,7 @@ def test_workers_send_every_field_of_points_back(backbone, tokens, monkeypatch):
     assert (found.occluded == 0.75).all()
 
 
+@pytest.mark.slow
 def test_detection_in_parallel_is_detection(small_cluster, tmp_path, backbone, tokens):
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(png(i, 64 + 16 * (i % 2)))
