@@ -19,7 +19,7 @@ GAP, BETWEEN, PADDING, TITLE = 20, 52, 16, 50
 HEIGHTS = {
     "StableKPLoadBackbone": 110,
     "StableKPLoadImageSet": 306,
-    "StableKPTrain": 640,
+    "StableKPTrain": 880,
     "StableKPDetect": 408,
     "StableKPDraw": 370,
     "MaskToImage": 34,
@@ -53,7 +53,7 @@ HEIGHTS = {
     "StableKPEditKeypoints": 246,
     "LatentBatchSeedBehavior": 62,
 }
-_PREVIEWS = {"PreviewImage": 260, "SaveImage": 330, "SaveVideo": 400, "LossGraphNode": 240, "PreviewAny": 150}
+_PREVIEWS = {"PreviewImage": 260, "SaveImage": 330, "SaveVideo": 400, "LossGraphNode": 270, "PreviewAny": 150}
 
 
 def height(node: dict, width: int) -> int:
