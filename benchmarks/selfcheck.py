@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -200,8 +201,7 @@ def judged(name: str, runs: list[dict]) -> dict:
 
 def rank_correlation(x: list[float], y: list[float]) -> float:
     """Spearman's."""
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (x, y)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(spearmanr(x, y).statistic)
 
 
 def stopped(runs: list[dict]) -> dict | None:

@@ -175,15 +175,7 @@ def _inputs() -> list:
             **more,
             tooltip="Of the styles scribble and keypoints, in pixels.",
         ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**31 - 1,
-            control_after_generate=False,
-            **more,
-            tooltip="Decides which images are set aside.",
-        ),
+        sockets.seed_input("Decides which images are set aside.", **more),
         io.Boolean.Input(
             "overwrite",
             default=False,

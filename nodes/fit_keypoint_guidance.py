@@ -28,16 +28,7 @@ class FitKeypointGuidance(io.ComfyNode):
                 io.Image.Input(
                     "images", tooltip="30 to 200 images of the kind the tokens were trained on, such as those."
                 ),
-                # Without False the page changes a seed after every run, and would fit anew each time.
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    control_after_generate=False,
-                    optional=True,
-                    tooltip="Of the noise.",
-                ),
+                sockets.seed_input("Of the noise.", optional=True),
             ],
             outputs=[
                 sockets.Guidance.Output(display_name="guidance", tooltip="For Guide by Keypoints; save it."),

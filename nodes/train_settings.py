@@ -69,14 +69,7 @@ def main_widgets() -> list:
             max=256,
             tooltip="Images per step. If memory runs out, they are worked on in smaller pieces, with the same result.",
         ),
-        io.Int.Input(
-            "seed",
-            default=d.seed,
-            min=0,
-            max=2**31 - 1,
-            control_after_generate=False,
-            tooltip="Decides the first tokens, the order of images, the views and the noise.",
-        ),
+        sockets.seed_input("Decides the first tokens, the order of images, the views and the noise.", d.seed),
     ]
 
 

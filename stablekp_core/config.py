@@ -19,6 +19,10 @@ HINT_STYLES = ("scribble", "openpose", "ap10k", "keypoints")
 HINT_FITS = ("crop", "keep")
 DTYPE_CHOICES = ("auto", "fp32", "bf16", "fp16")
 PRESETS = ("default", "reference", "paper")
+#: What the presets `reference` and `paper` leave out of `default`.
+_AS_PUBLISHED = dict(
+    resize="squash", coverage_mask=False, selection="votes", refine_images=0, check_share=0.0, stop="fixed"
+)
 
 
 def _knob(default: Any, text: str) -> Any:
@@ -129,27 +133,8 @@ class TrainConfig(_Config):
         "stop": ("auto", "fixed"),
     }
     _presets = {
-        "reference": dict(
-            resize="squash",
-            border="penalized",
-            coverage_mask=False,
-            selection="votes",
-            refine_images=0,
-            check_share=0.0,
-            stop="fixed",
-        ),
-        "paper": dict(
-            resize="squash",
-            loss_tokens="all",
-            closeness="normalized",
-            coverage_mask=False,
-            selection="votes",
-            refine_images=0,
-            check_share=0.0,
-            stop="fixed",
-            scale=(1 / 1.2, 1.0),
-            translation=0.5,
-        ),
+        "reference": dict(_AS_PUBLISHED, border="penalized"),
+        "paper": dict(_AS_PUBLISHED, loss_tokens="all", closeness="normalized", scale=(1 / 1.2, 1.0), translation=0.5),
     }
 
     def __post_init__(self) -> None:

@@ -54,6 +54,14 @@ def make_schema(*, category: str = "detect", **fields) -> io.Schema:
     return io.Schema(category=f"{CATEGORY}/{category}", **known)
 
 
+def seed_input(tooltip: str, default: int = 0, **more):
+    """A widget `seed` that stays as it is: unless told so, the page changes a seed after every run, and a node that
+    takes minutes would run anew each time. more: further arguments of the input."""
+    return io.Int.Input(
+        "seed", default=default, min=0, max=2**31 - 1, control_after_generate=False, tooltip=tooltip, **more
+    )
+
+
 def defaults_of(function: Callable) -> types.SimpleNamespace:
     """The defaults of a core function's parameters, for widgets: they are written down in the core only."""
     return types.SimpleNamespace(

@@ -51,9 +51,10 @@ def refine_candidates(
     for _ in range(COARSE_ROUNDS):
         if fit is not None:
             position = coarse.locate(fit.tokens())[0][:, None]
+        objective = _Objective([(coarse, position)])
         with rounds.next() as tick:
-            fit = _fit([(coarse, position)], spread, fit, tick)
-    missed, _ = _Objective([(coarse, position)])(fit.tokens())
+            fit = _fit(objective, spread, fit, tick)
+    missed, _ = objective(fit.tokens())
     return coarse.locate_in_views(fit.tokens()), missed
 
 
@@ -89,7 +90,7 @@ def refine(
             if under and fit is not None:
                 pairs.append((under, torch.cat(found)[: len(under)]))
             with rounds.next() as tick:
-                fit = _fit(pairs, spread, fit, tick)
+                fit = _fit(_Objective(pairs), spread, fit, tick)
     return fit.tokens()
 
 
@@ -110,7 +111,7 @@ def fit_positions(
     tick: called after every evaluation, may raise.
     """
     spread = _spread([store for store, _ in pairs])
-    return _fit(pairs, spread, None if start is None else _Fit(start @ spread, spread), tick).tokens()
+    return _fit(_Objective(pairs), spread, None if start is None else _Fit(start @ spread, spread), tick).tokens()
 
 
 def _spread(groups: Sequence[FeatureStore]) -> torch.Tensor:
@@ -176,15 +177,8 @@ class _Objective:
         return missed, gradient
 
 
-def _fit(
-    pairs: Sequence[tuple[FeatureStore, torch.Tensor]],
-    spread: torch.Tensor,
-    start: _Fit | None,
-    tick: Callable[[], None],
-) -> _Fit:
-    """The tokens of largest penalised likelihood given (store, positions [I, V', K, 2]), by L-BFGS; tick is called
-    after every evaluation."""
-    objective = _Objective(pairs)
+def _fit(objective: _Objective, spread: torch.Tensor, start: _Fit | None, tick: Callable[[], None]) -> _Fit:
+    """The tokens of largest penalised likelihood, by L-BFGS; tick is called after every evaluation."""
     white = (torch.zeros_like(objective.target) if start is None else start.white.clone()).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [white],
