@@ -45,6 +45,8 @@ SMALL = dict(keypoints=10, tokens=200, map_size=64, check_share=0)
 #: images make up for it.
 EQUAL_TIME = dict(stop="fixed", steps=50, selection_images=60, selection_views=2, refine_images=150)
 NOT_REFINED = dict(stop="fixed", steps=130, refine_images=0)
+#: The preset as it is, with images left out for the self-check.
+WHOLE = dict(steps=500, check_share=0.1)
 #: row -> (training preset, changes, detection preset, changes, regression options)
 ROWS = {
     "reference": ("reference", {}, "reference", {}, {}),
@@ -58,6 +60,8 @@ ROWS = {
     "+ refined tokens": ("reference", dict(refine_images=250), "reference", dict(read="refined"), {}),
     "+ ridge": ("reference", {}, "reference", {}, dict(ridge=0.5)),
     "+ intercept": ("reference", {}, "reference", {}, dict(bias=True)),
+    "default, all 500 steps": ("default", dict(WHOLE, stop="fixed"), "default", {}, {}),
+    "default, stop auto": ("default", dict(WHOLE, stop="auto"), "default", {}, {}),
     "default, not refined": ("default", NOT_REFINED, "default", {}, {}),
     "not refined, gradient cached": ("default", dict(NOT_REFINED, gradient="cached"), "default", {}, {}),
     "not refined, view pool 4": ("default", dict(NOT_REFINED, view_pool=4), "default", {}, {}),
@@ -71,9 +75,10 @@ ROWS = {
 CHANGES_ON = {("few", "default"): dict(steps=110, stop="fixed")}
 #: Which rows are taken on the harder sets too. A pool of views matters where images are few and seen often.
 PRESET_ROWS = ("reference", "paper", "default")
+STOP_ROWS = ("default, all 500 steps", "default, stop auto")
 HARDER_ROWS = {
-    "wild": (*PRESET_ROWS, "default, not refined"),
-    "few": (*PRESET_ROWS, "default, not refined", "not refined, view pool 4"),
+    "wild": (*PRESET_ROWS, *STOP_ROWS, "default, not refined"),
+    "few": (*PRESET_ROWS, *STOP_ROWS, "default, not refined", "not refined, view pool 4"),
 }
 
 
@@ -106,21 +111,24 @@ class Bench:
         changes = {k: SMALL["keypoints"] if v == "K" else v for k, v in changes.items()}
         config = TrainConfig.preset(
             preset,
-            **SMALL,
             sigma=self.args.sigma,
             learning_rate=self.args.lr,
             seed=self.seed,
-            **{"steps": self.args.steps, **changes},
+            **{**SMALL, "steps": self.args.steps, **changes},
         )
         tokens, seconds = self.tokens(config)
         look = DetectConfig.preset(detection, **{"views": self.args.views, "map_size": 0, **how})
         points, found = self.points(tokens, config, look)
         numbers = score(self.kind, self.fit, self.test, self.labelled, points, found, regression)
-        return {**numbers, "seconds": seconds}
+        return {**numbers, "seconds": seconds, "steps": len(tokens.losses)}
 
     def tokens(self, config: TrainConfig) -> tuple[KeypointTokens, float]:
         """Tokens and the processor seconds they took. Learned ones are kept without the choice of keypoints, which is
         made anew, so that rows that differ in the choice alone share the learning."""
+        if config.stop == "auto":  # the self-checks in between choose too, so there is nothing to share
+            start = time.process_time()
+            found = train(self.backbone, self.fit.images, config).tokens
+            return found, time.process_time() - start
         learning = config.to_dict()
         for choice in (
             "selection",

@@ -114,14 +114,6 @@ def _inputs() -> list:
             tooltip="File names of the images, from Load Image Set, for the COCO output.",
         ),
         io.Int.Input(
-            "noise_draws",
-            default=1,
-            min=1,
-            max=1,
-            **more,
-            tooltip="Retired: more than one noise sample changed nothing. Kept so that saved workflows open.",
-        ),
-        io.Int.Input(
             "view_seed",
             default=d.seed,
             min=0,
@@ -142,7 +134,6 @@ def _inputs() -> list:
 def detect_config(options: dict) -> DetectConfig:
     """The core's settings from the node's widgets."""
     values = dict(options)
-    values.pop("noise_draws", None)  # retired
     return DetectConfig.from_dict(
         {
             "readout": "soft" if values.pop("sub_pixel", True) else "argmax",

@@ -16,7 +16,13 @@ from .comfy import sockets
 from .comfy.batches import image_batches, images_of, size_like
 
 _FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL = "points", "scribble", "openpose", "animal openpose"
-_STYLES = (_FREE, _SCRIBBLE, _OPENPOSE, _ANIMAL)
+#: What each style has of its own, and the default.
+_OWN = {
+    _FREE: {"canvas": "image", "dots": True, "numbers": True, "lines": True, "line_width": 0.0},
+    _SCRIBBLE: {"line_width": 0.0},
+    _OPENPOSE: {},
+    _ANIMAL: {},
+}
 
 
 def chosen_points(text: str, names: Sequence[str]) -> list[int] | None:
@@ -51,6 +57,7 @@ class DrawKeypoints(io.ComfyNode):
             description="Draws keypoints over the images, or on an empty canvas as a hint image for ControlNet.",
             search_aliases=["keypoint overlay", "openpose", "pose image", "scribble", "hint", "stable keypoints"],
             is_input_list=True,
+            accept_all_inputs=True,
             inputs=_inputs(),
             outputs=[
                 io.Image.Output(
@@ -66,7 +73,8 @@ class DrawKeypoints(io.ComfyNode):
         from stablekp_core.keypoints.keypoints import Keypoints
 
         points = Keypoints.concat(keypoints)
-        options = {name: value[0] for name, value in settings.items()}
+        options = {name: value[0] for name, value in sockets.flat(settings).items()}
+        options = sockets.own_values("style", _OWN, options)
         arrays = _arrays(images, points) if images else None
         size = options.pop("out_width"), options.pop("out_height")
         options["size"] = size_like(size_from[0]) if size_from else size
@@ -74,38 +82,51 @@ class DrawKeypoints(io.ComfyNode):
         return io.NodeOutput(image_batches(_draw_all(points, arrays, options)))
 
 
-def _inputs() -> list:
-    return [
-        sockets.Points.Input("keypoints", tooltip="From Detect Keypoints."),
-        io.Combo.Input(
-            "style",
-            options=list(_STYLES),
-            default=_FREE,
-            tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
-            "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
-            "images those ControlNets know, for keypoints mapped to their 18 or 17 points.",
-        ),
+def _own_inputs() -> dict:
+    """The inputs that only some styles have, by name."""
+    d = _OWN[_FREE]
+    inputs = [
         io.Combo.Input(
             "canvas",
             options=list(CANVASES),
-            default="image",
-            tooltip="What is drawn on; image needs the images connected. The hint styles are always on black.",
+            default=d["canvas"],
+            optional=True,
+            tooltip="What is drawn on; image needs the images connected.",
         ),
         io.Boolean.Input(
             "dots",
-            default=True,
+            default=d["dots"],
+            optional=True,
             tooltip="A dot at each keypoint; on an image, one with a dark middle where the keypoint is occluded.",
         ),
-        io.Boolean.Input("numbers", default=True, tooltip="Its number beside it."),
-        io.Boolean.Input("lines", default=True, tooltip="The skeleton, where the keypoints have one."),
+        io.Boolean.Input("numbers", default=d["numbers"], optional=True, tooltip="Its number beside it."),
+        io.Boolean.Input(
+            "lines", default=d["lines"], optional=True, tooltip="The skeleton, where the keypoints have one."
+        ),
         io.Float.Input(
             "line_width",
-            default=0.0,
+            default=d["line_width"],
             min=0.0,
             max=256.0,
             step=0.5,
+            optional=True,
             extra_dict=sockets.ADVANCED,
-            tooltip="In pixels of the result; dots grow with it. 0: follows the size of the image.",
+            tooltip="In pixels of the result; dots grow with it. 0: follows the size of the image, or for scribble 3.",
+        ),
+    ]
+    return {i.id: i for i in inputs}
+
+
+def _inputs() -> list:
+    inputs = _own_inputs()
+    return [
+        sockets.Points.Input("keypoints", tooltip="From Detect Keypoints."),
+        sockets.choice_input(
+            "style",
+            {style: [inputs[name] for name in own] for style, own in _OWN.items()},
+            tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
+            "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
+            "images those ControlNets know, for keypoints mapped to their 18 or 17 points.",
         ),
         io.Float.Input(
             "threshold",

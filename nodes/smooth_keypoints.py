@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from stablekp_core.video.smoothing import METHODS, smooth_keypoints
+from stablekp_core.video.smoothing import smooth_keypoints
 
 from .comfy import sockets
 from .comfy.messages import show_text
+
+_DEFAULTS = sockets.defaults_of(smooth_keypoints)
+#: What each method has of its own.
+_OWN = {
+    "savitzky-golay": ("window", "order"),
+    "one-euro": ("fps", "min_cutoff", "beta", "causal"),
+    "none": (),
+}
 
 
 class SmoothKeypoints(io.ComfyNode):
@@ -20,6 +28,7 @@ class SmoothKeypoints(io.ComfyNode):
             description="Takes the jitter out of the keypoints of a video, fills short gaps and keeps left and "
             "right apart.",
             search_aliases=["jitter", "one euro", "temporal", "stable keypoints"],
+            accept_all_inputs=True,
             inputs=_inputs(),
             outputs=[
                 sockets.Points.Output(display_name="keypoints", tooltip="Smoothed, one entry for each frame."),
@@ -28,56 +37,53 @@ class SmoothKeypoints(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, keypoints, method, fill, threshold, may_swap="auto", **settings) -> io.NodeOutput:
+    def execute(cls, keypoints, fill, threshold, may_swap="auto", **settings) -> io.NodeOutput:
         from stablekp_core.video.smoothing import parse_swaps
 
+        own = {method: {name: getattr(_DEFAULTS, name) for name in names} for method, names in _OWN.items()}
+        values = sockets.own_values("method", own, sockets.flat(settings))
         done = smooth_keypoints(
             keypoints,
-            method,
             fill=fill,
             threshold=threshold,
             identity=parse_swaps(may_swap, keypoints),
-            **settings,
+            **{name: values[name] for name in ("method", *own[values["method"]])},
         )
         report = done.report()
         show_text(report)
         return io.NodeOutput(done.keypoints, report)
 
 
-def _inputs() -> list:
-    d, more = sockets.defaults_of(smooth_keypoints), {"optional": True, "extra_dict": sockets.ADVANCED}
-    return [
-        sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
-        io.Combo.Input(
-            "method",
-            options=list(METHODS),
-            default=d.method,
-            tooltip="savitzky-golay: smooth curves through each moment, no lag. one-euro: strong at rest, "
-            "weak in fast motion. none: only gaps and swaps.",
-        ),
+def _own_inputs() -> dict:
+    """The inputs that only some methods have, by name."""
+    d, own = _DEFAULTS, {"optional": True}
+    inputs = [
         io.Int.Input(
             "window",
             default=d.window,
             min=3,
             max=301,
             step=2,
-            tooltip="Savitzky-Golay: over how many frames a curve runs. More is smoother.",
+            **own,
+            tooltip="Over how many frames a curve runs. More is smoother.",
         ),
         io.Int.Input(
             "order",
             default=d.order,
             min=0,
             max=5,
-            tooltip="Savitzky-Golay: the curve's degree. Higher follows quick turns better.",
+            **own,
+            tooltip="The curve's degree. Higher follows quick turns better.",
         ),
-        io.Float.Input("fps", default=d.fps, min=0.1, max=1000.0, step=0.1, tooltip="One-Euro: frames per second."),
+        io.Float.Input("fps", default=d.fps, min=0.1, max=1000.0, step=0.1, **own, tooltip="Frames per second."),
         io.Float.Input(
             "min_cutoff",
             default=d.min_cutoff,
             min=0.001,
             max=100.0,
             step=0.01,
-            tooltip="One-Euro: how much movement at rest is let through, in Hz. Lower is smoother.",
+            **own,
+            tooltip="How much movement at rest is let through, in Hz. Lower is smoother.",
         ),
         io.Float.Input(
             "beta",
@@ -85,7 +91,29 @@ def _inputs() -> list:
             min=0.0,
             max=100.0,
             step=0.01,
-            tooltip="One-Euro: how much more is let through in fast motion. Higher lags less.",
+            **own,
+            tooltip="How much more is let through in fast motion. Higher lags less.",
+        ),
+        io.Boolean.Input(
+            "causal",
+            default=d.causal,
+            **own,
+            extra_dict=sockets.ADVANCED,
+            tooltip="Look at past frames only, as for live images. It lags.",
+        ),
+    ]
+    return {i.id: i for i in inputs}
+
+
+def _inputs() -> list:
+    d, inputs = _DEFAULTS, _own_inputs()
+    return [
+        sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
+        sockets.choice_input(
+            "method",
+            {method: [inputs[name] for name in own] for method, own in _OWN.items()},
+            tooltip="savitzky-golay: smooth curves through each moment, no lag. one-euro: strong at rest, "
+            "weak in fast motion. none: only gaps and swaps.",
         ),
         io.Int.Input(
             "fill",
@@ -105,14 +133,9 @@ def _inputs() -> list:
         io.String.Input(
             "may_swap",
             default=d.identity,
-            **more,
+            optional=True,
+            extra_dict=sockets.ADVANCED,
             tooltip="Which points the detector may confuse: auto (pairs named left and right, else any), "
             "all, none, or pairs such as 3-5, 2-7.",
-        ),
-        io.Boolean.Input(
-            "causal",
-            default=d.causal,
-            **more,
-            tooltip="One-Euro: look at past frames only, as for live images. It lags.",
         ),
     ]

@@ -16,6 +16,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "stable_keypoints_pack"
+#: A list whose choices bring inputs of their own.
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 
 
 class Cancelled(BaseException):
@@ -30,7 +32,43 @@ class _Socket:
 
     @property
     def is_widget(self) -> bool:
-        return self.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not self.options.get("force_input")
+        kinds = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)
+        return self.io_type in kinds and not self.options.get("force_input")
+
+    @property
+    def default(self):
+        """The value of a widget that nobody has touched."""
+        return self.options["options"][0].key if self.io_type == DYNAMIC else self.options.get("default")
+
+
+@dataclass
+class _Option:
+    """A choice of a dynamic list, and the inputs that it brings."""
+
+    key: str
+    inputs: list
+
+
+def live_inputs(inputs: list[_Socket], values: dict) -> dict[str, _Socket]:
+    """The inputs that the page shows for these values of widgets, in its order: required ones first, and what a
+    choice brings after it, named `choice.input`."""
+    out = {}
+    for one in sorted(inputs, key=lambda i: i.optional):
+        out[one.id] = one
+        if one.io_type == DYNAMIC:
+            chosen = values.get(one.id, one.default)
+            brought = next(option.inputs for option in one.options["options"] if option.key == chosen)
+            out |= {f"{one.id}.{i.id}": i for i in brought}
+    return out
+
+
+def all_inputs(inputs: list[_Socket]) -> dict[str, _Socket]:
+    """All inputs that a page may show, those of every choice among them."""
+    out = {}
+    for one in inputs:
+        for option in one.options["options"] if one.io_type == DYNAMIC else [None]:
+            out |= live_inputs([one], {one.id: option.key} if option else {})
+    return out
 
 
 def _custom(io_type: str) -> type:
@@ -170,6 +208,8 @@ def install(base: Path) -> types.ModuleType:
             ("Video", "VIDEO"),
         )
     }
+    sockets["DynamicCombo"] = _custom(DYNAMIC)
+    sockets["DynamicCombo"].Option = _Option
     io = types.SimpleNamespace(
         Schema=Schema, NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}), Custom=_custom, **sockets
     )

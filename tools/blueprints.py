@@ -133,7 +133,7 @@ def image_to_keypoints(graph) -> Blueprint:
     blueprint.gives("image", draw, 0)
     blueprint.shows(backbone, "model")
     blueprint.shows(tokens, "tokens_file")
-    blueprint.shows(draw, "style", "canvas")
+    blueprint.shows(draw, "style")
     return blueprint
 
 

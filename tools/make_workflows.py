@@ -183,13 +183,13 @@ class Graph:
                 [(name, _OUTPUT_TYPES.get((kind, name), name)) for name in outputs],
             )
         schema = self.schemas[kind]
-        ordered = sorted(schema.inputs, key=lambda i: i.optional)
-        known = {i.id for i in ordered if i.is_widget}
-        if set(values) - known:
-            raise SystemExit(f"{kind} has no widget {sorted(set(values) - known)}")
+        live = fake_comfy.live_inputs(schema.inputs, values)
+        widgets = {i.id: i for i in live.values() if i.is_widget}
+        if set(values) - set(widgets):
+            raise SystemExit(f"{kind} has no widget {sorted(set(values) - set(widgets))}")
         return (
-            [(i.id, i.io_type) for i in ordered if not i.is_widget],
-            [values.get(i.id, i.options.get("default")) for i in ordered if i.is_widget],
+            [(name, i.io_type) for name, i in live.items() if not i.is_widget],
+            [values.get(name, i.default) for name, i in widgets.items()],
             [(o.options.get("display_name") or o.io_type, o.io_type) for o in schema.outputs],
         )
 

@@ -154,7 +154,7 @@ choose a style in *Draw* and disconnect the images."""
     g.group("Find and smooth")
     wires = {"backbone": (backbone, 0), "tokens": (tokens, 0), "video": (clip, 0)}
     found = g.node("StableKPDetect", color=GREEN, views=2, heat_maps="off", wires=wires)
-    smooth = g.node("StableKPSmooth", color=GREEN, fps=15.0, wires={"keypoints": (found, 0)})
+    smooth = g.node("StableKPSmooth", color=GREEN, wires={"keypoints": (found, 0)})
     g.node("PreviewAny", "Jitter", wires={"source": (smooth, 1)})
     for title, source, name in (("Smoothed", smooth, "smooth"), ("As detected", found, "raw")):
         g.group(title)

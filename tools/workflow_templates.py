@@ -126,8 +126,7 @@ def generate(g, hints: str, model, points, style: str, control_net: str, text: s
         f"Hint: {style}",
         color=GREEN,
         style=style,
-        canvas="black",
-        numbers=False,
+        **({"canvas": "black", "numbers": False} if style == "points" else {}),
         wires={"keypoints": points, "size_from": (latent, 0)},
     )
     g.group("Generate")

@@ -54,6 +54,33 @@ def make_schema(*, category: str = "detect", **fields) -> io.Schema:
     return io.Schema(category=f"{CATEGORY}/{category}", **known)
 
 
+def choice_input(name: str, options: dict[str, list], tooltip: str):
+    """A list to choose from whose choices bring inputs of their own, which are shown below it and are optional in a
+    prompt. options: the inputs of each choice; the first is the default. See `flat`."""
+    return io.DynamicCombo.Input(
+        name, options=[io.DynamicCombo.Option(key, inputs) for key, inputs in options.items()], tooltip=tooltip
+    )
+
+
+def flat(values: dict) -> dict:
+    """What a node with a `choice_input` is given, all under own names. ComfyUI puts the inputs of the choice below it,
+    {"style": {"style": "points", "dots": True}}, with None for those that a prompt leaves out; prompts of before there
+    was one have them beside it."""
+    chosen = [value for value in values.values() if isinstance(value, dict)]
+    beside = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    return beside | {name: value for inner in chosen for name, value in inner.items() if value is not None}
+
+
+def own_values(name: str, own: dict[str, dict], values: dict) -> dict:
+    """`values` with the defaults of what the choice made in `name` has of its own. Raises KeypointError for a choice
+    that there is not, and for none, as when it came over a wire."""
+    if values.get(name) not in own:
+        raise KeypointError(
+            f"{name} is {values.get(name)!r}, but it must be one of {', '.join(own)}, chosen on the node itself."
+        )
+    return own[values[name]] | values
+
+
 def seed_input(tooltip: str, default: int = 0, **more):
     """A widget `seed` that stays as it is: unless told so, the page changes a seed after every run, and a node that
     takes minutes would run anew each time. more: further arguments of the input."""

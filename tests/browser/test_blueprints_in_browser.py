@@ -32,7 +32,7 @@ def test_image_to_keypoints_runs_as_one_node(open_page, shot):
     page = open_page()
     page.open()
     made = page.page.evaluate(_ADD, "Image to Keypoints")
-    assert made["widgets"] == ["model", "tokens_file", "style", "canvas"]
+    assert made["widgets"] == ["model", "tokens_file", "style"]
     done = page.run(600)
     assert done["kind"] == "execution_success", done["detail"]
     shot(page, "blueprint_run")

@@ -14,7 +14,7 @@ def prompt() -> dict:
     dolls = {"side": SIDE, "noise": 0.0, "named": True}
     points = {"drive": ["1", 0], "target": ["2", 0], "result": ["3", 0]}
     retarget = {"skeleton": "of the keypoints", "place": "target", "scale": 1.0, "offset_x": 0.0, "offset_y": 0.0}
-    drawing = {"style": "points", "canvas": "black", "dots": True, "numbers": True, "lines": True, "line_width": 0.0}
+    drawing = {"style": "points", "style.canvas": "black"}
     drawing |= {"threshold": 0.0, "which": "", "out_width": 0, "out_height": 0}
     return {
         "1": node("TestDolls", count=COUNT, **dolls),

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from comfy_server import NodeError
 from PIL import Image
 from test_nodes_in_comfyui import node
 
@@ -126,10 +127,35 @@ def test_a_box_drawn_on_the_pages_canvas_is_taken(server, object_info):
     assert set(kinds.split(",")) == {"BOUNDING_BOX", "BOUNDING_BOXES"}
 
 
+def nothing(below: str) -> dict:
+    """Settings of Draw Keypoints that draw no point; what the style brings is named `below` and its own name."""
+    own = dict(canvas="image", dots=False, numbers=False, lines=False, line_width=0.0)
+    return {"style": "points", **{below + name: value for name, value in own.items()}, "threshold": 0.0, "which": ""}
+
+
+def test_inputs_of_a_style_are_its_own_and_prompts_from_before_they_were_still_run(server, object_info):
+    sizes = {"out_width": 0, "out_height": 0, "keypoints": ["4", 0], "images": ["2", 0]}
+    prompt = {
+        **detection(images=1),
+        "30": node("PreviewImage", images=["2", 0]),
+        "31": node("StableKPDraw", **nothing("style."), **sizes),
+        "32": node("StableKPDraw", style="points", threshold=0.0, which="", **sizes),
+        "33": node("StableKPDraw", **nothing(""), **sizes),
+        **{str(number + 10): node("PreviewImage", images=[str(number), 0]) for number in (31, 32, 33)},
+    }
+    entry = server.run(prompt)
+    plain, nested, default, flat = (shown(server, entry, number)[0] for number in ("30", "41", "42", "43"))
+    assert np.array_equal(nested, plain) and not np.array_equal(default, plain)
+    if "search_aliases" in object_info["StableKPDraw"]:  # 0.8.0 passes on no value that a node does not name
+        assert np.array_equal(flat, plain)
+    draw = {"style": "openpose", "threshold": 0.0, "which": "", **sizes}
+    with pytest.raises(NodeError, match="18"):
+        server.run({**detection(images=1), "31": node("StableKPDraw", **draw), "41": prompt["41"]})
+
+
 def test_hints_take_the_size_of_a_latent_and_are_not_stretched(server):
     latent = node("EmptyLatentImage", width=256, height=256, batch_size=1)
-    style = dict(style="points", canvas="image", dots=False, numbers=False, lines=False, line_width=0.0, threshold=0.0)
-    draw = {**style, "which": "", "out_width": 0, "out_height": 0, "keypoints": ["4", 0], "images": ["2", 0]}
+    draw = {**nothing("style."), "out_width": 0, "out_height": 0, "keypoints": ["4", 0], "images": ["2", 0]}
     prompt = {**detection(images=1), "30": latent, "2b": node("PreviewImage", images=["2", 0])}
     for number, fit in enumerate(("contain", "crop", "stretch")):
         prompt[str(31 + number)] = node("StableKPDraw", **draw, fit=fit, size_from=["30", 0])

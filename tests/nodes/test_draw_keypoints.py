@@ -156,3 +156,20 @@ def test_the_size_comes_from_what_is_generated(pack):
         assert batch.shape == (1, *shape, 3)
     (batch,) = drawn(pack, keypoints, out_width=40)
     assert batch.shape == (1, 20, 40, 3)  # the height follows
+
+
+def test_values_of_the_style_lie_below_it_or_beside_it_and_have_defaults(pack):
+    """ComfyUI puts what a style brings below it, with None for what a prompt leaves out; prompts from before styles
+    brought anything have it beside the style."""
+    keypoints, node = points(sizes=((64, 48),)), part("draw_keypoints").DrawKeypoints
+    rest = dict(threshold=[0.0], which=[""], out_width=[128], out_height=[0])
+    own = dict(canvas=["white"], dots=[True], numbers=[False], lines=[True], line_width=[2.0])
+    nested = node.execute([keypoints], style={"style": ["points"], **own}, **rest)[0][0]
+    flat = node.execute([keypoints], style=["points"], **own, **rest)[0][0]
+    assert nested[0, 0, 0].tolist() == [1, 1, 1] and torch.equal(nested, flat)
+    left_out = node.execute([keypoints], style={"style": ["points"], **own, "numbers": None}, **rest)[0][0]
+    assert not torch.equal(left_out, nested)
+    with pytest.raises(KeypointError, match="style is 'outline'.*points, scribble, openpose, animal openpose"):
+        node.execute([keypoints], style=["outline"], **rest)
+    with pytest.raises(KeypointError, match="style is None.*on the node itself"):
+        node.execute([keypoints], **rest)

@@ -64,7 +64,7 @@ def test_all_nodes_have_our_prefix_category_and_a_tooltip_everywhere(pack):
             and schema.category.removeprefix("keypoints/") in part("comfy.sockets").GROUPS
         )
         assert schema.display_name and schema.description
-        for socket in [*schema.inputs, *schema.outputs]:
+        for socket in [*fake_comfy.all_inputs(schema.inputs).values(), *schema.outputs]:
             assert socket.tooltip, (schema.node_id, socket.id)
     assert len(names) == len(pack.nodes.NODES)
 
@@ -84,7 +84,7 @@ def test_execute_takes_every_input_and_has_a_default_for_every_optional_one(pack
 #: Types of ComfyUI itself and of the pose nodes in it.
 KNOWN = {
     *("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "IMAGE", "MASK", "MODEL", "VAE", "LATENT", "VIDEO"),
-    *("LOSS_MAP", "TRACKS", "POSE_KEYPOINT", "BOUNDING_BOX", "BOUNDING_BOXES"),
+    *("LOSS_MAP", "TRACKS", "POSE_KEYPOINT", "BOUNDING_BOX", "BOUNDING_BOXES", fake_comfy.DYNAMIC),
 }
 
 
@@ -119,12 +119,13 @@ def test_translations_are_complete(pack, language):
         schema = node.define_schema()
         entry = entries.pop(schema.node_id)
         assert entry["display_name"] and entry["description"]
-        assert set(entry["inputs"]) == {i.id for i in schema.inputs}
+        inputs = {name.replace(".", "_"): i for name, i in fake_comfy.all_inputs(schema.inputs).items()}
+        assert set(entry["inputs"]) == set(inputs)
         assert set(entry["outputs"]) == {str(i) for i in range(len(schema.outputs))}
         for text in [*entry["inputs"].values(), *entry["outputs"].values()]:
             assert text["name"] and text["tooltip"]
         if language == "en":
-            assert {k: v["tooltip"] for k, v in entry["inputs"].items()} == {i.id: i.tooltip for i in schema.inputs}
+            assert {k: v["tooltip"] for k, v in entry["inputs"].items()} == {k: i.tooltip for k, i in inputs.items()}
     assert not entries
 
 
@@ -135,7 +136,8 @@ def test_every_node_has_a_help_page_that_explains_every_input_and_output(pack):
         schema = node.define_schema()
         page = (ROOT / "web" / "docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
         assert page.startswith(f"# {schema.display_name}\n")
-        for name in [i.id for i in schema.inputs] + [o.options["display_name"] for o in schema.outputs]:
+        inputs = fake_comfy.all_inputs(schema.inputs).values()
+        for name in [i.id for i in inputs] + [o.options["display_name"] for o in schema.outputs]:
             assert f"**{name}**" in page, (schema.node_id, name)
 
 

@@ -37,13 +37,15 @@ def test_nodes_match_their_schemas(path, schemas):
     assert ours(workflow)
     for node in ours(workflow):
         schema = schemas[node["type"]]
-        ordered = sorted(schema.inputs, key=lambda i: i.optional)
-        widgets = [i for i in ordered if i.is_widget]
+        # A list that brings inputs is the first widget of its node, so the file's first value is its choice.
+        choice = {i.id: node["widgets_values"][0] for i in schema.inputs if i.io_type == fake_comfy.DYNAMIC}
+        inputs = list(fake_comfy.live_inputs(schema.inputs, choice).values())
+        widgets = [i for i in inputs if i.is_widget]
         assert len(node["widgets_values"]) == len(widgets), node["type"]
         for widget, value in zip(widgets, node["widgets_values"], strict=True):
             check_value(node["type"], widget, value)
         sockets = {i["name"]: i["type"] for i in node["inputs"] if "widget" not in i}
-        assert sockets == {i.id: i.io_type for i in ordered if not i.is_widget}
+        assert sockets == {i.id: i.io_type for i in inputs if not i.is_widget}
         assert [(o["name"], o["type"]) for o in node["outputs"]] == [
             (o.options["display_name"], o.io_type) for o in schema.outputs
         ]
