@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import KeypointError
 from .raster import fill_disc, fill_ellipse, thick_line
+from .strokes import FAR
 
 OPENPOSE_POINTS = 18
 AP10K_POINTS = 17
@@ -164,8 +165,7 @@ def _people(people: Any, points: int) -> np.ndarray:
         )
     if not np.isfinite(array).all():
         raise KeypointError("a pose holds a value that is not finite; mark a missing point by c = 0.")
-    # This far outside nothing of a point is seen, and limbs stay short enough to draw.
-    array[..., :2] = np.clip(array[..., :2], -30000, 30000)
+    array[..., :2] = np.clip(array[..., :2], -FAR, FAR)
     return array
 
 

@@ -14,10 +14,9 @@ import numpy as np
 from ..errors import KeypointError
 from .label_layout import place_labels
 from .palette import palette
-from .strokes import DARK, LIGHT, check_image, disc, line, put_text, resized, text_size
+from .strokes import DARK, FAR, LIGHT, check_image, disc, line, put_text, resized, text_size
 
 CANVASES = ("image", "black", "white")
-_FAR = 30000.0  # pixels; nothing this far outside is seen
 
 
 def draw_keypoints(
@@ -62,7 +61,7 @@ def draw_keypoints(
             f"for {count} keypoints; give one each."
         )
     texts = [str(i) for i in range(count)] if labels is None else [str(label) for label in labels]
-    points = np.clip(xy * scale, -_FAR, _FAR)
+    points = np.clip(xy * scale, -FAR, FAR)
     shown = (confidence >= threshold) & (confidence > 0) & _chosen(which, count)  # [P, K]
     unit = min(result.shape[:2]) / 256.0
     width = max(2.0, 2.6 * unit) if width is None else float(width)

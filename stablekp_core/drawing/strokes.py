@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import KeypointError
 
 DARK, LIGHT = (20, 20, 20), (255, 255, 255)
+FAR = 30000.0  # pixels; nothing of a point this far outside is seen, and lines to it stay short enough to draw
 _TEXT_OVERSAMPLING = 4
 _TEXT_WEIGHT = 0.04  # of a capital's height, by which the font's thin strokes are made bolder
 
