@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START = """
 import importlib.util, json, resource, sys
 sys.path.insert(0, sys.argv[1])
+import utils.extra_config  # first, as in ComfyUI: there are other modules called utils
 from comfy.cli_args import args
 args.cpu = True
 import torch
