@@ -212,6 +212,10 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
+#: What is kept of a run.
+NUMBERS = ("error", "pck5", "pck10", "coverage", "swaps", "half_ratio", "occlusion_auc", "seconds", "steps")
+
+
 def collect(cache: Path, kind: str) -> dict:
     """{set: {row: {number: (mean, std, seeds)}}} of the runs in the cache."""
     runs: dict = {}
@@ -223,8 +227,8 @@ def collect(cache: Path, kind: str) -> dict:
         for row, items in rows.items():
             out.setdefault(name, {})[row] = {
                 key: (float(np.mean(values)), float(np.std(values)), len(values))
-                for key in ("error", "pck5", "pck10", "coverage", "swaps", "half_ratio", "occlusion_auc", "seconds")
-                if (values := [i[key] for i in items if i[key] is not None])
+                for key in NUMBERS
+                if (values := [i[key] for i in items if i.get(key) is not None])
             }
     return out
 
@@ -267,6 +271,29 @@ def report(cache: Path, folder: Path, kind: str) -> str:
     return "\n".join(lines)
 
 
+def report_stopping(cache: Path, folder: Path) -> str:
+    """Write what ending by the self-check gives, as shares of all steps, by class and set; return the table."""
+    out, lines = (
+        {},
+        [
+            "| images | steps taken | error, % of side | all steps | ratio | time ÷ all steps |",
+            "|---|---|---|---|---|---|",
+        ],
+    )
+    for kind in figures.KINDS:
+        for name, rows in collect(cache, kind).items():
+            if not all(row in rows for row in STOP_ROWS):
+                continue
+            whole, ended = (rows[row] for row in STOP_ROWS)
+            error, seconds, (steps, _, seeds) = ended["error"][0], ended["seconds"][0], ended["steps"]
+            error_ratio, time_ratio = error / whole["error"][0], seconds / whole["seconds"][0]
+            out[f"{kind}, {name}"] = dict(error_ratio=error_ratio, time_ratio=time_ratio, steps=steps, seeds=seeds)
+            numbers = f"{error:.2f} | {whole['error'][0]:.2f} | {error_ratio:.2f} | {time_ratio:.2f}"
+            lines.append(f"| {kind}, {name} | {steps:.0f} | {numbers} |")
+    (folder / "stopping.json").write_text(json.dumps(out, indent=1) + "\n")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--class", dest="kind", choices=figures.KINDS, default="dolls")
@@ -280,9 +307,13 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, default=200, help="training images used for the regression")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "accuracy", help="one JSON file per run")
     parser.add_argument("--report", action="store_true", help="write docs/results/ and print the tables")
+    parser.add_argument("--report-stopping", action="store_true", help="the same of the rows about ending early, alone")
     args = parser.parse_args()
     if args.report:
         print(report(args.cache, ROOT / "docs" / "results", args.kind))
+        return
+    if args.report_stopping:
+        print(report_stopping(args.cache, ROOT / "docs" / "results"))
         return
     backbone = load_backbone("demo")
     args.cache.mkdir(parents=True, exist_ok=True)

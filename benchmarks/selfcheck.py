@@ -31,12 +31,11 @@ from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import TrainConfig
 from stablekp_core.images.image_set import ImageSet
 from stablekp_core.images.latent_cache import LatentSource
-from stablekp_core.keypoints.self_check import LEARNED, REFINED, SelfCheck, better_readout, ratio, readout_costs
+from stablekp_core.keypoints.self_check import LEARNED, REFINED, SelfCheck, better_readout, readout_costs
 from stablekp_core.selection.features import FeatureExtractor
 from stablekp_core.selection.probe import Probe
 from stablekp_core.selection.select import choose_tokens
 from stablekp_core.synthetic import generator
-from stablekp_core.training.rounds import settled
 from stablekp_core.training.trainer import Trainer
 
 TEST, RIDGE = 40, 0.003  # of 12 images the truth itself is noise: read-outs changed places
@@ -204,35 +203,13 @@ def rank_correlation(x: list[float], y: list[float]) -> float:
     return float(spearmanr(x, y).statistic)
 
 
-def stopped(runs: list[dict]) -> dict | None:
-    """A training that ends where `rounds.settled` says, as shares of one that takes all steps; runs: of one path, by
-    steps. The rounds' checks count as the whole ones made here, which cost more than the cheap ones of training; the
-    last of them is the choice itself."""
-    if len(runs) < len(STEPS):
-        return None
-    ratios = []
-    for run in runs:
-        ratios.append(ratio(read_check(run).best))
-        if settled(ratios):
-            break
-    error, full = (r["errors"][read_check(r).used] for r in (run, runs[-1]))
-    checks = sum(r["seconds"][1] for r in runs[: len(ratios)])
-    seconds = run["seconds"][0] + checks
-    return {"error": error / full, "time": seconds / sum(runs[-1]["seconds"]), "steps": run["step"]}
-
-
-def mean_of(ends: list[dict], name: str) -> float | None:
-    return float(np.mean([end[name] for end in ends])) if ends else None
-
-
 def report(cache: Path, file: Path, seeds: list[int]) -> str:
     """Write the numbers of all runs of these seeds in the cache; return tables of them as Markdown."""
     runs = sorted((json.loads(f.read_text()) for f in cache.glob("*.json")), key=lambda r: r["step"])
     runs = [run for run in runs if run["seed"] in seeds]
-    groups, paths = {}, {}
+    groups = {}
     for run in runs:
         groups.setdefault(f"{run['kind']}, {run['set']}, {run['damage']}", []).append(run)
-        paths.setdefault((run["kind"], run["set"], run["damage"], run["seed"]), []).append(run)
     criteria = {name: judged(name, runs) for name in CRITERIA}
     out = {"runs": len(runs), "seeds": sorted({run["seed"] for run in runs}), **criteria["in use"]}
     out |= {"criteria": criteria, "by_set": {}}
@@ -241,7 +218,6 @@ def report(cache: Path, file: Path, seeds: list[int]) -> str:
         errors = [float(np.mean([r["errors"][k] for r in some])) for k in (LEARNED, REFINED)]
         checks = [read_check(r) for r in some]
         said = {v: sum(c.verdict == v for c in checks) for v in ("good", "usable", "poor")}
-        ends = [e for key, path_runs in paths.items() if ", ".join(key[:3]) == name and (e := stopped(path_runs))]
         found = judged("in use", some)
         picked = float(np.mean([r["errors"][c.used] for r, c in zip(some, checks, strict=True)]))
         out["by_set"][name] = {
@@ -251,9 +227,6 @@ def report(cache: Path, file: Path, seeds: list[int]) -> str:
             "error_refined": errors[1],
             "error_picked": picked,
             "verdicts": said,
-            "error_ratio": mean_of(ends, "error"),
-            "time_ratio": mean_of(ends, "time"),
-            "steps_taken": mean_of(ends, "steps"),
         }
         right = f"{round(found['picked_right'] * len(some))} of {len(some)}"
         words = ", ".join(f"{count} {v}" for v, count in said.items() if count)
@@ -263,10 +236,6 @@ def report(cache: Path, file: Path, seeds: list[int]) -> str:
         rank = f"{found['rank_correlation']:.2f}" if "rank_correlation" in found else ""
         right = f"{round(found['picked_right'] * len(runs))} of {len(runs)}"
         lines.append(f"| {name} | {right} | {rank} | {found['mean_loss']:.2f} |")
-    lines += ["", "| path | steps taken | error | time |", "|---|---|---|---|"]
-    for name, x in out["by_set"].items():
-        if x["error_ratio"]:
-            lines.append(f"| {name} | {x['steps_taken']:.0f} | {x['error_ratio']:.2f} | {x['time_ratio']:.2f} |")
     file.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
     return "\n".join(lines)
 

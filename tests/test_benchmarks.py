@@ -131,7 +131,7 @@ def checked_run(step, errors, predictability, steadiness=0.03):
     )
 
 
-def test_picks_and_stops_of_the_self_check_are_counted(bench, tmp_path):
+def test_picks_of_the_self_check_are_counted(bench, tmp_path):
     selfcheck = bench("selfcheck")
     runs = [
         checked_run(0, (10.0, 5.0), (0.15, 0.1)),  # refined is better, and taken
@@ -143,13 +143,26 @@ def test_picks_and_stops_of_the_self_check_are_counted(bench, tmp_path):
     assert found["picked_right"] == 0.75 and found["mean_loss"] == pytest.approx((1.0 + 0.1) / 4)
     assert selfcheck.judged("always learned", runs)["picked_right"] == 0.75
     assert selfcheck.rank_correlation([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
-    end = selfcheck.stopped(runs)  # two rounds brought nothing; three checks were made on the way
-    assert end == {"error": 5.0 / 2.0, "time": (40 + 3 * 2) / 82, "steps": 40}
     for run in runs:
         (tmp_path / f"{run['step']}.json").write_text(json.dumps(run))
     table = selfcheck.report(tmp_path, tmp_path / "out.txt", [0])
     assert "| dolls, few, none | 5.2 | 4.8 | 4.2 | 3 of 4 | 4 good |" in table
-    assert json.loads((tmp_path / "out.txt").read_text())["by_set"]["dolls, few, none"]["steps_taken"] == 40
+    assert json.loads((tmp_path / "out.txt").read_text())["by_set"]["dolls, few, none"]["picked_right"] == 0.75
+
+
+def test_ending_early_is_a_share_of_all_steps(bench, tmp_path):
+    accuracy = bench("accuracy")
+    rest = dict.fromkeys(accuracy.NUMBERS, 1.0) | {"class": "faces", "set": "few"}
+    for seed, (early, late) in enumerate([((3.0, 80, 40.0), (2.0, 500, 100.0)), ((5.0, 160, 60.0), (6.0, 500, 100.0))]):
+        for row, (error, steps, seconds) in zip(accuracy.STOP_ROWS, (late, early), strict=True):
+            run = rest | {"row": row, "seed": seed, "error": error, "steps": steps, "seconds": seconds}
+            (tmp_path / f"faces_few_{row}_{seed}.json").write_text(json.dumps(run))
+    lonely = rest | {"row": accuracy.STOP_ROWS[0], "set": "wild"}
+    (tmp_path / "faces_wild_lonely_0.json").write_text(json.dumps(lonely))
+    table = accuracy.report_stopping(tmp_path, tmp_path)
+    assert "| faces, few | 120 | 4.00 | 4.00 | 1.00 | 0.50 |" in table and "wild" not in table
+    found = json.loads((tmp_path / "stopping.json").read_text())
+    assert found == {"faces, few": {"error_ratio": 1.0, "time_ratio": 0.5, "steps": 120.0, "seeds": 2}}
 
 
 def test_a_doll_keeps_its_pixels_on_a_long_canvas(bench):

@@ -11,19 +11,19 @@ from ..keypoints.self_check import NOT_POOR, ratio
 from ..selection.select import choose_tokens
 from .trainer import Trainer
 
-FIRST = 20  # steps of the first round; each later one takes as many as all before it
+FIRST = 40  # steps of the first round; after it, two rounds double their number
 IMAGES, HELD = 16, 8  # the most that a check is made on: images to choose on, images left out
 GAIN = 0.05  # share of the error ratio by which a round must improve on the best one before
 IDLE = 2  # rounds without a gain that end the training
 
 
 def marks(steps: int) -> list[int]:
-    """The numbers of steps after which a round ends, from 0 on, below `steps`: 0, 20, 40, 80, ..."""
-    out, mark = [0], FIRST
+    """The numbers of steps after which a round ends, below `steps`: 40, 60, 80, 120, 160, 240, ..."""
+    out, mark = [], FIRST
     while mark < steps:
-        out.append(mark)
+        out += [mark, mark + mark // 2]
         mark *= 2
-    return out if steps > FIRST else []
+    return [mark for mark in out if mark < steps]
 
 
 def settled(ratios: list[float]) -> bool:

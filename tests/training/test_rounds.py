@@ -26,7 +26,8 @@ def images(tmp_path):
 
 @pytest.fixture
 def told(monkeypatch):
-    """Rounds of 2, 2, 4, ... steps whose checks say what the test put here, and the steps at which they were made."""
+    """Rounds that end after 2, 3, 4, 6, 8, ... steps. Their checks say what the test put here; and the steps at which
+    they were made."""
     ratios, asked = [], []
     monkeypatch.setattr(rounds, "FIRST", 2)
     monkeypatch.setattr(
@@ -35,9 +36,9 @@ def told(monkeypatch):
     return ratios, asked
 
 
-def test_rounds_double():
-    assert rounds.marks(500) == [0, 20, 40, 80, 160, 320]
-    assert rounds.marks(80) == [0, 20, 40] and rounds.marks(20) == rounds.marks(0) == []
+def test_two_rounds_double_the_steps():
+    assert rounds.marks(500) == [40, 60, 80, 120, 160, 240, 320, 480]
+    assert rounds.marks(80) == [40, 60] and rounds.marks(40) == rounds.marks(0) == []
 
 
 def test_two_rounds_without_a_gain_end_it():
@@ -49,17 +50,17 @@ def test_two_rounds_without_a_gain_end_it():
 
 
 def test_training_ends_when_nothing_is_gained(model, images, told):
-    told[0][:] = [0.5, 0.4, 0.4, 0.4]
+    told[0][:] = [0.5, 0.4, 0.4, 0.3, 0.4, 0.3]
     seen = []
     found = train(model, load_folder(images), LONG, on_progress=lambda *a: seen.append(a))
-    assert told[1] == [0, 2, 4, 8] and len(found.losses) == 8 == len(found.tokens.losses)
+    assert told[1] == [2, 3, 4, 6, 8, 12] and len(found.losses) == 12 == len(found.tokens.losses)
     assert found.tokens.check.how == "left out"
-    short = train(model, load_folder(images), LONG.replace(steps=8, stop="fixed"))
+    short = train(model, load_folder(images), LONG.replace(steps=12, stop="fixed"))
     assert torch.equal(short.tokens.embeddings, found.tokens.embeddings)
-    assert max(done for phase, done, _ in seen if phase == TRAINING) == 8
+    assert max(done for phase, done, _ in seen if phase == TRAINING) == 12
 
 
-@pytest.mark.parametrize("changes, ratios", [({}, [0.5, 0.4, 0.3, 0.2]), ({"stop": "fixed"}, [])])
+@pytest.mark.parametrize("changes, ratios", [({}, [0.7, 0.6, 0.5, 0.4, 0.3, 0.2]), ({"stop": "fixed"}, [])])
 def test_it_goes_on_while_rounds_help_or_when_the_number_of_steps_is_fixed(model, images, told, changes, ratios):
     told[0][:] = ratios
     assert len(train(model, load_folder(images), LONG.replace(**changes)).losses) == 16
@@ -76,7 +77,7 @@ def test_a_resumed_run_ends_where_the_whole_one_does(model, images, told, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         train(model, load_folder(images), LONG, checkpoint=tmp_path / "c", on_step=stop)
     found = train(model, load_folder(images), LONG, checkpoint=tmp_path / "c", resume=True)
-    assert told[1] == [0, 2, 4, 8] and len(found.losses) == 8
+    assert told[1] == [2, 3, 4, 6] and len(found.losses) == 6
 
 
 def test_the_cheap_check_changes_nothing(model, images, monkeypatch):
