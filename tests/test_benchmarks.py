@@ -165,14 +165,17 @@ def test_ending_early_is_a_share_of_all_steps(bench, tmp_path):
     assert found == {"faces, few": {"error_ratio": 1.0, "time_ratio": 0.5, "steps": 120.0, "seeds": 2}}
 
 
-def test_a_doll_keeps_its_pixels_on_a_long_canvas(bench):
+@pytest.mark.parametrize(("ratio", "axis"), [(2.0, 0), (0.5, 1), (1 / 1.5, 1)])
+def test_a_doll_keeps_its_pixels_on_a_long_canvas(bench, ratio, axis):
     canvases = bench("canvases")
     from stablekp_core.synthetic import generator
 
     doll = generator.render("dolls", 3, 128, "standard")
-    image, joints, _ = canvases.canvas(3, 2.0)
-    left = int((joints - doll.joints)[0, 0])
-    assert image.shape == (128, 256, 3) and 0 < left <= 128 and np.allclose(joints - doll.joints, (left, 0))
-    figure = doll.labels > 0
-    away = np.abs(image[:, left : left + 128].astype(int) - doll.image)
+    image, joints, _ = canvases.canvas(3, ratio)
+    moved, long = joints - doll.joints, round(128 * max(ratio, 1 / ratio))
+    at, shape, offset = int(moved[0, axis]), [128, 128, 3], [0, 0]
+    shape[1 - axis], offset[axis] = long, at
+    assert list(image.shape) == shape and 0 < at <= long - 128 and np.allclose(moved, offset)
+    figure, (left, top) = doll.labels > 0, offset
+    away = np.abs(image[top : top + 128, left : left + 128].astype(int) - doll.image)
     assert away[figure].mean() < 8 < away[~figure].mean()

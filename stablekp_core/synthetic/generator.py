@@ -101,7 +101,7 @@ def _placed(kind: str, variant: str, rng: np.random.Generator) -> Figure:
     return fig.transformed(np.eye(2) * scale, shift)
 
 
-def _background(rng: np.random.Generator, variant: str, n: int) -> tuple[np.ndarray, int]:
+def _clutter(rng: np.random.Generator, variant: str, n: int) -> tuple[np.ndarray, int]:
     """Float [n, n, 3] clutter in 0..255 and the index of its main colour."""
     main = int(rng.integers(len(COLORS)))
     a = COLORS[main] + rng.normal(0, 12, 3)
@@ -137,6 +137,25 @@ def _distractors(rng: np.random.Generator, kind: str, variant: str) -> list[np.n
             picked = rng.permutation(len(other.shapes))[:5]
             polygons += [other.shapes[i][1] for i in picked]
     return polygons
+
+
+def background(
+    rng: np.random.Generator, kind: str, size: int, variant: str = "standard", over: int = 1
+) -> tuple[Image.Image, int]:
+    """What lies behind a figure of a kind: an RGB image of `size * over` pixels a side, of clutter made for `size`
+    pixels with the distractor shapes drawn on it, and the index of its main colour in `COLORS`. `variant` as for
+    `render`, `over` is the supersampling of the shapes' edges; `rng` is drawn from."""
+    clutter, main = _clutter(rng, variant, size)
+    canvas = Image.fromarray(np.clip(clutter, 0, 255).astype(np.uint8)).resize((size * over,) * 2)
+    pen = ImageDraw.Draw(canvas)
+    for polygon in _distractors(rng, kind, variant):
+        _draw(pen, polygon * size * over, rng.integers(0, 256, 3))
+    return canvas, main
+
+
+def _draw(pen: ImageDraw.ImageDraw, polygon: np.ndarray, color: np.ndarray) -> None:
+    """Fill a polygon [V, 2], in pixels, with an RGB colour [3]."""
+    pen.polygon([tuple(v) for v in polygon.tolist()], fill=tuple(int(c) for c in color))
 
 
 def _bars(rng: np.random.Generator, variant: str) -> list[np.ndarray]:
@@ -177,18 +196,14 @@ def render(kind: str, seed: int, size: int = 128, variant: str = "standard") -> 
     colors = rng.permutation(len(COLORS))[: len(parts)]  # distinct within a figure
     rgb = np.clip(COLORS[colors] + rng.normal(0, 10, (len(parts), 3)), 0, 255).astype(np.uint8)
     over = 3  # supersampling for smooth edges
-    clutter, main = _background(rng, variant, size)
-    base = Image.fromarray(np.clip(clutter, 0, 255).astype(np.uint8)).resize((size * over,) * 2)
+    base, main = background(rng, kind, size, variant, over)
     pen, label = ImageDraw.Draw(base), Image.new("L", (size, size))
     label_pen = ImageDraw.Draw(label)
 
-    def paint(polygon: np.ndarray, color: np.ndarray, part: int | None) -> None:
-        pen.polygon([tuple(v) for v in (polygon * size * over).tolist()], fill=tuple(int(c) for c in color))
-        if part is not None:
-            label_pen.polygon([tuple(v) for v in (polygon * size - 0.5).tolist()], fill=part)
+    def paint(polygon: np.ndarray, color: np.ndarray, part: int) -> None:
+        _draw(pen, polygon * size * over, color)
+        label_pen.polygon([tuple(v) for v in (polygon * size - 0.5).tolist()], fill=part)
 
-    for polygon in _distractors(rng, kind, variant):
-        paint(polygon, rng.integers(0, 256, 3), None)
     for part, polygon in figure.shapes:
         paint(polygon, rgb[part], part + 1)
     joints = np.stack(figure.joints)  # [L, 2] unit
