@@ -3,8 +3,9 @@
 Whatever runs for longer than two seconds takes an optional `on_progress` and calls it as
 `on_progress(phase, done, total)`: phase is one of the names below (evaluation adds the split behind a comma), done the
 units finished, total how many there are, 0 where that cannot be known. Units are those of the phase: steps, images, or
-evaluations of a fit, which may end before its total and then says that it is done. The callback runs in the thread of
-the work and may raise to stop it.
+evaluations of a fit, which may end before its total and then says that it is done. A phase is reported when it begins,
+with what was finished before (0, or the steps of a run that goes on), so that it can be shown and timed from there. The
+callback runs in the thread of the work and may raise to stop it.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ def counted(
     items: Iterable[Item], phase: str, on_progress: Progress | None, total: int | None = None
 ) -> Iterator[Item]:
     """The items one by one; each is reported once the work on it is done, that is when the next one is asked for."""
-    total = known_total(items) if total is None else total
+    total, report = known_total(items) if total is None else total, on_progress or silent
+    report(phase, 0, total)
     for done, item in enumerate(items, 1):
         yield item
-        (on_progress or silent)(phase, done, total)
+        report(phase, done, total)
 
 
 class Rounds:
@@ -59,6 +61,7 @@ class Rounds:
         self._report, self._phase = on_progress or silent, phase
         self._plan = list(zip(most, cost or [1] * len(most), strict=True))
         self._total, self._done, self._at = sum(n * c for n, c in self._plan), 0, 0
+        self._report(phase, 0, self._total)
 
     @contextmanager
     def next(self) -> Iterator[Callable[[], None]]:

@@ -12,7 +12,7 @@ def test_an_item_counts_once_the_work_on_it_is_done():
     seen, events = [], []
     for item in counted("abc", "x", lambda *a: events.append(a)):
         seen.append((item, len(events)))
-    assert seen == [("a", 0), ("b", 1), ("c", 2)] and events == [("x", i, 3) for i in (1, 2, 3)]
+    assert seen == [("a", 1), ("b", 2), ("c", 3)] and events == [("x", i, 3) for i in range(4)]
     list(counted(iter("ab"), "x", lambda *a: events.append(a)))
     assert events[-1] == ("x", 2, 0)
     assert list(counted("ab", "x", None)) == ["a", "b"]
@@ -25,7 +25,7 @@ def test_rounds_of_unknown_length_end_whole_and_never_go_back():
         with rounds.next() as tick:
             for _ in range(ticks):
                 tick()
-    assert events == [(1, 23), (3, 23), (13, 23), (13, 23), (13, 23), (13, 23), (13, 23), (23, 23)]
+    assert events == [(0, 23), (1, 23), (3, 23), (13, 23), (13, 23), (13, 23), (13, 23), (13, 23), (23, 23)]
 
 
 def test_bars_say_what_how_far_and_how_long(capsys):
@@ -40,14 +40,31 @@ def test_bars_say_what_how_far_and_how_long(capsys):
     text = capsys.readouterr().err
     assert "dolls: training: 100%" in text and "4/4 [00:0" in text and "loss=0.1" in text
     assert "dolls: detecting: 2 [" in text and "dolls: detecting: 100%" in text and "None" not in text
+
+
+def test_the_time_left_is_right_after_the_first_step(capsys, monkeypatch):
+    """After a first step of 10 s: of two, of many, and of a run that goes on."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    for first, total, left in ((0, 2, "00:10"), (0, 100, "16:30"), (90, 100, "01:30")):
+        with Bars() as bars:
+            bars("training", first, total)
+            assert f" {first}/{total} [00:00<?]" in capsys.readouterr().err
+            now[0] += 10
+            bars("training", first + 1, total)
+            assert f" {first + 1}/{total} [00:10<{left}]" in capsys.readouterr().err
+
+
+def test_hidden_bars_are_silent(capsys):
     with Bars(show=False) as bars:
         bars("training", 1, 4)
     assert capsys.readouterr().err == ""
 
 
 def test_a_callback_that_raises_stops_the_work():
-    def stop(*_):
-        raise KeyboardInterrupt
+    def stop(phase, done, total):
+        if done:
+            raise KeyboardInterrupt
 
     done = []
     with pytest.raises(KeyboardInterrupt):

@@ -23,11 +23,9 @@ class Bars:
             self.close()
             self._phase = phase
             shape = _FORMAT if total else _OPEN_END
-            # A run that goes on from a checkpoint did not do the first steps now.
-            first = max(done - 1, 0)
             self._bar = tqdm(
                 total=total or None,
-                initial=first,
+                initial=done,  # a run that goes on from a checkpoint did not do these now
                 desc=self._prefix + phase,
                 bar_format=shape,
                 disable=not self._show,

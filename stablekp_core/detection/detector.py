@@ -289,6 +289,7 @@ def collect(stream: Iterable[Detection], keep_maps: bool, total: int, on_progres
     """Join the detections of single images; total: how many there will be, 0 where that is not known."""
     parts: list[Detection] = []
     on_progress = on_progress or silent
+    on_progress(DETECTING, 0, total)
     for part in stream:
         parts.append(part)
         on_progress(DETECTING, len(parts), total)

@@ -59,6 +59,7 @@ def fit_guidance(
         done += some
         on_progress(FITTING_GUIDANCE, done, total)
 
+    count()
     left_out = torch.arange(len(latents)) % LEFT_OUT == LEFT_OUT - 1
     guess = (position[left_out] - position[~left_out].mean(0)).norm(dim=-1).mean()
     prompt = neutral_prompt(tokens.embeddings)
@@ -96,6 +97,7 @@ def _clean_images(
     of the model input."""
     latents, position, room = [], [], FEATURE_BYTES
     index = {name: i for i, name in enumerate(images.names)}
+    on_progress(DETECTING, 0, len(images))
     for name, image in images:
         (found,) = detector.stream([(name, image)])
         xy = detector.model_input(image)[1].to_unit(found.keypoints.xy[0])

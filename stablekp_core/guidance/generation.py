@@ -129,11 +129,12 @@ def generate(
             _log.warning("The pose has another aspect ratio than the image: it was scaled to fit inside, and centred.")
     rows = [row for row in range(len(pose) if pose is not None else 1) for _ in range(count)]
     numbers = [i % count if same_noise else i for i in range(len(rows))]
-    images, total = [], len(rows) * steps
+    images, total, report = [], len(rows) * steps, on_progress or silent
+    report(GENERATING, 0, total)
     for start in range(0, len(rows), batch_size):
         some = slice(start, start + batch_size)
         steering = Steering(backbone, guidance, targets.of(rows[some]), config) if targets is not None else None
-        after_step = _StepEnd(steering, on_progress or silent, start * steps, total, len(rows[some]))
+        after_step = _StepEnd(steering, report, start * steps, total, len(rows[some]))
         how = dict(num_inference_steps=steps, width=width, height=height, callback_on_step_end=after_step)
         images += _run(generator, numbers[some], prompt, negative, seed, prompt_weight, how)
     return images

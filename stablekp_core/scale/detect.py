@@ -140,11 +140,12 @@ def detect_parallel(
     pool, images = pool or Pool(workers), as_image_set(images)
     size = max(1, min(64, -(-len(images) // (4 * max(pool.workers, 1)))))
     spans = [(i, min(i + size, len(images))) for i in range(0, len(images), size)]
-    parts, count = {}, 0
+    parts, count, report = {}, 0, on_progress or silent
+    report(DETECTING, 0, len(images))
     for shard in detect_shards(model, tokens, images, config, shards=spans, pool=pool, dtype=dtype, device=device):
         parts[shard.start] = shard
         count += shard.stop - shard.start
-        (on_progress or silent)(DETECTING, count, len(images))
+        report(DETECTING, count, len(images))
     ordered = [parts[start] for start, _ in spans]
     for shard in ordered:
         for index, reason in shard.skipped:

@@ -115,6 +115,9 @@ def learn_occlusion(
     views: features of each image, [V, D, G, G]. covered: the share of each of their positions that shapes cover,
     [V, 1, G, G] in [0, 1].
     """
+    at_once = max(1, BATCH // len(views[0]))  # images
+    steps, report = math.ceil(EPOCHS * len(views) / at_once), on_progress or silent
+    report(OCCLUSION, 0, steps)
     mean, spread = (value.to(device) for value in _moments(views))
     net = occlusion_network(len(mean))
     with torch.no_grad():
@@ -123,8 +126,6 @@ def learn_occlusion(
             conv.bias.zero_()
     net.to(device)
     order = torch.cat([torch.randperm(len(views), generator=generator) for _ in range(EPOCHS)])
-    at_once = max(1, BATCH // len(views[0]))  # images
-    steps = math.ceil(len(order) / at_once)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps))
     with torch.enable_grad():
@@ -136,7 +137,7 @@ def learn_occlusion(
             loss.backward()
             optimizer.step()
             pace.step()
-            (on_progress or silent)(OCCLUSION, done, steps)
+            report(OCCLUSION, done, steps)
     return _reading_raw_features(net, mean.cpu(), spread.cpu())
 
 

@@ -39,6 +39,8 @@ def most_predictive(
     one that jumps predicts no other token; one beside a chosen token adds nothing.
     """
     images, views, _, _ = position.shape
+    report = on_progress or silent
+    report(CHOOSING, 0, keypoints)
     x, weight = position.double(), informativeness(position, score)
     x = x - x.mean((0, 1))
     mean = x.mean(1, keepdim=True)
@@ -55,7 +57,7 @@ def most_predictive(
         taken.append(int(error.argmin()))
         for part in parts:
             part.take(taken[-1])
-        (on_progress or silent)(CHOOSING, len(taken), keypoints)
+        report(CHOOSING, len(taken), keypoints)
     return kept[torch.tensor(taken)]
 
 

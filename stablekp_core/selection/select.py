@@ -54,6 +54,7 @@ def choose_tokens(
     under = min(config.refine_images, len(order)) if config.occluded_views else 0
     total, done = len(images) + len(extra) + under, 0
     on_progress = on_progress or silent
+    on_progress(EXTRACTING, 0, total)
 
     def count(some: int) -> None:
         nonlocal done
@@ -83,6 +84,7 @@ def _checked(
     """The self-check of the choices, on images of the extractor's source."""
     config, parts = looking.config, IN_TURN if held is None and looking.config.check_share and len(images) > 1 else 0
     total = len(images) + parts
+    on_progress(CHECKING, 0, total)
     probe = Probe.of(looking, images, bool(len(seen.stores.views)), lambda done: on_progress(CHECKING, done, total))
     if parts:
         on_part = lambda part: on_progress(CHECKING, len(images) + part, total)  # noqa: E731

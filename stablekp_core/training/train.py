@@ -115,6 +115,8 @@ def _run(
     """The steps that are left, then the choice; see `train`."""
     backbone, config = trainer.backbone, trainer.config
     try:
+        if trainer.step < config.steps:
+            on_progress(TRAINING, trainer.step, config.steps)
         while trainer.step < config.steps:
             if check_rounds(trainer, lambda: on_progress(TRAINING, trainer.step, config.steps)):
                 _log.info("training ends after %d steps: two rounds brought nothing", trainer.step)

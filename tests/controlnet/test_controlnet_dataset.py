@@ -114,7 +114,7 @@ def test_resumes_after_an_interruption(tmp_path):
     seen = []
     done = export_controlnet_dataset(images, kp, folder, SMALL, on_progress=lambda *a: seen.append(a))
     assert (done.written, done.kept) == (7, 5)
-    assert seen == [("exporting", i + 1, len(images)) for i in range(len(images))]
+    assert seen == [("exporting", i, len(images)) for i in range(len(images) + 1)]
     (folder / "train" / "hints" / "notes.txt").unlink()
     export_controlnet_dataset(images, kp, tmp_path / "at once", SMALL)
     assert files(folder) == files(tmp_path / "at once")

@@ -261,7 +261,7 @@ def test_what_a_detection_holds(backbone):
     assert points.images == ("p0", "tall", "p2") and points.sizes.tolist() == [[30, 20], [16, 50], [30, 20]]
     assert points.names == ("a", "b", "c") and points.skeleton == ((0, 2),)
     assert (points.xy >= 0).all() and (points.xy <= points.sizes[:, None]).all()
-    assert found.maps.shape == (3, 3, SIZE, SIZE) and done == [("detecting", i, 3) for i in (1, 2, 3)]
+    assert found.maps.shape == (3, 3, SIZE, SIZE) and done == [("detecting", i, 3) for i in range(4)]
     assert detect(backbone, make_tokens(), iter(images), look, on_progress=lambda *a: done.append(a)).maps is None
     assert done[-1] == ("detecting", 3, 0)  # an iterator does not say how many there are
 

@@ -99,7 +99,7 @@ def test_readers_find_keypoints_in_noise_on_images_left_out(backbone, monkeypatc
     assert fitted.errors[0] < 0.3 * fitted.guess_error  # clean latents show the block
     assert fitted.errors[1] > 2 * fitted.errors[0]  # at timestep 900 hardly anything is to be seen
     assert fitted.tokens_digest == tokens.digest and fitted.model_hash == backbone.hash and fitted.names == NAMES
-    assert progress[0] == ("detecting", 1, 48) and progress[-1] == ("fitting guidance", 96, 96)
+    assert progress[0] == ("detecting", 0, 48) and progress[-1] == ("fitting guidance", 96, 96)
 
 
 def test_too_few_images_are_refused(backbone):

@@ -78,11 +78,12 @@ def refuse_to_train(monkeypatch):
 
 
 def cancel_at(monkeypatch, step: int) -> None:
-    """Cancel is asked for twice after every step: by the bar, and for what may come between two steps."""
+    """Cancel is asked for as training begins, then twice after every step: by the bar, and for what may come between
+    two steps."""
     asked = iter(range(1, 1000))
 
     def check():
-        if next(asked) == 2 * step - 1:
+        if next(asked) == 2 * step:
             raise fake_comfy.Cancelled
 
     monkeypatch.setattr(sys.modules["comfy.model_management"], "throw_exception_if_processing_interrupted", check)

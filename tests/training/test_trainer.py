@@ -579,7 +579,7 @@ def test_features_beyond_the_budget_are_left_out(model, folder, monkeypatch):
     seen = []
     config = CONFIG.replace(steps=0)
     tokens = train(model, load_folder(folder), config, on_progress=lambda *a: seen.append(a)).tokens
-    assert seen[:10] == [(EXTRACTING, i + 1, 10) for i in range(10)] and seen[10][0] == CHOOSING
+    assert seen[:11] == [(EXTRACTING, i, 10) for i in range(11)] and seen[11][0] == CHOOSING
     tokens = tokens.read("refined")
     assert kept[0] == 3 and tokens.refined.isfinite().all() and tokens.spatial_prior.images == 1
 
@@ -615,10 +615,11 @@ def test_every_phase_of_training_can_be_watched(model, folder):
     for phase, reports in seen.items():
         done, totals = zip(*reports, strict=True)
         assert list(done) == sorted(done) and len(set(totals)) == 1 and done[-1] == totals[0] > 1, phase
+        assert done[0] == 0 < done[1], phase
     steps = CONFIG.steps
-    assert seen[TRAINING] == [(i + 1, steps) for i in range(steps)]
-    assert seen[EXTRACTING] == [(i + 1, 10) for i in range(10)]  # to choose on 3 images, to refine all, under shapes
-    assert watched(model, folder, steps=0, refine_images=2)[EXTRACTING] == [(i + 1, 5) for i in range(5)]
+    assert seen[TRAINING] == [(i, steps) for i in range(steps + 1)]
+    assert seen[EXTRACTING] == [(i, 10) for i in range(11)]  # to choose on 3 images, to refine all, under shapes
+    assert watched(model, folder, steps=0, refine_images=2)[EXTRACTING] == [(i, 5) for i in range(6)]
     assert tuple(watched(model, folder, steps=0, refine_images=0)) == (EXTRACTING, CHOOSING, CHECKING)
     assert tuple(watched(model, folder, selection="votes", refine_images=0)) == (TRAINING, EXTRACTING, CHECKING)
 
