@@ -96,7 +96,9 @@ class TrainingRun:
         self.progress.step(_TRAINED * info.step / info.steps, self._preview)
 
     def _on_progress(self, phase: str, done: int, total: int) -> None:
-        if phase not in _PARTS:  # the steps tell more by themselves; between them a round may be judged
+        if phase not in _PARTS:  # the steps tell more by themselves; before and between them a round may be judged
+            if not done:
+                self.status.show(f"step 0 of {total}{self._skipped()}")
             stop_if_cancelled()
             return
         what = "drawing the contact sheet" if phase == DETECTING else phase

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..config import DetectConfig, TrainConfig
-from ..progress import TRAINING
+from ..progress import DETECTING, TRAINING
 from .arguments import add_config, add_device, add_preset, config_from, path, whole
 from .outputs import Output, check_outputs, save_image, write_text
 
@@ -18,6 +18,8 @@ BUILT_IN = Path(__file__).parents[1] / "assets" / "pictures" / "dolls" / "train"
 SHOWN = 12  # images on a sheet
 CUB_IMAGES = 30  # birds of class 001, at least so many images are trained on in the paper's table
 CUB_STEPS = 500  # of the paper for birds
+OPENING = "opening the model"
+PACE = ("tokens", "batch_size", "map_size", "image_size")  # settings that decide how long a step takes
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -48,11 +50,6 @@ class _Clock:
         self.units[phase], self._last = done, now
         self._show(phase, done, total)
 
-    def stage(self, name: str) -> None:
-        """What passed since the last report was a stage of its own."""
-        now = time.perf_counter()
-        self.seconds[name], self._last = now - self._last, now
-
 
 def run(args: argparse.Namespace) -> None:
     """The rehearse command: writes tokens.safetensors, images, report.json and index.html, and prints the result."""
@@ -69,8 +66,9 @@ def run(args: argparse.Namespace) -> None:
     images = load_folder(args.images or BUILT_IN, limit=args.limit)
     with Bars() as bars:
         clock = _Clock(bars)
+        clock(OPENING, 0, 1)
         backbone = load_backbone(args.model, args.dtype, args.device)
-        clock.stage("opening the model")
+        clock(OPENING, 1, 1)
         _reset_memory(backbone.device)
         config = full.replace(steps=args.steps, stop="fixed")
         tokens = train(backbone, images, config, on_progress=clock).tokens
@@ -127,8 +125,13 @@ def _numbers(args, backbone, full: TrainConfig, config: TrainConfig, images, clo
     """What was measured, and what follows from it for a full run."""
     import torch
 
+    from ..training.rounds import IMAGES, marks
+
     per_step = clock.seconds[TRAINING] / max(clock.units[TRAINING], 1)
-    after = sum(s for phase, s in clock.seconds.items() if phase not in (TRAINING, "opening the model", "detecting"))
+    after = sum(s for phase, s in clock.seconds.items() if phase not in (TRAINING, OPENING, DETECTING))
+    # Each round ends with a choice and a check as at the end, on few images.
+    checks = len(marks(full.steps)) * min(1, IMAGES / len(images)) if full.stop == "auto" else 0
+    as_paper, own = (c.to_dict() for c in (TrainConfig.preset("paper"), full))
     return {
         "model": backbone.name,
         "device": str(backbone.device),
@@ -142,8 +145,9 @@ def _numbers(args, backbone, full: TrainConfig, config: TrainConfig, images, clo
         "stop": full.stop,
         "seconds": clock.seconds,
         "seconds_per_step": per_step,
-        "seconds_full_at_most": per_step * full.steps + after,
+        "seconds_full_at_most": per_step * full.steps + after * (1 + checks),
         "seconds_after_steps": after,
+        "other_pace_than_paper": [name for name in PACE if own[name] != as_paper[name]],
         "peak_memory_gib": _peak_memory(backbone.device),
     }
 
@@ -161,9 +165,15 @@ def _expected(n: dict) -> str:
 def _paper(n: dict) -> str:
     """What a number of the paper's tables would need on this machine."""
     needed = CUB_STEPS * n["seconds_per_step"] + n["seconds_after_steps"] * CUB_IMAGES / max(n["images"], 1)
+    flags = [f"--{name.replace('_', '-')}" for name in n["other_pace_than_paper"]]
     return (
         "a number to hold against the paper: evaluate --dataset cub_001 --root CUB_200_2011 --preset paper "
-        f"({CUB_IMAGES} training images, {CUB_STEPS} steps): about {_span(needed)} here, and the test images"
+        f"({CUB_IMAGES} training images, {CUB_STEPS} steps): "
+        + (
+            f"a rehearsal without {', '.join(flags)} tells how long that takes here"
+            if flags
+            else f"about {_span(needed)} here, and the test images"
+        )
     )
 
 
