@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from ..errors import KeypointError
 
+_log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -38,10 +41,12 @@ def choose_device(device: str = "auto") -> torch.device:
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The dtype of that name (DTYPE_CHOICES); "auto": fp32 on the CPU, elsewhere bf16 where the device has it, else
-    fp16. Raises KeypointError for another name."""
+    fp16. A warning is logged for fp16 on a CPU. Raises KeypointError for another name."""
     if dtype != "auto":
         if dtype not in DTYPES:
             raise KeypointError(f"There is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}.")
+        if (dtype, device.type) == ("fp16", "cpu"):
+            _log.warning("fp16 is for GPUs: a CPU takes as long as in fp32, which is more exact; bf16 may be faster.")
         return DTYPES[dtype]
     if device.type == "cpu":
         return torch.float32

@@ -254,7 +254,7 @@ def test_half_precision_weights_give_fp32_logits(backbone):
     assert half.encode(torch.rand(1, 3, SIDE, SIDE)).dtype == torch.float32
 
 
-def test_devices_and_dtypes(monkeypatch):
+def test_devices_and_dtypes(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device() == torch.device("cpu") == choose_device("cpu")
@@ -265,7 +265,9 @@ def test_devices_and_dtypes(monkeypatch):
     with pytest.raises(KeypointError, match="no dtype 'fp8'; use auto, fp32, bf16, fp16"):
         choose_dtype("fp8", torch.device("cpu"))
     assert choose_dtype("auto", torch.device("cpu")) == torch.float32
+    assert not caplog.records and choose_dtype("bf16", torch.device("cpu")) == torch.bfloat16
     assert choose_dtype("fp16", torch.device("cpu")) == torch.float16
+    assert [record.message.split(":")[0] for record in caplog.records] == ["fp16 is for GPUs"]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     assert choose_dtype("auto", torch.device("mps")) == torch.bfloat16
