@@ -8,6 +8,7 @@ writes such a checkpoint into a temporary folder, goes the whole way with it, an
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -23,7 +24,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, SIDE, STEPS, VIEWS = 4, 512, 2, 1
-SETTINGS = dict(keypoints=5, tokens=50, steps=STEPS, batch_size=1, selection_views=1, occluded_views=1)
+SETTINGS = dict(
+    image_size=SIDE, keypoints=5, tokens=50, steps=STEPS, batch_size=1, selection_views=VIEWS, occluded_views=VIEWS
+)
 CORE = ("training", "extracting features", "choosing keypoints", "refining keypoints", "learning occlusion")
 STAGES = ("opening the model", *CORE, "checking the result", "saving and loading", "detecting", "drawing")
 NODES = ("node Load Keypoint Backbone", "node Train Keypoint Tokens", "node Detect Keypoints", "node Draw Keypoints")
@@ -113,14 +116,15 @@ def whole_way(model: Path, dtype: str, device: str, folder: Path) -> dict:
     tokens = train(backbone, images, TrainConfig(**SETTINGS), on_progress=stages).tokens
     with stages.stage("saving and loading"):
         loaded = KeypointTokens.load(tokens.save(folder / "tokens.safetensors"))
-    before = detect(backbone, tokens, images, look, on_progress=stages).keypoints
+    before = detect(backbone, tokens, images[:2], look, on_progress=stages).keypoints
     with stages.stage("drawing"):
         drawn = before.draw(images[0])
-    after = detect(backbone, loaded, images, look).keypoints
+    after = detect(backbone, loaded, images[:2], look).keypoints
     del backbone
+    gc.collect()  # its modules refer to each other
     return {
         "losses": tokens.losses,
-        "input_side": loaded.reading.image_size or SIDE,
+        "input_side": loaded.reading.image_size,
         "verdict": tokens.check.verdict,
         "refined": tokens.read("refined").refined is not None,
         "occlusion": tokens.read("refined").occlusion is not None,
@@ -195,9 +199,9 @@ def write(folder: Path) -> Path:
     return write_checkpoint(folder / "random.safetensors", FULL_UNET, FULL_VAE, dtype=torch.float16)
 
 
-def inside(points: list) -> bool:
+def inside(points: list, images: int) -> bool:
     xy = np.array(points)
-    return xy.shape == (IMAGES, SETTINGS["keypoints"], 2) and bool(((xy >= 0) & (xy <= SIDE)).all())
+    return xy.shape == (images, SETTINGS["keypoints"], 2) and bool(((xy >= 0) & (xy <= SIDE)).all())
 
 
 @pytest.mark.slow
@@ -215,14 +219,14 @@ def test_the_whole_way_at_full_size(checkpoint, tmp_path, dtype):
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert len(found["losses"]) == STEPS and np.isfinite(found["losses"]).all() and found["input_side"] == SIDE
     assert found["verdict"] in ("good", "usable", "poor") and found["refined"] and found["occlusion"]
-    assert found["reloads"] and found["detects_the_same"] and inside(found["points"])
+    assert found["reloads"] and found["detects_the_same"] and inside(found["points"], 2)
     assert found["drawn"][:3] == [SIDE, SIDE, 3] and found["drawn"][3] > 100
     for phase in (*CORE, "checking the result", "detecting"):
         finished, totals = zip(*found["reports"][phase], strict=True)
         assert list(finished) == sorted(finished) and finished[0] == 0, phase
         assert set(totals) == {finished[-1]} and finished[-1] > 1, phase
     nodes = found["nodes"]
-    assert inside(nodes["points"]) and nodes["drawn"] == [[IMAGES, SIDE, SIDE, 3]] and len(nodes["sheet"]) == 4
+    assert inside(nodes["points"], IMAGES) and nodes["drawn"] == [[IMAGES, SIDE, SIDE, 3]] and len(nodes["sheet"]) == 4
     assert [shape[0] for shape in nodes["heat"]] == [IMAGES * SETTINGS["keypoints"]]
     for name, last in ((NODES[1], 100), (NODES[2], IMAGES)):
         values = nodes["bars"][name]
