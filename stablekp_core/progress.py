@@ -65,9 +65,11 @@ class Rounds:
 
     @contextmanager
     def next(self) -> Iterator[Callable[[], None]]:
-        """One round: call what this yields after every evaluation. At its end the round counts as whole."""
+        """One round: call what this yields after every evaluation. At its end the round counts as whole. It is
+        reported as it begins too, so that what prepares it is not taken for the pace of its evaluations."""
         (most, cost), start, count = self._plan[self._at], self._done, 0
         self._at += 1
+        self._report(self._phase, start, self._total)
 
         def tick() -> None:
             nonlocal count

@@ -89,8 +89,9 @@ def refine(
             pairs = list(zip(some, found, strict=False))
             if under and fit is not None:
                 pairs.append((under, torch.cat(found)[: len(under)]))
+            objective = _Objective(pairs)
             with rounds.next() as tick:
-                fit = _fit(_Objective(pairs), spread, fit, tick)
+                fit = _fit(objective, spread, fit, tick)
     return fit.tokens()
 
 

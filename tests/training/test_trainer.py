@@ -615,7 +615,7 @@ def test_every_phase_of_training_can_be_watched(model, folder):
     for phase, reports in seen.items():
         done, totals = zip(*reports, strict=True)
         assert list(done) == sorted(done) and len(set(totals)) == 1 and done[-1] == totals[0] > 1, phase
-        assert done[0] == 0 < done[1], phase
+        assert done[0] == 0, phase
     steps = CONFIG.steps
     assert seen[TRAINING] == [(i, steps) for i in range(steps + 1)]
     assert seen[EXTRACTING] == [(i, 10) for i in range(11)]  # to choose on 3 images, to refine all, under shapes
