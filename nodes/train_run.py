@@ -98,7 +98,7 @@ class TrainingRun:
     def _on_progress(self, phase: str, done: int, total: int) -> None:
         if phase not in _PARTS:  # the steps tell more by themselves; before and between them a round may be judged
             if not done:
-                self.status.show(f"step 0 of {total}{self._skipped()}")
+                self.status.show(f"step 0 of {total}{self._skipped()}", now=True)
             stop_if_cancelled()
             return
         what = "drawing the contact sheet" if phase == DETECTING else phase
@@ -109,7 +109,7 @@ class TrainingRun:
     def _step_text(self) -> str:
         info, (first, began) = self.last, self._first
         left = ""
-        if info.step > first:
+        if first < info.step < info.steps:
             each = (time.monotonic() - began) / (info.step - first)
             left = f", {duration(each * (info.steps - info.step))} of training left"
         return f"step {info.step} of {info.steps}, loss {info.loss:.4g}{left}{self._skipped()}"

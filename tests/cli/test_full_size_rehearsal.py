@@ -175,7 +175,7 @@ def by_nodes(model: Path, dtype: str, device: str, folder: Path, images: list, s
         NODES[2], find, [handle], [tokens], [batch], views=VIEWS, batch_size=2, sub_pixel=True, heat_maps="as computed"
     ).args
     defaults = {i.id: i.options["default"] for i in draw.define_schema().inputs if "default" in i.options}
-    drawn = run(NODES[3], draw, [points], [batch], **defaults)[0]
+    drawn = run(NODES[3], draw, [points], [batch], **defaults, style="points")[0]
     texts = [text for _, text in fake_comfy.page().texts]
     return {
         "points": points.xy.tolist(),

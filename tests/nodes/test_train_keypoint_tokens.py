@@ -140,8 +140,10 @@ def test_the_status_text_tells_step_loss_and_time_and_the_bar_reaches_the_end(pa
     train(Handle())
     texts = [text for _, text in fake_comfy.page().texts]
     assert any(re.match(r"step 3 of 6, loss \d+(\.\d+)?, \d+ s of training left", text) for text in texts)
+    assert not any(text.startswith("step 6") and "left" in text for text in texts)
     phases = [
         "reading the images",
+        "step 0 of 6",
         "step 1",
         "step 6",
         "extracting",
