@@ -111,11 +111,17 @@ def _models(kind: str, values: dict) -> dict[str, list]:
 
 
 def _app(nodes: list[dict]) -> dict:
-    """What app mode shows: [node, field] of its inputs, and the nodes whose results it shows."""
-    train = next(node for node in nodes if node["type"] == "StableKPTrain")
-    result = [node for node in nodes if node["type"] == "PreviewImage"][-1]
-    fields = [[train["id"], name] for name in ("keypoints", "steps", "seed")]
-    return {"linearMode": False, "linearData": {"inputs": fields, "outputs": [result["id"]]}}
+    """What app mode shows: [node, field, what stands below it] of its inputs, and the node whose result it shows."""
+    learn, new = (node["id"] for node in nodes if node["type"] == "StableKPLoadImageSet")
+    train = next(node["id"] for node in nodes if node["type"] == "StableKPTrain")
+    result = [node["id"] for node in nodes if node["type"] == "PreviewImage"][-1]
+    fields = [
+        [learn, "folder", {"description": "Images to learn from"}],
+        [train, "keypoints"],
+        [train, "steps"],
+        [new, "folder", {"description": "Images it has never seen"}],
+    ]
+    return {"linearMode": False, "linearData": {"inputs": fields, "outputs": [result]}}
 
 
 class Graph:

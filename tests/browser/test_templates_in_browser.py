@@ -29,7 +29,9 @@ READABLE = 0.575
 #: Milliseconds until the page must have shown something, and seconds for a run: machines that tests run on are busy.
 WAIT, SECONDS = 120000, 3600
 _SET_WIDGET = """([kind, name, value]) => {
-  app.graph._nodes.find((node) => node.type === kind).widgets.find((widget) => widget.name === name).value = value;
+  for (const node of app.graph._nodes.filter((node) => node.type === kind)) {
+    node.widgets.find((widget) => widget.name === name).value = value;
+  }
 }"""
 
 
@@ -103,6 +105,31 @@ def choose_template(page, name: str) -> None:
 
 def press_run(page) -> None:
     page.page.get_by_role("button", name="Run", exact=True).first.click()
+
+
+def test_the_first_template_is_an_app(open_page, shot):
+    page = open_page(viewport=VIEWPORT)
+    page.open()
+    choose_template(page, "1 Try it now")
+    # Few images and steps: what is asked is whether fields and results are where they belong.
+    page.page.evaluate(_SET_WIDGET, ["StableKPLoadImageSet", "max_images", 4])
+    page.page.get_by_role("button", name="Enter app mode").first.click()
+    fields = page.page.get_by_test_id("app-mode-widget-item")
+    fields.first.wait_for(timeout=WAIT)
+    page.page.keyboard.press("Escape")  # the tour that begins on a first visit
+    page.page.wait_for_timeout(1000)
+    shown = [field.inner_text().split("\n") for field in fields.all()]
+    assert [words[0] for words in shown] == ["folder", "keypoints", "steps", "folder"]
+    assert shown[0][1] == "Images to learn from" and shown[3][1] == "Images it has never seen"
+    steps = fields.nth(2).locator("input")
+    steps.fill("2")
+    steps.press("Enter")
+    run = page.page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True)
+    done = page.run_by(run.click, SECONDS)
+    assert done["kind"] == "execution_success", done["detail"]
+    result = page.page.get_by_test_id("linear-center-panel").get_by_test_id("linear-image-output")
+    result.first.wait_for(timeout=WAIT)
+    shot(page, "1_try_it_now_app")
 
 
 def test_a_missing_model_is_told_with_its_download(open_page, server, shot):

@@ -98,6 +98,15 @@ def test_text_can_be_read_when_a_page_of_1600_by_900_opens_it(path):
     assert all(10 * len(title) < w for _, _, w, _, title in boxes)
 
 
+def test_the_app_has_fields_and_a_result_that_are_there(schemas):
+    apps = [flow for flow in (json.loads(path.read_text(encoding="utf-8")) for path in FILES) if flow["extra"]]
+    assert len(apps) == 1
+    nodes, app = {node["id"]: node for node in apps[0]["nodes"]}, apps[0]["extra"]["linearData"]
+    for number, field, *_ in app["inputs"]:
+        assert field in {i.id for i in schemas[nodes[number]["type"]].inputs if i.is_widget}
+    assert [nodes[number]["title"] for number in app["outputs"]] == ["Keypoints on new images"]
+
+
 def test_the_files_are_what_the_tool_writes(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import make_workflows as m, pathlib; "
