@@ -153,4 +153,18 @@ def train_on_a_folder(graph) -> Blueprint:
     return blueprint
 
 
-BLUEPRINTS = {"Image to Keypoints": image_to_keypoints, "Train Keypoints on a Folder": train_on_a_folder}
+def keypoints_to_hint(graph) -> Blueprint:
+    blueprint = Blueprint(graph, "Draws keypoints as a hint image for ControlNet, as large as what is generated.")
+    draw = graph.node("StableKPDraw", color=GREEN, style="points", canvas="black", numbers=False)
+    blueprint.takes("keypoints", (draw, "keypoints"))
+    blueprint.takes("size", (draw, "size_from"))
+    blueprint.gives("image", draw, 0)
+    blueprint.shows(draw, "style", "fit")
+    return blueprint
+
+
+BLUEPRINTS = {
+    "Image to Keypoints": image_to_keypoints,
+    "Keypoints to ControlNet Hint": keypoints_to_hint,
+    "Train Keypoints on a Folder": train_on_a_folder,
+}

@@ -57,6 +57,18 @@ CORE = {
         ["strength", "start_percent", "end_percent"],
         ["positive", "negative"],
     ),
+    "UNETLoader": ([], ["unet_name", "weight_dtype"], ["MODEL"]),
+    "CLIPLoader": ([], ["clip_name", "type", "device"], ["CLIP"]),
+    "VAELoader": ([], ["vae_name"], ["VAE"]),
+    "ModelPatchLoader": ([], ["name"], ["MODEL_PATCH"]),
+    "QwenImageDiffsynthControlnet": (
+        [("model", "MODEL"), ("model_patch", "MODEL_PATCH"), ("vae", "VAE"), ("image", "IMAGE"), ("mask", "MASK")],
+        ["strength"],
+        ["MODEL"],
+    ),
+    "ModelSamplingAuraFlow": ([("model", "MODEL")], ["shift"], ["MODEL"]),
+    "ConditioningZeroOut": ([("conditioning", "CONDITIONING")], [], ["CONDITIONING"]),
+    "EmptySD3LatentImage": ([], ["width", "height", "batch_size"], ["LATENT"]),
     "LatentBatchSeedBehavior": ([("samples", "LATENT")], ["seed_behavior"], ["LATENT"]),
     "LossGraphNode": ([("loss", "LOSS_MAP")], ["filename_prefix"], []),
     "PreviewAny": ([("source", "*")], [], []),
@@ -74,6 +86,8 @@ _YELLOW = ("#432", "#653")
 #: Where the files of the templates can be had: the page offers them for download when they are missing.
 _SD15_ADDRESS = "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main"
 _CONTROL_ADDRESS = "https://huggingface.co/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main"
+_Z_IMAGE_ADDRESS = "https://huggingface.co/Comfy-Org/z_image_turbo/resolve/main/split_files"
+_Z_CONTROL_ADDRESS = "https://huggingface.co/alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union/resolve/main"
 MODELS = {
     "v1-5-pruned-emaonly-fp16.safetensors": (f"{_SD15_ADDRESS}/v1-5-pruned-emaonly-fp16.safetensors", "checkpoints"),
     "control_v11p_sd15_scribble_fp16.safetensors": (
@@ -87,6 +101,16 @@ MODELS = {
     "control_sd15_animal_openpose_fp16.pth": (
         "https://huggingface.co/huchenlei/animal_openpose/resolve/main/control_sd15_animal_openpose_fp16.pth",
         "controlnet",
+    ),
+    "z_image_turbo_bf16.safetensors": (
+        f"{_Z_IMAGE_ADDRESS}/diffusion_models/z_image_turbo_bf16.safetensors",
+        "diffusion_models",
+    ),
+    "qwen_3_4b.safetensors": (f"{_Z_IMAGE_ADDRESS}/text_encoders/qwen_3_4b.safetensors", "text_encoders"),
+    "ae.safetensors": (f"{_Z_IMAGE_ADDRESS}/vae/ae.safetensors", "vae"),
+    "Z-Image-Turbo-Fun-Controlnet-Union.safetensors": (
+        f"{_Z_CONTROL_ADDRESS}/Z-Image-Turbo-Fun-Controlnet-Union.safetensors",
+        "model_patches",
     ),
 }
 #: The template that is saved as an app: its fields and its result alone.

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tools"))
 
-from make_workflows import DEMO_TRAINING
+from workflow_templates import DEMO_TRAINING
 
 from stablekp_core.backbone.loading import load_backbone
 from stablekp_core.config import DetectConfig, TrainConfig
@@ -157,6 +157,8 @@ def images(f: Found) -> dict[str, np.ndarray]:
     free = replace(one, skeleton=discover_skeleton(f.learned).edges)
     frames = clip(image)
     moving = detect(f.backbone, f.tokens, frames, DetectConfig(views=4)).keypoints
+    rows = f.unseen.confidence.mean(1).argsort()[::-1][:3]
+    people = [hint(to_pose(apply_landmark_map(f.unseen.rows([i]), f.landmarks), "openpose"), "openpose") for i in rows]
     spread = np.linspace(0, len(f.learn) - 1, 12).round().astype(int)
     side_by_side = {
         name: np.concatenate(parts, axis=1)
@@ -173,6 +175,9 @@ def images(f: Found) -> dict[str, np.ndarray]:
         "2 Train on my images": sheet([f.learn[i] for i in spread], f.learned.rows(spread), 4),
         "5 Video": sheet([image for _, image in frames][::4], moving.rows(range(0, FRAMES, 4)), 3, numbers=False),
         "3 Detect and draw": np.concatenate([np.concatenate(row, axis=1) for row in (points, maps)]),
+        "12 People to Z-Image-Turbo": np.concatenate(
+            [np.concatenate(row, axis=1) for row in ([f.images[i] for i in rows], people)]
+        ),
         **side_by_side,
     }
 
@@ -185,8 +190,8 @@ def main() -> None:
     args = parser.parse_args()
     found = Found(KeypointTokens.load(args.tokens) if args.tokens else None)
     guidance = KeypointGuidance.load(args.guidance) if args.guidance else None
-    only, made = set(args.only or range(1, 12)), {}
-    if only & set(range(1, 10)):
+    only, made = set(args.only or range(1, 13)), {}
+    if only & {*range(1, 10), 12}:
         made |= images(found)
     if only & {10, 11}:
         made |= guided(found, guidance)

@@ -49,6 +49,11 @@ def furnished(server):
         "controlnet/control_v11p_sd15_openpose_fp16.safetensors",
         "controlnet/control_sd15_animal_openpose_fp16.pth",
         "keypoint_tokens/my_keypoints.safetensors",
+        "keypoint_landmarks/people.safetensors",
+        "diffusion_models/z_image_turbo_bf16.safetensors",
+        "text_encoders/qwen_3_4b.safetensors",
+        "vae/ae.safetensors",
+        "model_patches/Z-Image-Turbo-Fun-Controlnet-Union.safetensors",
     ):
         (models / name).parent.mkdir(parents=True, exist_ok=True)
         (models / name).touch()

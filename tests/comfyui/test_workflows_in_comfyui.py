@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_graph import inputs_of, to_api
+from comfy_graph import FRONTEND_ONLY, inputs_of, to_api
 from PIL import Image
 
 from stablekp_core.keypoints.keypoints import Keypoints
 from stablekp_core.keypoints.tokens import KeypointTokens
+from stablekp_core.pose.fitting import fit_landmark_map
 from stablekp_core.pose.formats import joint_name
 from stablekp_core.synthetic.figures import landmark_names
 from stablekp_core.synthetic.generator import render
@@ -38,7 +39,10 @@ SMALLER = {
     "ControlNetLoader": {"control_net_name": "random_control.safetensors"},
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 128, "height": 128},
+    "EmptySD3LatentImage": {"width": 128, "height": 128},
 }
+#: Loaders of a model for which there are no small random weights: what depends on one is not run.
+LARGE = {"UNETLoader", "CLIPLoader", "VAELoader", "ModelPatchLoader"}
 MADE = {"my_images": 8, "my_frames": 8}
 
 
@@ -58,6 +62,10 @@ def prepared(server):
     config = {key: value for key, value in settings.items() if key != "batch_size"}
     tokens = KeypointTokens(embeddings, tuple(range(settings["keypoints"])), config=config)
     tokens.save(server.base / "models" / "keypoint_tokens" / "my_keypoints.safetensors")
+    labels = Keypoints.load(server.base / "input" / "my_labels.json")
+    xy = np.random.default_rng(0).uniform(0, 128, (len(labels), settings["keypoints"], 2))
+    found = Keypoints(xy, np.ones(xy.shape[:2]), labels.sizes, images=labels.images)
+    fit_landmark_map(found, labels).save(server.base / "models" / "keypoint_landmarks" / "people.safetensors")
     return server
 
 
@@ -79,6 +87,30 @@ def labels_by_hand() -> str:
         points = {joint_name(name): {"x": x, "y": y, "state": "visible"} for name, (x, y) in places}
         images.append({"image": f"frame{number + 1}.png", "size": [128, 128], "points": points})
     return json.dumps({"version": 1, "images": images})
+
+
+def without_large_models(prompt: dict) -> dict:
+    """The prompt without the nodes that load a large model, and without those that need what they give."""
+    gone = {number for number, node in prompt.items() if node["class_type"] in LARGE}
+    while True:
+        more = {
+            number
+            for number, node in prompt.items()
+            if number not in gone and any(isinstance(v, list) and v[0] in gone for v in node["inputs"].values())
+        }
+        if not more:
+            return {number: node for number, node in prompt.items() if number not in gone}
+        gone |= more
+
+
+def known(path: Path, object_info: dict) -> dict:
+    """The template; its test is skipped where this version of ComfyUI does not have all its nodes."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    lacking = {node["type"] for node in workflow["nodes"]} - {*object_info, *FRONTEND_ONLY}
+    assert not [kind for kind in lacking if kind.startswith("StableKP")]
+    if lacking:
+        pytest.skip(f"this version of ComfyUI does not have {', '.join(sorted(lacking))}")
+    return workflow
 
 
 def smaller(prompt: dict) -> dict:
@@ -105,7 +137,7 @@ def smaller(prompt: dict) -> dict:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_workflow_runs_and_shows_something(prepared, object_info, path, stopwatch):
-    prompt = smaller(to_api(json.loads(path.read_text(encoding="utf-8")), object_info))
+    prompt = without_large_models(smaller(to_api(known(path, object_info), object_info)))
     start = prepared.processor_seconds()
     heard = prepared.hear(prompt, 1800)
     stopwatch(path.stem, prepared.processor_seconds() - start)
@@ -125,8 +157,7 @@ def test_workflow_runs_and_shows_something(prepared, object_info, path, stopwatc
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_workflow_matches_this_versions_nodes(object_info, path):
-    workflow = json.loads(path.read_text(encoding="utf-8"))
-    prompt = to_api(workflow, object_info)
+    prompt = to_api(known(path, object_info), object_info)
     for node in prompt.values():
         info = object_info[node["class_type"]]
         missing = set(info["input"].get("required", {})) - set(node["inputs"])

@@ -61,7 +61,7 @@ def check_value(kind: str, widget, value) -> None:
     else:
         assert isinstance(value, str), where
         # Files and folders differ between installations; all other lists are fixed.
-        if widget.io_type == "COMBO" and widget.id not in ("model", "folder", "tokens_file"):
+        if widget.io_type == "COMBO" and widget.id not in ("model", "folder", "tokens_file", "landmarks_file"):
             assert value in options["options"], where
 
 
