@@ -148,6 +148,13 @@ def _app(nodes: list[dict]) -> dict:
     return {"linearMode": False, "linearData": {"inputs": fields, "outputs": [result]}}
 
 
+def chinese_notes() -> dict[str, str]:
+    """{template: its note in Chinese}."""
+    text = (Path(__file__).parent / "notes.zh.md").read_text(encoding="utf-8")
+    parts = re.split(r"^# (.+)$", text, flags=re.MULTILINE)[1:]
+    return {name: note.strip() for name, note in zip(parts[::2], parts[1::2], strict=True)}
+
+
 class Graph:
     """Nodes and links of one workflow, built up one call at a time."""
 
@@ -243,6 +250,10 @@ class Graph:
 
     def as_dict(self, name: str) -> dict:
         """The workflow file, with every node in its place."""
+        for node in self.nodes:
+            if node["type"] == "MarkdownNote":
+                texts = {"en": node["widgets_values"][0], "zh": chinese_notes()[name]}
+                node["properties"]["stable_keypoints_note"] = texts
         groups = arrange(list(self.groups.items()))
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"stable-keypoints/{name}")),

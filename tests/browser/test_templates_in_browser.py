@@ -99,6 +99,47 @@ def test_every_template_opens_readable_and_in_order(open_page, furnished, shot, 
     assert not page.errors
 
 
+_NOTE = """() => {
+  const node = app.graph._nodes.find((node) => node.type === 'MarkdownNote');
+  return [node.properties.stable_keypoints_note, node.widgets[0].value];
+}"""
+
+
+@MODES
+def test_notes_are_in_the_language_of_the_page_and_fit(open_page, furnished, shot, vue):
+    page, found = open_page(vue=vue, viewport=VIEWPORT, language="zh"), {}
+    page.open()
+    for name in NAMES:
+        page.open_template(name)
+        texts, shown = page.page.evaluate(_NOTE)
+        assert shown == texts["zh"] and page.page.get_by_text(shown.split("\n")[0].strip("# ")).first.is_visible()
+        shot(page, f"{file_name(name)}_{'nodes2' if vue else 'classic'}_zh")
+        found[name] = complaints(page.layout())
+    assert not any(found.values()), {name: what for name, what in found.items() if what}
+
+
+def test_a_note_that_was_edited_stays_and_one_that_was_not_follows_the_page(open_page, furnished):
+    page = open_page(language="zh")
+    page.open()
+    page.open_template("9 Steady video")
+    workflow = page.serialized()
+    note = next(node for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    texts = note["properties"]["stable_keypoints_note"]
+    assert note["widgets_values"] == [texts["zh"]]
+    note["widgets_values"] = ["my own words"]
+    page.load(workflow)
+    assert page.page.evaluate(_NOTE)[1] == "my own words"
+    page.set("Comfy.Locale", "en")
+    page.open()
+    page.load(workflow)
+    assert page.page.evaluate(_NOTE)[1] == "my own words"
+    note["widgets_values"] = [texts["zh"]]
+    page.load(workflow)
+    assert page.page.evaluate(_NOTE)[1] == texts["en"]
+    page.open_template("9 Steady video")
+    assert page.page.evaluate(_NOTE)[1] == texts["en"]
+
+
 def choose_template(page, name: str) -> None:
     """As a person does: Templates, the pack, the template."""
     page.page.get_by_role("button", name="Templates").first.click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,26 @@ def test_the_app_has_fields_and_a_result_that_are_there(schemas):
     for number, field, *_ in app["inputs"]:
         assert field in {i.id for i in schemas[nodes[number]["type"]].inputs if i.is_widget}
     assert [nodes[number]["title"] for number in app["outputs"]] == ["Keypoints on new images"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_note_is_there_in_chinese_too(path):
+    """Same paragraphs and list items, the same files and templates, and the nodes by their Chinese names."""
+    (note,) = (n for n in json.loads(path.read_text(encoding="utf-8"))["nodes"] if n["type"] == "MarkdownNote")
+    english, chinese = (note["properties"]["stable_keypoints_note"][language] for language in ("en", "zh"))
+    assert note["widgets_values"] == [english]
+    assert len(re.findall(r"[\u4e00-\u9fff]", chinese)) > len(chinese) / 3
+    for part in (r"^\d+\.", r"\n\n", r"\*\*\d+ [\w ]+\*\*", r"input/\w+", r"POSE_KEYPOINT|JSON|TRACKS"):
+        kept = [sorted(re.findall(part, text, re.MULTILINE)) for text in (english, chinese)]
+        assert kept[0] == kept[1], part
+    names = {
+        language: json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+        for language in ("en", "zh")
+    }
+    short = {"StableKPTrain": "Train", "StableKPDetect": "Detect", "StableKPDraw": "Draw"}
+    for kind, entry in names["en"].items():
+        mentioned = any(f"*{name}*" in english for name in (entry["display_name"], short.get(kind, kind)))
+        assert not mentioned or f"*{names['zh'][kind]['display_name']}*" in chinese, kind
 
 
 def test_the_files_are_what_the_tool_writes(tmp_path):
