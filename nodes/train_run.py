@@ -9,11 +9,11 @@ import numpy as np
 
 from stablekp_core.config import DetectConfig, TrainConfig
 from stablekp_core.keypoints.self_check import report
-from stablekp_core.progress import CHECKING, CHOOSING, DETECTING, EXTRACTING, OCCLUSION, REFINING
+from stablekp_core.progress import CHECKING, CHOOSING, DETECTING, EXTRACTING, OCCLUSION, REFINING, duration
 
 from .comfy import folders
 from .comfy.kept import KeptTraining
-from .comfy.messages import Status, duration, leave_note, short_path, show_text
+from .comfy.messages import Status, leave_note, short_path, show_text
 from .comfy.runtime import Progress, stop_if_cancelled
 
 #: Images on the live preview and on the final contact sheet.

@@ -37,6 +37,14 @@ def silent(phase: str, done: int, total: int) -> None:
     """Stands in where nobody asked for progress."""
 
 
+def duration(seconds: float) -> str:
+    """A time in words: `40 s`, `3 min`, `2 h 05 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def known_total(items: Any) -> int:
     """How many items there are, 0 for an iterator that does not say."""
     return len(items) if hasattr(items, "__len__") else 0

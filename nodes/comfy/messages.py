@@ -61,14 +61,6 @@ class Status:
             self._last, self._shown = moment, text
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2 h 05 min`."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def short_path(path: Path) -> str:
     """A path as the pack's messages name it: the folder's name and the file's."""
     return f"{path.parent.name}/{path.name}"

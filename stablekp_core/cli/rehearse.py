@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..config import DetectConfig, TrainConfig
-from ..progress import DETECTING, TRAINING
+from ..progress import DETECTING, TRAINING, duration
 from .arguments import add_config, add_device, add_preset, config_from, path, whole
 from .outputs import Output, check_outputs, save_image, write_text
 
@@ -157,8 +157,8 @@ def _expected(n: dict) -> str:
     most = "at most " if n["stop"] == "auto" else ""
     rest = ", less where more steps bring nothing" if most else ""
     return (
-        f"expected time of a full run ({n['full_steps']} steps): {most}{_span(n['seconds_full_at_most'])}{rest}; "
-        f"{n['seconds_per_step']:.2f} s a step here, {_span(n['seconds_after_steps'])} for choosing and checking"
+        f"expected time of a full run ({n['full_steps']} steps): {most}{duration(n['seconds_full_at_most'])}{rest}; "
+        f"{n['seconds_per_step']:.2f} s a step here, {duration(n['seconds_after_steps'])} for choosing and checking"
     )
 
 
@@ -172,15 +172,9 @@ def _paper(n: dict) -> str:
         + (
             f"a rehearsal without {', '.join(flags)} tells how long that takes here"
             if flags
-            else f"about {_span(needed)} here, and the test images"
+            else f"about {duration(needed)} here, and the test images"
         )
     )
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _page(n: dict, text: str, sheets: dict[str, Path], out: Path) -> str:
@@ -196,7 +190,10 @@ def _page(n: dict, text: str, sheets: dict[str, Path], out: Path) -> str:
     rows = [
         ("model", f"{n['model']} on {n['device']}, {n['dtype']}, torch {n['torch']}, {threads}"),
         ("images, steps, preset", f"{n['images']}, {n['steps']}, {n['preset']}"),
-        *((phase, _span(seconds) if seconds >= 10 else f"{seconds:.1f} s") for phase, seconds in n["seconds"].items()),
+        *(
+            (phase, duration(seconds) if seconds >= 10 else f"{seconds:.1f} s")
+            for phase, seconds in n["seconds"].items()
+        ),
         ("one step", f"{n['seconds_per_step']:.2f} s"),
         ("memory of the GPU at most", f"{memory:.2f} GiB" if memory else ""),
     ]
