@@ -120,7 +120,7 @@ class Bench:
         look = DetectConfig.preset(detection, **{"views": self.args.views, "map_size": 0, **how})
         points, found = self.points(tokens, config, look)
         numbers = score(self.kind, self.fit, self.test, self.labelled, points, found, regression)
-        return {**numbers, "seconds": seconds, "steps": len(tokens.losses)}
+        return {**numbers, "seconds": seconds, "steps": len(tokens.losses) or config.steps}
 
     def tokens(self, config: TrainConfig) -> tuple[KeypointTokens, float]:
         """Tokens and the processor seconds they took. Learned ones are kept without the choice of keypoints, which is

@@ -141,9 +141,12 @@ def test_training_from_a_file_learns_inside_comfyui_and_is_found_again(server):
     shares = [share for number, share in heard.progress if number == "3"]
     assert shares == sorted(shares) and shares[-1] == 1 and len([share for share in shares if share > 0.75]) > 5
     # Nothing is left in ComfyUI's own cache, as after a restart.
-    server.post("/free", {"unload_models": True, "free_memory": True})
-    time.sleep(2)
-    again = server.hear(prompt)
+    for _ in range(3):  # it is emptied between prompts, on a busy machine after the next one
+        server.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(2)
+        again = server.hear(prompt)
+        if "3" not in server.cached_nodes(again.entry):
+            break
     assert "3" not in server.cached_nodes(again.entry) and again.texts["3"][-1].startswith("Trained earlier")
     assert torch.equal(saved(server, again.entry, "4").embeddings, tokens.embeddings)
 
