@@ -9,7 +9,7 @@ DEMO, DEMO_TOKENS = "demo model (built in)", "built in: paper dolls"
 DOLLS, NEW_DOLLS = "built in: paper dolls, to learn from", "built in: paper dolls, unseen"
 EXAMPLE_VIDEO = "stable_keypoints_paper_doll.mp4"
 #: For the small model that comes with the pack.
-DEMO_TRAINING = {"steps": 150, "tokens": 200, "learning_rate": 0.05, "batch_size": 4, "map_size": 64}
+DEMO_TRAINING = {"steps": 100, "tokens": 200, "learning_rate": 0.05, "batch_size": 4, "map_size": 64}
 
 
 def try_it_now(g) -> None:

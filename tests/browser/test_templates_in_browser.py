@@ -153,7 +153,7 @@ def press_run(page) -> None:
     page.page.get_by_role("button", name="Run", exact=True).first.click()
 
 
-def test_the_first_template_is_an_app(open_page, shot):
+def test_the_first_template_is_an_app(open_page):
     page = open_page(viewport=VIEWPORT)
     page.open()
     choose_template(page, "1 Try it now")
@@ -175,7 +175,6 @@ def test_the_first_template_is_an_app(open_page, shot):
     assert done["kind"] == "execution_success", done["detail"]
     result = page.page.get_by_test_id("linear-center-panel").get_by_test_id("linear-image-output")
     result.first.wait_for(timeout=WAIT)
-    shot(page, "1_try_it_now_app")
 
 
 def test_a_missing_model_is_told_with_its_download(open_page, server, shot):
@@ -253,3 +252,9 @@ def test_the_first_template_runs_from_the_list_to_its_end(open_page, shot):
     images = [len(out["images"]) for out in done["outputs"].values() if out.get("images")]
     assert sum(images) >= 14  # the contact sheet, the loss, twelve new images
     assert not complaints(page.layout())
+    page.page.get_by_role("button", name="Enter app mode").first.click()
+    page.page.get_by_test_id("app-mode-widget-item").first.wait_for(timeout=WAIT)
+    page.page.keyboard.press("Escape")
+    page.page.mouse.move(*VIEWPORT)  # away from what tells its use
+    page.page.wait_for_timeout(3000)
+    shot(page, "1_try_it_now_app")
