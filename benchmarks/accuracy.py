@@ -287,9 +287,10 @@ def report_stopping(cache: Path, folder: Path) -> str:
             whole, ended = (rows[row] for row in STOP_ROWS)
             error, seconds, (steps, _, seeds) = ended["error"][0], ended["seconds"][0], ended["steps"]
             error_ratio, time_ratio = error / whole["error"][0], seconds / whole["seconds"][0]
-            out[f"{kind}, {name}"] = dict(error_ratio=error_ratio, time_ratio=time_ratio, steps=steps, seeds=seeds)
+            title = f"{kind}, {'ordinary' if name == 'dolls' else name}"
+            out[title] = dict(error_ratio=error_ratio, time_ratio=time_ratio, steps=steps, seeds=seeds)
             numbers = f"{error:.2f} | {whole['error'][0]:.2f} | {error_ratio:.2f} | {time_ratio:.2f}"
-            lines.append(f"| {kind}, {name} | {steps:.0f} | {numbers} |")
+            lines.append(f"| {title} | {steps:.0f} | {numbers} |")
     (folder / "stopping.json").write_text(json.dumps(out, indent=1) + "\n")
     return "\n".join(lines)
 
