@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from stablekp_core.cli.bars import Bars
@@ -46,6 +48,7 @@ def test_the_time_left_is_right_after_the_first_step(capsys, monkeypatch):
     """After a first step of 10 s: of two, of many, and of a run that goes on."""
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for first, total, left in ((0, 2, "00:10"), (0, 100, "16:30"), (90, 100, "01:30")):
         with Bars() as bars:
             bars("training", first, total)
@@ -55,9 +58,20 @@ def test_the_time_left_is_right_after_the_first_step(capsys, monkeypatch):
             assert f" {first + 1}/{total} [00:10<{left}]" in capsys.readouterr().err
 
 
+def test_what_has_done_nothing_leaves_no_bar_in_a_log(capsys):
+    with Bars() as bars:
+        bars("drawing", 0, 4)
+    assert capsys.readouterr().err == ""
+    with Bars() as bars:
+        bars("drawing", 0, 4)
+        bars("drawing", 1, 4)
+    assert " 1/4 [" in capsys.readouterr().err
+
+
 def test_what_prepares_a_round_does_not_count_in_the_time_left(capsys, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Bars() as bars:
         rounds = Rounds(bars, "refining", [50, 50])
         now[0] += 100

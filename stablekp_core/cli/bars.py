@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 from tqdm import tqdm
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -16,23 +19,29 @@ class Bars:
     def __init__(self, show: bool = True, prefix: str = ""):
         self._show, self._prefix = show, prefix
         self._bar, self._phase = None, None
+        self._first, self._last, self._began = 0, 0, 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show that `done` of `total` (0: unknown) steps of `phase` are finished."""
-        if phase != self._phase or done < self._bar.n:
+        """Show that `done` of `total` (0: unknown) steps of `phase` are finished. Where stderr is no terminal, what has
+        done nothing yet is not shown, so that an error stands alone."""
+        if phase != self._phase or done < self._last:
             self.close()
-            self._phase = phase
-            shape = _FORMAT if total else _OPEN_END
+            self._phase, self._first, self._began = phase, done, time.time()
+        self._last = done
+        if self._bar is None and (done or sys.stderr.isatty()):
             self._bar = tqdm(
                 total=total or None,
-                initial=done,  # a run that goes on from a checkpoint did not do these now
+                initial=self._first,  # a run that goes on from a checkpoint did not do these now
                 desc=self._prefix + phase,
-                bar_format=shape,
+                bar_format=_FORMAT if total else _OPEN_END,
                 disable=not self._show,
                 dynamic_ncols=True,
                 file=None,
             )
-        self._bar.update(done - self._bar.n)
+            if self._show:
+                self._bar.start_t -= time.time() - self._began
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
 
     def note(self, **values: str) -> None:
         """Show some values behind the bar."""
@@ -42,6 +51,7 @@ class Bars:
     def close(self) -> None:
         """Finish the bar that is shown, if any."""
         if self._bar is not None:
+            self._bar.leave = self._bar.n > 0
             self._bar.close()
         self._bar, self._phase = None, None
 
