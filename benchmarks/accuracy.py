@@ -273,13 +273,8 @@ def report(cache: Path, folder: Path, kind: str) -> str:
 
 def report_stopping(cache: Path, folder: Path) -> str:
     """Write what ending by the self-check gives, as shares of all steps, by class and set; return the table."""
-    out, lines = (
-        {},
-        [
-            "| images | steps taken | error, % of side | all steps | ratio | time ÷ all steps |",
-            "|---|---|---|---|---|---|",
-        ],
-    )
+    out: dict = {}
+    lines = ["| images | steps taken | error, % of side | all steps | ratio | time ÷ all steps |", "|" + 6 * "---|"]
     for kind in figures.KINDS:
         for name, rows in collect(cache, kind).items():
             if not all(row in rows for row in STOP_ROWS):
@@ -310,6 +305,8 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="write docs/results/ and print the tables")
     parser.add_argument("--report-stopping", action="store_true", help="the same of the rows about ending early, alone")
     args = parser.parse_args()
+    if (args.report or args.report_stopping) and not any(args.cache.glob("*.json")):
+        parser.error(f"there are no runs in {args.cache} to report; make them first, without --report")
     if args.report:
         print(report(args.cache, ROOT / "docs" / "results", args.kind))
         return

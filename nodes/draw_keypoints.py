@@ -82,10 +82,10 @@ class DrawKeypoints(io.ComfyNode):
         return io.NodeOutput(image_batches(_draw_all(points, arrays, options)))
 
 
-def _own_inputs() -> dict:
-    """The inputs that only some styles have, by name."""
+def _own_inputs() -> list:
+    """The inputs that only some styles have."""
     d = _OWN[_FREE]
-    inputs = [
+    return [
         io.Combo.Input(
             "canvas",
             options=list(CANVASES),
@@ -114,16 +114,15 @@ def _own_inputs() -> dict:
             tooltip="In pixels of the result; dots grow with it. 0: follows the size of the image, or for scribble 3.",
         ),
     ]
-    return {i.id: i for i in inputs}
 
 
 def _inputs() -> list:
-    inputs = _own_inputs()
     return [
         sockets.Points.Input("keypoints", tooltip="From Detect Keypoints."),
         sockets.choice_input(
             "style",
-            {style: [inputs[name] for name in own] for style, own in _OWN.items()},
+            _OWN,
+            _own_inputs(),
             tooltip="points: dots, numbers and lines as chosen below. scribble: white lines on black, for "
             "scribble, soft edge and line art ControlNets. openpose and animal openpose: the exact "
             "images those ControlNets know, for keypoints mapped to their 18 or 17 points.",

@@ -10,11 +10,14 @@ from .comfy import sockets
 from .comfy.messages import show_text
 
 _DEFAULTS = sockets.defaults_of(smooth_keypoints)
-#: What each method has of its own.
+#: What each method has of its own, and the default.
 _OWN = {
-    "savitzky-golay": ("window", "order"),
-    "one-euro": ("fps", "min_cutoff", "beta", "causal"),
-    "none": (),
+    method: {name: getattr(_DEFAULTS, name) for name in names}
+    for method, names in (
+        ("savitzky-golay", ("window", "order")),
+        ("one-euro", ("fps", "min_cutoff", "beta", "causal")),
+        ("none", ()),
+    )
 }
 
 
@@ -40,24 +43,23 @@ class SmoothKeypoints(io.ComfyNode):
     def execute(cls, keypoints, fill, threshold, may_swap="auto", **settings) -> io.NodeOutput:
         from stablekp_core.video.smoothing import parse_swaps
 
-        own = {method: {name: getattr(_DEFAULTS, name) for name in names} for method, names in _OWN.items()}
-        values = sockets.own_values("method", own, sockets.flat(settings))
+        values = sockets.own_values("method", _OWN, sockets.flat(settings))
         done = smooth_keypoints(
             keypoints,
             fill=fill,
             threshold=threshold,
             identity=parse_swaps(may_swap, keypoints),
-            **{name: values[name] for name in ("method", *own[values["method"]])},
+            **{name: values[name] for name in ("method", *_OWN[values["method"]])},
         )
         report = done.report()
         show_text(report)
         return io.NodeOutput(done.keypoints, report)
 
 
-def _own_inputs() -> dict:
-    """The inputs that only some methods have, by name."""
+def _own_inputs() -> list:
+    """The inputs that only some methods have."""
     d, own = _DEFAULTS, {"optional": True}
-    inputs = [
+    return [
         io.Int.Input(
             "window",
             default=d.window,
@@ -102,16 +104,16 @@ def _own_inputs() -> dict:
             tooltip="Look at past frames only, as for live images. It lags.",
         ),
     ]
-    return {i.id: i for i in inputs}
 
 
 def _inputs() -> list:
-    d, inputs = _DEFAULTS, _own_inputs()
+    d = _DEFAULTS
     return [
         sockets.Points.Input("keypoints", tooltip="Detected on the frames of one video, in order."),
         sockets.choice_input(
             "method",
-            {method: [inputs[name] for name in own] for method, own in _OWN.items()},
+            _OWN,
+            _own_inputs(),
             tooltip="savitzky-golay: smooth curves through each moment, no lag. one-euro: strong at rest, "
             "weak in fast motion. none: only gaps and swaps.",
         ),

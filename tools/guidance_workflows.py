@@ -3,7 +3,7 @@ them."""
 
 from __future__ import annotations
 
-from workflow_templates import BLUE, GREEN, detected, loaders
+from workflow_templates import BLUE, GREEN, detected, loaders, sampled
 
 
 def _guidance(g, backbone, tokens) -> dict:
@@ -22,23 +22,7 @@ def _sampled(g, model, guide, text: str, latent) -> dict:
     """Generation with the guided MODEL, the decoded images."""
     positive = g.node("CLIPTextEncode", "What to generate", text=text, wires={"clip": (model, 1)})
     negative = g.node("CLIPTextEncode", "Not wanted", text="blurry", wires={"clip": (model, 1)})
-    sampler = g.node(
-        "KSampler",
-        seed=1,
-        control_after_generate="fixed",
-        steps=30,
-        cfg=7.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-        wires={
-            "model": (guide, 0),
-            "positive": (positive, 0),
-            "negative": (negative, 0),
-            "latent_image": (latent, 0),
-        },
-    )
-    return g.node("VAEDecode", wires={"samples": (sampler, 0), "vae": (model, 2)})
+    return sampled(g, (guide, 0), (positive, 0), (negative, 0), (latent, 0), (model, 2), steps=30)
 
 
 def _guide(g, model, backbone, fit, pose, tokens) -> dict:

@@ -250,10 +250,10 @@ class Graph:
 
     def as_dict(self, name: str) -> dict:
         """The workflow file, with every node in its place."""
+        chinese = chinese_notes()[name]
         for node in self.nodes:
             if node["type"] == "MarkdownNote":
-                texts = {"en": node["widgets_values"][0], "zh": chinese_notes()[name]}
-                node["properties"]["stable_keypoints_note"] = texts
+                node["properties"]["stable_keypoints_note"] = {"en": node["widgets_values"][0], "zh": chinese}
         groups = arrange(list(self.groups.items()))
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"stable-keypoints/{name}")),

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from workflow_templates import BLUE, GREEN, SCRIBBLE, SD15, detected, generate, loaders, video_loaders
+from workflow_templates import (
+    BLUE,
+    GREEN,
+    SCRIBBLE,
+    SD15,
+    detected,
+    drawn_hint,
+    generate,
+    loaders,
+    sampled,
+    video_loaders,
+)
 
 _ANIMAL_TABLE = "left eye = 0\nright eye = 1\nnose = 2\nneck = 3\ntail root = 4"
 
@@ -199,13 +210,7 @@ The ControlNet's authors advise a *strength* of 0.65 to 0.8 and a detailed promp
     patch = g.node("ModelPatchLoader", color=BLUE, name="Z-Image-Turbo-Fun-Controlnet-Union.safetensors")
     latent = g.node("EmptySD3LatentImage", width=1024, height=1024, batch_size=1)
     g.group("The pose of a person")
-    hint = g.node(
-        "StableKPDraw",
-        "Hint: openpose",
-        color=GREEN,
-        style="openpose",
-        wires={"keypoints": (named, 0), "size_from": (latent, 0)},
-    )
+    hint = drawn_hint(g, (named, 0), "openpose", latent)
     g.group("Generate")
     g.node("PreviewImage", "Hint", wires={"images": (hint, 0)})
     text = "a photo of a dancer on a stage, red dress, warm light from above, an audience in the dark"
@@ -214,23 +219,8 @@ The ControlNet's authors advise a *strength* of 0.65 to 0.8 and a detailed promp
     control = {"model": (model, 0), "model_patch": (patch, 0), "vae": (vae, 0), "image": (hint, 0)}
     controlled = g.node("QwenImageDiffsynthControlnet", "Apply the hint", strength=0.75, wires=control)
     shifted = g.node("ModelSamplingAuraFlow", shift=3.0, wires={"model": (controlled, 0)})
-    sampler = g.node(
-        "KSampler",
-        seed=1,
-        control_after_generate="fixed",
-        steps=9,
-        cfg=1.0,
-        sampler_name="res_multistep",
-        scheduler="simple",
-        denoise=1.0,
-        wires={
-            "model": (shifted, 0),
-            "positive": (positive, 0),
-            "negative": (negative, 0),
-            "latent_image": (latent, 0),
-        },
-    )
-    decode = g.node("VAEDecode", wires={"samples": (sampler, 0), "vae": (vae, 0)})
+    turbo = dict(steps=9, cfg=1.0, sampler_name="res_multistep", scheduler="simple")
+    decode = sampled(g, (shifted, 0), (positive, 0), (negative, 0), (latent, 0), (vae, 0), **turbo)
     g.node("SaveImage", filename_prefix="people_z_image", wires={"images": (decode, 0)})
 
 

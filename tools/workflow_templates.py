@@ -116,19 +116,28 @@ def detected(g, backbone, tokens, images, title="", names=False, **values) -> di
     return g.node("StableKPDetect", title, color=GREEN, wires=wires, heat_maps="off", **values)
 
 
+def sampled(g, model, positive, negative, latent, vae, **values) -> dict:
+    """Images sampled from noise and decoded. model, positive, negative, latent, vae: wires; values: KSampler's widgets
+    that are not as usual."""
+    usual = dict(cfg=7.0, sampler_name="euler", scheduler="normal", denoise=1.0)
+    wires = {"model": model, "positive": positive, "negative": negative, "latent_image": latent}
+    sampler = g.node("KSampler", seed=1, control_after_generate="fixed", wires=wires, **{**usual, **values})
+    return g.node("VAEDecode", wires={"samples": (sampler, 0), "vae": vae})
+
+
+def drawn_hint(g, points, style: str, latent) -> dict:
+    """Keypoints, a wire, drawn on black in the size of what is generated."""
+    own = {"canvas": "black", "numbers": False} if style == "points" else {}
+    wires = {"keypoints": points, "size_from": (latent, 0)}
+    return g.node("StableKPDraw", f"Hint: {style}", color=GREEN, style=style, wires=wires, **own)
+
+
 def generate(g, hints: str, model, points, style: str, control_net: str, text: str, name: str) -> None:
     """The hint in the size that is generated, in the group `hints`, and a ControlNet generation from it."""
     g.group("Generate")
     latent = g.node("EmptyLatentImage", width=512, height=512, batch_size=1)
     g.group(hints)
-    hint = g.node(
-        "StableKPDraw",
-        f"Hint: {style}",
-        color=GREEN,
-        style=style,
-        **({"canvas": "black", "numbers": False} if style == "points" else {}),
-        wires={"keypoints": points, "size_from": (latent, 0)},
-    )
+    hint = drawn_hint(g, points, style, latent)
     g.group("Generate")
     g.node("PreviewImage", "Hint", wires={"images": (hint, 0)})
     positive = g.node("CLIPTextEncode", "What to generate", text=text, wires={"clip": (model, 1)})
@@ -142,23 +151,8 @@ def generate(g, hints: str, model, points, style: str, control_net: str, text: s
         end_percent=1.0,
         wires={**apply, "vae": (model, 2)},
     )
-    sampler = g.node(
-        "KSampler",
-        seed=1,
-        control_after_generate="fixed",
-        steps=20,
-        cfg=7.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-        wires={
-            "model": (model, 0),
-            "positive": (applied, 0),
-            "negative": (applied, 1),
-            "latent_image": (latent, 0),
-        },
-    )
-    decode = g.node("VAEDecode", wires={"samples": (sampler, 0), "vae": (model, 2)})
+    conditions = (applied, 0), (applied, 1)
+    decode = sampled(g, (model, 0), *conditions, (latent, 0), (model, 2), steps=20)
     g.node("SaveImage", filename_prefix=name, wires={"images": (decode, 0)})
 
 

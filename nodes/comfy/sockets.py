@@ -54,12 +54,12 @@ def make_schema(*, category: str = "detect", **fields) -> io.Schema:
     return io.Schema(category=f"{CATEGORY}/{category}", **known)
 
 
-def choice_input(name: str, options: dict[str, list], tooltip: str):
+def choice_input(name: str, own: dict[str, dict], inputs: list, tooltip: str):
     """A list to choose from whose choices bring inputs of their own, which are shown below it and are optional in a
-    prompt. options: the inputs of each choice; the first is the default. See `flat`."""
-    return io.DynamicCombo.Input(
-        name, options=[io.DynamicCombo.Option(key, inputs) for key, inputs in options.items()], tooltip=tooltip
-    )
+    prompt. own: the names of those of each choice; the first choice is the default. inputs: all of them. See `flat`."""
+    by_name = {i.id: i for i in inputs}
+    options = [io.DynamicCombo.Option(choice, [by_name[one] for one in names]) for choice, names in own.items()]
+    return io.DynamicCombo.Input(name, options=options, tooltip=tooltip)
 
 
 def flat(values: dict) -> dict:

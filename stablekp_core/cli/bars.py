@@ -19,15 +19,14 @@ class Bars:
     def __init__(self, show: bool = True, prefix: str = ""):
         self._show, self._prefix = show, prefix
         self._bar, self._phase = None, None
-        self._first, self._last, self._began = 0, 0, 0.0
+        self._first, self._began = 0, 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Show that `done` of `total` (0: unknown) steps of `phase` are finished. Where stderr is no terminal, what has
         done nothing yet is not shown, so that an error stands alone."""
-        if phase != self._phase or done < self._last:
+        if phase != self._phase or (self._bar is not None and done < self._bar.n):
             self.close()
             self._phase, self._first, self._began = phase, done, time.time()
-        self._last = done
         if self._bar is None and (done or sys.stderr.isatty()):
             self._bar = tqdm(
                 total=total or None,

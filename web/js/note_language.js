@@ -1,5 +1,6 @@
 // A note of a template holds its text in several languages: while nobody has edited it, it is shown in the page's.
 import { app } from '../../../scripts/app.js'
+import { pageLanguage } from './language.js'
 
 app.registerExtension({
   name: 'stable_keypoints.note_language',
@@ -7,7 +8,6 @@ app.registerExtension({
     const texts = node.properties?.stable_keypoints_note
     if (!texts) return
     const [widget] = node.widgets
-    const language = app.extensionManager.setting.get('Comfy.Locale').startsWith('zh') ? 'zh' : 'en'
-    if (Object.values(texts).includes(widget.value)) widget.value = texts[language]
+    if (Object.values(texts).includes(widget.value)) widget.value = texts[pageLanguage()] ?? texts.en
   },
 })

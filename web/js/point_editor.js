@@ -3,6 +3,7 @@
 import { app } from '../../../scripts/app.js';
 import { api } from '../../../scripts/api.js';
 import { parseEdits } from './editor/state.js';
+import { pageLanguage } from './language.js';
 
 const NODES = { StableKPEditKeypoints: 'edits', StableKPLabelJoints: 'labels' };  // node id -> widget with the edits
 let texts = null;
@@ -10,7 +11,7 @@ let open = null;  // {node, panel} of the editor on the screen
 
 /** Text in the language of the page, from locales/<language>/main.json. */
 function t(key, values = {}) {
-  const language = String(app.extensionManager?.setting?.get('Comfy.Locale') ?? 'en').split('-')[0];
+  const language = pageLanguage();
   const text = texts?.[language]?.stableKeypoints?.[key] ?? texts?.en?.stableKeypoints?.[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 }
